@@ -1,0 +1,59 @@
+//! The patch file and what is in it.
+//!
+//! A patch file holds the verdict on every ELF image of an update, and for the
+//! images that changed and can be healed, the [`Livepatch`]: new code and data
+//! (the payload), the [`Fixup`]s that bind them to the old image, and the
+//! [`Detour`]s that lead callers to them. Everything here is a value; nothing
+//! touches a file or a process.
+//!
+//! Two address spaces meet in a livepatch and are kept apart by name: fields
+//! called `old_*` hold addresses of the old image, fields called `new_*` those
+//! of the new image, whose layout the payload keeps (a sparse new image).
+#![forbid(unsafe_code)]
+
+mod claims;
+mod decode;
+mod encode;
+mod livepatch;
+mod origin;
+mod place;
+mod verdict;
+
+pub use claims::{Claims, DataRun, FunctionPair, JumpTable, NoiseClaim, NoiseKind, NoiseSite};
+pub use decode::{DecodeError, Limits, decode};
+pub use encode::{EncodeError, encode};
+pub use livepatch::{
+    Access, Detour, Fixup, FixupKind, ImageId, Livepatch, LivepatchId, ReplacedFunction, Requirement, RevertPolicy,
+    Segment,
+};
+pub use origin::{Cves, Origin, PackageId};
+pub use place::{Distance, PlaceError, PlacedSegment};
+pub use verdict::{Evidence, FunctionCounts, ImageReport, NoiseReport, Reason, ReferenceCounts, Verdict};
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the manifest's shape; a reader refuses one it does not know.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// All that one patch file says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PatchFile {
+    pub format_version: u32,
+    /// Program and version that derived it, e.g. `salve 0.1.0`.
+    pub created_by: String,
+    pub origin: Origin,
+    /// One record for every ELF image of the pair, changed or not.
+    pub images: Vec<ImageReport>,
+}
+
+impl PatchFile {
+    /// The gravest verdict of all images: what the update as a whole is.
+    pub fn verdict(&self) -> Verdict {
+        self.images.iter().map(|image| image.verdict).max().unwrap_or(Verdict::Unchanged)
+    }
+
+    /// Every livepatch in the file, with the image it belongs to.
+    pub fn livepatches(&self) -> impl Iterator<Item = (&ImageReport, &Livepatch)> {
+        self.images.iter().filter_map(|image| image.livepatch.as_ref().map(|livepatch| (image, livepatch)))
+    }
+}
