@@ -1,1 +1,66 @@
-//! TODO
+//! Changing running processes: apply, revert, status, and the facts of a process.
+//!
+//! Start with [`Process::open`] for one process and [`Patcher::new`] for the
+//! caches that one run shares between processes; then [`Patcher::apply`],
+//! [`Patcher::revert`] and [`Patcher::status`].
+//!
+//! # How a livepatch gets in
+//! 1. **Plan** (`plan`, nothing stopped): which mappings are the image, by the
+//!    hash of the mapped file; what the livepatch requires; where the payload
+//!    has room; which bytes will be written.
+//! 2. **Deliver** (`deliver`): one thread at a time is borrowed through a stub
+//!    that brings it home by itself (`stub`), and maps a sealed memfd.
+//! 3. **Transition** (`transition`): all threads are stopped, identity and
+//!    expected bytes are checked again, `salve-consistency` decides whether a
+//!    replaced function is in use, all detours are written and read back, all
+//!    threads are let go.
+//!
+//! # What must stay true
+//! - A target survives the death of this program at any instant; so there is
+//!   no `PTRACE_SINGLESTEP`, no `PTRACE_O_SUSPEND_SECCOMP`, no `int3`, no
+//!   `PTRACE_O_EXITKILL` anywhere in this crate.
+//! - Nothing is written that was not compared immediately before.
+//! - While threads are stopped: no log, no file but `/proc/PID`, no name service.
+//! - No mapping is ever writable and executable at once.
+//! - The truth about a process is read from the process, by content.
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        reason = "a test may fail by panicking"
+    )
+)]
+
+mod image;
+mod limits;
+pub mod maps;
+mod outcome;
+mod patcher;
+mod payload;
+mod process;
+mod status;
+
+pub use image::MappedImage;
+pub use limits::Limits;
+pub use maps::{Mapping, Perms};
+pub use outcome::{
+    Applied, AppliedImage, Blocking, BlockingReason, Errno, Lost, NotApplied, Outcome, RequirementFinding,
+    RevertOutcome, Reverted, WriteFault,
+};
+pub use patcher::{ApplyError, ApplyOptions, Change, Patcher, RevertOptions, Selection};
+pub use payload::livepatch_id;
+pub use process::{
+    Facts, Namespaces, OpenError, Process, ProcessId, Protected, ReadError, Seccomp, list_pids, protected,
+};
+pub use status::{LivepatchState, LivepatchStatus, ModifiedText, ProcessStatus, UnreadablePayload};

@@ -1,0 +1,279 @@
+//! What came of an attempt to change a process.
+//!
+//! [`Outcome`] and [`RevertOutcome`] are the whole truth that can be told: an
+//! `Indeterminate` is never folded into "failed". The reasons are enums with
+//! fields; [`NotApplied::code`] gives each a stable word for machines.
+
+use core::time::Duration;
+use salve_elf::{ContentHash, RuntimeAddr, Va};
+use salve_patch::LivepatchId;
+
+/// What came of [`crate::Patcher::apply`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every function of every image changed, in one transition.
+    Applied(Applied),
+    /// The process already runs exactly these livepatches; nothing was touched.
+    AlreadyApplied { livepatches: Vec<LivepatchId> },
+    /// A replaced function was in use until the limit; nothing was changed.
+    Deferred { blocking: Vec<Blocking>, tries: u32 },
+    /// Nothing was changed, and trying again as things are would not help.
+    NotApplied { why: NotApplied },
+    /// Something was written, did not come out as intended, and was undone and verified.
+    RolledBack { why: WriteFault },
+    /// It cannot be said what state the process is in (most often: it went away).
+    Indeterminate { why: Lost },
+}
+
+/// What came of [`crate::Patcher::revert`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RevertOutcome {
+    /// The text is byte-identical to the image's file again.
+    Reverted(Reverted),
+    /// No such livepatch is in the process.
+    NothingToRevert,
+    Deferred {
+        blocking: Vec<Blocking>,
+        tries: u32,
+    },
+    NotReverted {
+        why: NotApplied,
+    },
+    RolledBack {
+        why: WriteFault,
+    },
+    Indeterminate {
+        why: Lost,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    pub images: Vec<AppliedImage>,
+    /// The stop of the transition that succeeded: from the first thread's
+    /// interruption to the last one's release, as the tracer saw it.
+    pub stopped: Duration,
+    /// The longest stop of all tries, the successful one included.
+    pub longest_stop: Duration,
+    /// The longest time that a single thread was borrowed for remote calls.
+    pub longest_borrow: Duration,
+    /// Transitions tried, the successful one included.
+    pub tries: u32,
+    /// Private memory that the process has more than before: copied text pages and page tables.
+    pub memory_added_bytes: u64,
+    pub threads: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppliedImage {
+    pub path: String,
+    pub livepatch: LivepatchId,
+    /// Detours written by this transition; fewer than the livepatch has when a half-applied one was finished.
+    pub detours: usize,
+    /// Where the payload's first segment lies.
+    pub payload_at: RuntimeAddr,
+    pub payload_bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reverted {
+    pub livepatches: Vec<LivepatchId>,
+    pub detours: usize,
+    /// Whether the payloads were unmapped; `false` where the policy keeps one.
+    pub unmapped: bool,
+    pub stopped: Duration,
+    pub longest_stop: Duration,
+    pub tries: u32,
+}
+
+/// One thread that uses a replaced function, or of which that cannot be excluded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocking {
+    pub tid: i32,
+    /// The thread's name (`/proc/PID/task/TID/comm`).
+    pub comm: String,
+    /// The replaced function, as the livepatch names it; empty when `why` concerns the whole thread.
+    pub function: String,
+    pub why: BlockingReason,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BlockingReason {
+    /// The instruction pointer is inside.
+    #[error("it is running it at {at}")]
+    Executing { at: RuntimeAddr },
+    /// A complete unwinding of the stack shows a frame of it.
+    #[error("its stack has a frame of it (return address {at})")]
+    Frame { at: RuntimeAddr },
+    /// The stack holds an address inside, and no unwinding could prove that it is stale.
+    #[error("its stack holds an address inside it ({at}), and unwinding could not prove that it is stale")]
+    MaybeFrame { at: RuntimeAddr },
+    #[error("its stack of {bytes} bytes is too deep to be checked")]
+    StackTooDeep { bytes: u64 },
+    #[error("its stack at {stack_pointer} could not be read")]
+    StackUnknown { stack_pointer: RuntimeAddr },
+    /// Uninterruptible sleep, or the parent of a vfork.
+    #[error("it did not stop in time")]
+    DidNotStop,
+    /// Nothing can be borrowed for a remote call as things are.
+    #[error("it is inside a restartable sequence")]
+    RestartableSequence,
+}
+
+/// Why nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotApplied {
+    #[error("image {path} is not mapped in the process")]
+    ImageNotMapped { path: String, image: ContentHash },
+    #[error("image {path} is mapped more than once")]
+    MappedTwice { path: String },
+    #[error("the code of {path} at {va} is not mapped from its file (anonymous or huge-page text)")]
+    TextNotFromFile { path: String, va: Va },
+    #[error("the bytes at {va} of {path} are not the ones that the livepatch was made for")]
+    UnexpectedBytes { path: String, function: String, va: Va, found: Vec<u8> },
+    #[error("another livepatch is applied to {path}: {livepatch}")]
+    OtherLivepatch { path: String, livepatch: LivepatchId },
+    #[error("{path} carries a payload that is not byte for byte what its livepatch says")]
+    ForgedPayload { path: String },
+    #[error("{path} requires of {soname}: {why}; {found}")]
+    RequirementNotMet { path: String, soname: String, why: String, found: RequirementFinding },
+    #[error("{path} switches stacks ({symbol}), so its stacks cannot all be found")]
+    StackSwitching { path: String, symbol: String },
+    #[error("no room within reach of {path} that leaves the heap and the stacks free to grow")]
+    NoRoom { path: String },
+    #[error("process {tracer} is already tracing it")]
+    AlreadyTraced { tracer: i32 },
+    #[error("its system call filter forbids {call}")]
+    SeccompForbids { call: &'static str },
+    #[error("its system call filter cannot be judged: {why}")]
+    SeccompUnknown { why: String },
+    #[error("no thread can be borrowed: {why}")]
+    NoThread { why: String },
+    #[error("system call {call} failed in the process: {errno}")]
+    RemoteCall { call: &'static str, errno: Errno },
+    #[error("no executable mapping has room for the stub")]
+    NoStubRoom,
+    #[error("its memory group has {headroom_bytes} bytes left and {need_bytes} are needed")]
+    MemoryGroup { headroom_bytes: u64, need_bytes: u64 },
+    #[error("its address space limit leaves {headroom_bytes} bytes and {need_bytes} are needed")]
+    AddressSpaceLimit { headroom_bytes: u64, need_bytes: u64 },
+    #[error("the kernel forbids writing to its text")]
+    TextWriteForbidden,
+    #[error("it is a statically linked program")]
+    StaticProgram,
+    #[error("it is a 32-bit program")]
+    NotX86_64,
+    #[error("it has {threads} threads, more than the limit")]
+    TooManyThreads { threads: usize },
+    #[error("it executed another program meanwhile")]
+    Executed,
+    #[error("it exited before anything was changed")]
+    Exited,
+    #[error("the livepatch of {path} forbids a revert: its code may have escaped into old state")]
+    RevertRefused { path: String },
+    #[error("the livepatch of {path} cannot be used: {why}")]
+    BadLivepatch { path: String, why: String },
+}
+
+impl NotApplied {
+    /// A stable word for machines; part of the API.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::ImageNotMapped { .. } => "image-not-mapped",
+            Self::MappedTwice { .. } => "mapped-twice",
+            Self::TextNotFromFile { .. } => "text-not-from-file",
+            Self::UnexpectedBytes { .. } => "unexpected-bytes",
+            Self::OtherLivepatch { .. } => "other-livepatch",
+            Self::ForgedPayload { .. } => "forged-payload",
+            Self::RequirementNotMet { .. } => "requirement-not-met",
+            Self::StackSwitching { .. } => "stack-switching",
+            Self::NoRoom { .. } => "no-room",
+            Self::AlreadyTraced { .. } => "already-traced",
+            Self::SeccompForbids { .. } => "seccomp-forbids",
+            Self::SeccompUnknown { .. } => "seccomp-unknown",
+            Self::NoThread { .. } => "no-thread",
+            Self::RemoteCall { .. } => "remote-call",
+            Self::NoStubRoom => "no-stub-room",
+            Self::MemoryGroup { .. } => "memory-group",
+            Self::AddressSpaceLimit { .. } => "address-space-limit",
+            Self::TextWriteForbidden => "text-write-forbidden",
+            Self::StaticProgram => "static-program",
+            Self::NotX86_64 => "not-x86-64",
+            Self::TooManyThreads { .. } => "too-many-threads",
+            Self::Executed => "executed",
+            Self::Exited => "exited",
+            Self::RevertRefused { .. } => "revert-refused",
+            Self::BadLivepatch { .. } => "bad-livepatch",
+        }
+    }
+}
+
+/// What was found where a livepatch requires a constant of a dependency.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequirementFinding {
+    #[error("no image of that name is mapped")]
+    NotMapped,
+    #[error("more than one image of that name is mapped")]
+    Ambiguous,
+    #[error("it exports no function {symbol}")]
+    NoSymbol { symbol: String },
+    #[error("{symbol} is not a function that returns a constant")]
+    NotConstant { symbol: String },
+    #[error("{symbol} returns {value:#x}")]
+    Differs { symbol: String, value: u64 },
+    #[error("its file could not be read")]
+    Unreadable,
+}
+
+/// A write that did not come out as intended and was undone.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteFault {
+    #[error("writing at {at} failed: {errno}")]
+    Write { at: RuntimeAddr, errno: Errno },
+    #[error("what was written at {at} did not read back")]
+    ReadBack { at: RuntimeAddr },
+}
+
+/// Why it cannot be said what state the process is in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Lost {
+    #[error("it exited during the transition")]
+    Exited,
+    #[error("it executed another program during the transition")]
+    Executed,
+    #[error("a failed write at {at} could not be undone: {errno}")]
+    UndoFailed { at: RuntimeAddr, errno: Errno },
+    #[error("a thread could not be released: {errno}")]
+    NotReleased { tid: i32, errno: Errno },
+    #[error("a borrowed thread did not come back: {why}")]
+    BorrowedThread { tid: i32, why: String },
+}
+
+/// An error number of the kernel, printed as the C library names it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Errno(pub i32);
+
+impl core::fmt::Display for Errno {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        std::io::Error::from_raw_os_error(self.0).fmt(f)
+    }
+}
+
+impl core::fmt::Debug for Errno {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Errno({} {self})", self.0)
+    }
+}
+
+impl From<rustix::io::Errno> for Errno {
+    fn from(errno: rustix::io::Errno) -> Self {
+        Self(errno.raw_os_error())
+    }
+}
+
+impl Errno {
+    /// The kernel's number in `error`; `EIO` for an error that did not come from the kernel.
+    pub fn of(error: &std::io::Error) -> Self {
+        Self(error.raw_os_error().unwrap_or(libc::EIO))
+    }
+}

@@ -1,0 +1,442 @@
+//! One process and what the kernel says about it.
+//!
+//! A [`Process`] pins its `/proc/PID` directory and a pidfd when it is opened,
+//! so that every later read is of that very process or fails: a recycled pid
+//! cannot be mistaken for it. The start time is kept as well, because a reader
+//! of an event has nothing but numbers.
+
+use crate::limits::Limits;
+use crate::maps::{self, MalformedMaps, Mapping};
+use crate::outcome::Errno;
+use core::fmt;
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+
+/// A process, told apart from a later one with the same number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ProcessId {
+    pub pid: i32,
+    /// Clock ticks after boot (`proc_pid_stat(5)`, field 22).
+    pub start_time: u64,
+}
+
+impl fmt::Display for ProcessId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.pid)
+    }
+}
+
+/// Why a process cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("no such process")]
+    NoSuchProcess,
+    #[error("process is a zombie")]
+    Zombie,
+    #[error("process is a thread of the kernel")]
+    KernelThread,
+    #[error("no permission")]
+    NoPermission,
+    #[error(transparent)]
+    Read(ReadError),
+}
+
+/// Why something about a process could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("process exited")]
+    Exited,
+    #[error("no permission to read {what}")]
+    NoPermission { what: &'static str },
+    #[error("cannot read {what}: {errno}")]
+    Failed { what: &'static str, errno: Errno },
+    #[error("{what} is larger than {limit_bytes} bytes")]
+    TooLarge { what: &'static str, limit_bytes: u64 },
+    #[error("{what} is not what the kernel documents")]
+    Malformed { what: &'static str },
+    #[error(transparent)]
+    Maps(#[from] MalformedMaps),
+}
+
+impl ReadError {
+    pub(crate) fn of(what: &'static str, errno: rustix::io::Errno) -> Self {
+        use rustix::io::Errno as E;
+        match errno {
+            // `/proc/PID/...` of a dead process: ESRCH on read, ENOENT on open.
+            E::SRCH | E::NOENT => Self::Exited,
+            E::ACCESS | E::PERM => Self::NoPermission { what },
+            other => Self::Failed { what, errno: other.into() },
+        }
+    }
+
+    fn of_io(what: &'static str, error: &std::io::Error) -> Self {
+        match rustix::io::Errno::from_io_error(error) {
+            Some(errno) => Self::of(what, errno),
+            None => Self::Failed { what, errno: Errno::of(error) },
+        }
+    }
+}
+
+/// How a process is bound by `seccomp(2)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seccomp {
+    Off,
+    Strict,
+    Filter,
+}
+
+/// The namespaces that decide what a path or a number means to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Namespaces {
+    pub mount: u64,
+    pub pid: u64,
+    pub user: u64,
+    pub network: u64,
+}
+
+/// What an operator wants to know of a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    pub id: ProcessId,
+    pub parent: i32,
+    pub comm: String,
+    /// As `/proc/PID/exe` shows it, less ` (deleted)`.
+    pub exe: OsString,
+    pub exe_deleted: bool,
+    pub cmdline: Vec<String>,
+    pub real_uid: u32,
+    pub effective_uid: u32,
+    pub threads: usize,
+    /// The process that traces it, or 0.
+    pub tracer: i32,
+    pub seccomp: Seccomp,
+    pub namespaces: Namespaces,
+}
+
+/// A process that was there when it was opened.
+#[derive(Debug)]
+pub struct Process {
+    id: ProcessId,
+    directory: OwnedFd,
+    pidfd: OwnedFd,
+}
+
+/// The numbers of all processes there are now.
+pub fn list_pids() -> Result<Vec<i32>, ReadError> {
+    let entries = std::fs::read_dir("/proc").map_err(|e| ReadError::of_io("/proc", &e))?;
+    let mut pids: Vec<i32> =
+        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).filter(|&pid| pid > 0).collect();
+    pids.sort_unstable();
+    Ok(pids)
+}
+
+struct Stat {
+    state: u8,
+    parent: i32,
+    flags: u64,
+    start_time: u64,
+}
+
+/// `PF_KTHREAD` of `include/linux/sched.h`, shown in `proc_pid_stat(5)` field 9.
+const PF_KTHREAD: u64 = 0x0020_0000;
+
+impl Process {
+    pub fn open(pid: i32) -> Result<Self, OpenError> {
+        let number = Pid::from_raw(pid).filter(|_| pid > 0).ok_or(OpenError::NoSuchProcess)?;
+        let pidfd = pidfd_open(number, PidfdFlags::empty()).map_err(|errno| match errno {
+            // EINVAL: the number is a thread's, not a process's.
+            rustix::io::Errno::SRCH | rustix::io::Errno::INVAL => OpenError::NoSuchProcess,
+            other => OpenError::Read(ReadError::of("pidfd", other)),
+        })?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory =
+            rustix::fs::open(format!("/proc/{pid}"), flags, Mode::empty()).map_err(|_| OpenError::NoSuchProcess)?;
+        let mut process = Self { id: ProcessId { pid, start_time: 0 }, directory, pidfd };
+        let stat = process.stat().map_err(|error| match error {
+            ReadError::Exited => OpenError::NoSuchProcess,
+            other => OpenError::Read(other),
+        })?;
+        process.id.start_time = stat.start_time;
+        // The directory was opened after the pidfd: if the pidfd's process still
+        // lives, the number was not recycled in between.
+        process.still_there().map_err(|_| OpenError::NoSuchProcess)?;
+        match stat {
+            Stat { flags, .. } if flags & PF_KTHREAD != 0 => Err(OpenError::KernelThread),
+            Stat { state: b'Z' | b'X', .. } => Err(OpenError::Zombie),
+            _ => Ok(process),
+        }
+    }
+
+    pub fn id(&self) -> ProcessId {
+        self.id
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.id.pid
+    }
+
+    pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Whether this very process still runs (a zombie does not).
+    pub fn still_there(&self) -> Result<(), ReadError> {
+        // A pidfd becomes readable when its process has exited (`pidfd_open(2)`).
+        let mut fds = [rustix::event::PollFd::new(&self.pidfd, rustix::event::PollFlags::IN)];
+        match rustix::event::poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 })) {
+            Ok(0) => Ok(()),
+            Ok(_) => Err(ReadError::Exited),
+            Err(errno) => Err(ReadError::of("pidfd", errno)),
+        }
+    }
+
+    /// Opens an entry of the process's own `/proc` directory.
+    pub(crate) fn open_entry(&self, name: &str, what: &'static str, flags: OFlags) -> Result<File, ReadError> {
+        openat(&self.directory, name, flags | OFlags::CLOEXEC, Mode::empty())
+            .map(File::from)
+            .map_err(|errno| ReadError::of(what, errno))
+    }
+
+    pub(crate) fn read_entry(&self, name: &str, what: &'static str, limit: usize) -> Result<Vec<u8>, ReadError> {
+        let file = self.open_entry(name, what, OFlags::RDONLY)?;
+        let limit_bytes = u64::try_from(limit).unwrap_or(u64::MAX);
+        let mut bytes = Vec::new();
+        file.take(limit_bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| ReadError::of_io(what, &e))?;
+        if bytes.len() > limit { Err(ReadError::TooLarge { what, limit_bytes }) } else { Ok(bytes) }
+    }
+
+    pub(crate) fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+
+    fn stat(&self) -> Result<Stat, ReadError> {
+        let what = "stat";
+        let bytes = self.read_entry("stat", what, 8192)?;
+        parse_stat(&bytes).ok_or(ReadError::Malformed { what })
+    }
+
+    /// Start time as the kernel tells it now; differs from [`Process::id`] never, or the process is gone.
+    pub(crate) fn start_time_now(&self) -> Result<u64, ReadError> {
+        self.stat().map(|stat| stat.start_time)
+    }
+
+    pub fn mappings(&self, limits: &Limits) -> Result<Vec<Mapping>, ReadError> {
+        Ok(maps::parse(&self.read_entry("maps", "maps", limits.max_proc_bytes)?)?)
+    }
+
+    /// Opens the file behind a mapping, even if it was deleted or lies in another
+    /// mount namespace. Regular files only: opening a device can have effects.
+    pub fn open_mapped(&self, mapping: &Mapping) -> Result<File, ReadError> {
+        let what = "map_files";
+        let name = mapping.map_files_name();
+        // Looked at through O_PATH first: a plain open of a FIFO would block, of a device act.
+        let path = self.open_entry(&name, what, OFlags::PATH)?;
+        let kind = rustix::fs::fstat(&path).map_err(|errno| ReadError::of(what, errno))?.st_mode;
+        if rustix::fs::FileType::from_raw_mode(kind) != rustix::fs::FileType::RegularFile {
+            return Err(ReadError::Malformed { what: "kind of the mapped file" });
+        }
+        self.open_entry(&name, what, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
+    }
+
+    /// The numbers of its threads, sorted.
+    pub fn threads(&self, limits: &Limits) -> Result<Vec<i32>, ReadError> {
+        let what = "task";
+        let directory =
+            openat(&self.directory, "task", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|errno| ReadError::of(what, errno))?;
+        let mut tids = Vec::new();
+        for entry in rustix::fs::Dir::new(directory).map_err(|errno| ReadError::of(what, errno))? {
+            let entry = entry.map_err(|errno| ReadError::of(what, errno))?;
+            let Some(tid) = entry.file_name().to_str().ok().and_then(|name| name.parse().ok()) else { continue };
+            tids.push(tid);
+            if tids.len() > limits.max_threads {
+                let limit_bytes = u64::try_from(limits.max_threads).unwrap_or(u64::MAX);
+                return Err(ReadError::TooLarge { what: "list of threads", limit_bytes });
+            }
+        }
+        tids.sort_unstable();
+        Ok(tids)
+    }
+
+    /// A thread's name; empty when it is gone.
+    pub(crate) fn thread_name(&self, tid: i32) -> String {
+        let bytes = self.read_entry(&format!("task/{tid}/comm"), "comm", 64).unwrap_or_default();
+        String::from_utf8_lossy(bytes.trim_ascii_end()).into_owned()
+    }
+
+    /// The lines of `status` of the process or of one of its threads.
+    pub(crate) fn status(&self, tid: Option<i32>) -> Result<Status, ReadError> {
+        let name = tid.map_or_else(|| "status".to_owned(), |tid| format!("task/{tid}/status"));
+        Ok(Status(String::from_utf8_lossy(&self.read_entry(&name, "status", 1 << 16)?).into_owned()))
+    }
+
+    pub fn facts(&self, limits: &Limits) -> Result<Facts, ReadError> {
+        let status = self.status(None)?;
+        let malformed = ReadError::Malformed { what: "status" };
+        let mut uids = status.field("Uid").unwrap_or_default().split_ascii_whitespace();
+        let (Some(real), Some(effective)) = (uids.next(), uids.next()) else { return Err(malformed) };
+        let (Ok(real_uid), Ok(effective_uid)) = (real.parse(), effective.parse()) else { return Err(malformed) };
+        let (exe, exe_deleted) = self.exe()?;
+        let cmdline = self.read_entry("cmdline", "cmdline", limits.max_proc_bytes)?;
+        Ok(Facts {
+            id: self.id,
+            parent: self.stat()?.parent,
+            comm: self.thread_name(self.id.pid),
+            exe,
+            exe_deleted,
+            cmdline: cmdline
+                .split(|&byte| byte == 0)
+                .filter(|word| !word.is_empty())
+                .map(|word| String::from_utf8_lossy(word).into_owned())
+                .collect(),
+            real_uid,
+            effective_uid,
+            threads: self.threads(limits)?.len(),
+            tracer: status.tracer(),
+            seccomp: status.seccomp()?,
+            namespaces: Namespaces {
+                mount: self.namespace("ns/mnt")?,
+                pid: self.namespace("ns/pid")?,
+                user: self.namespace("ns/user")?,
+                network: self.namespace("ns/net")?,
+            },
+        })
+    }
+
+    fn exe(&self) -> Result<(OsString, bool), ReadError> {
+        let target = rustix::fs::readlinkat(&self.directory, "exe", Vec::new())
+            .map_err(|errno| ReadError::of("exe", errno))?
+            .into_bytes();
+        Ok(match target.strip_suffix(b" (deleted)") {
+            Some(stem) => (OsString::from_vec(stem.to_vec()), true),
+            None => (OsString::from_vec(target), false),
+        })
+    }
+
+    fn namespace(&self, name: &str) -> Result<u64, ReadError> {
+        rustix::fs::statat(&self.directory, name, rustix::fs::AtFlags::empty())
+            .map(|stat| stat.st_ino)
+            .map_err(|errno| ReadError::of("ns", errno))
+    }
+}
+
+/// `proc_pid_status(5)`: lines of `Name:\tvalue`.
+pub(crate) struct Status(String);
+
+impl Status {
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::trim))
+    }
+
+    /// A size that is given in kB, in bytes.
+    pub(crate) fn size_bytes(&self, name: &str) -> Option<u64> {
+        self.field(name)?.strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+    }
+
+    pub(crate) fn tracer(&self) -> i32 {
+        self.field("TracerPid").and_then(|value| value.parse().ok()).unwrap_or(0)
+    }
+
+    pub(crate) fn seccomp(&self) -> Result<Seccomp, ReadError> {
+        match self.field("Seccomp") {
+            // A kernel without seccomp shows no such line.
+            None | Some("0") => Ok(Seccomp::Off),
+            Some("1") => Ok(Seccomp::Strict),
+            Some("2") => Ok(Seccomp::Filter),
+            Some(_) => Err(ReadError::Malformed { what: "Seccomp line of status" }),
+        }
+    }
+}
+
+/// `proc_pid_stat(5)`. The name may hold anything, `)` included: the last one ends it.
+fn parse_stat(bytes: &[u8]) -> Option<Stat> {
+    let end = bytes.iter().rposition(|&byte| byte == b')')?;
+    let rest = core::str::from_utf8(bytes.get(end.checked_add(1)?..)?).ok()?;
+    // The first word here is field 3.
+    let mut words = rest.split_ascii_whitespace();
+    let state = *words.next()?.as_bytes().first()?;
+    let parent = words.next()?.parse().ok()?;
+    let flags = words.nth(4)?.parse().ok()?;
+    let start_time = words.nth(12)?.parse().ok()?;
+    Some(Stat { state, parent, flags, start_time })
+}
+
+/// A process that Salve leaves alone unless it is told otherwise in so many words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Protected {
+    #[error("it is process 1")]
+    Init,
+    #[error("it is this program")]
+    Own,
+    #[error("it started this program")]
+    Ancestor,
+}
+
+/// Whether `pid` is one that must not be stopped by default: stopping PID 1,
+/// oneself or what runs this program can stop this program with a target held.
+pub fn protected(pid: i32) -> Option<Protected> {
+    if pid == 1 {
+        return Some(Protected::Init);
+    }
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    if pid == own {
+        return Some(Protected::Own);
+    }
+    let mut ancestor = own;
+    // Bounded: a chain of parents is never deeper than the process table.
+    for _ in 0..4096 {
+        let Some(parent) = parent_of(ancestor) else { break };
+        if parent == pid {
+            return Some(Protected::Ancestor);
+        }
+        ancestor = parent;
+    }
+    None
+}
+
+fn parent_of(pid: i32) -> Option<i32> {
+    let bytes = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    parse_stat(&bytes).map(|stat| stat.parent).filter(|&parent| parent > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_does_not_shift_the_fields() {
+        let line = b"42 (a) R 1 (b) S 7 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 9911 12 13\n";
+        let stat = parse_stat(line).expect("well formed");
+        assert_eq!((stat.state, stat.parent, stat.flags, stat.start_time), (b'S', 7, 4_194_560, 9911));
+    }
+
+    #[test]
+    fn this_process_and_its_parent_are_protected() {
+        let own = i32::try_from(std::process::id()).expect("fits");
+        assert_eq!(protected(1), Some(Protected::Init));
+        assert_eq!(protected(own), Some(Protected::Own));
+        assert_eq!(protected(parent_of(own).expect("has a parent")), Some(Protected::Ancestor));
+    }
+
+    #[test]
+    fn this_process_tells_its_facts() {
+        let own = i32::try_from(std::process::id()).expect("fits");
+        let process = Process::open(own).expect("it runs");
+        let facts = process.facts(&Limits::default()).expect("readable");
+        assert_eq!(facts.id.pid, own);
+        assert!(facts.threads >= 1 && !facts.cmdline.is_empty() && !facts.exe.is_empty());
+        assert!(process.still_there().is_ok());
+    }
+
+    #[test]
+    fn a_thread_of_the_kernel_is_told_apart() {
+        assert!(matches!(Process::open(2), Err(OpenError::KernelThread | OpenError::NoSuchProcess)));
+        assert!(matches!(Process::open(0), Err(OpenError::NoSuchProcess)));
+        assert!(matches!(Process::open(i32::MAX), Err(OpenError::NoSuchProcess)));
+    }
+}
