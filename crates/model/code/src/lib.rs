@@ -1,2 +1,26 @@
-//! TODO
+//! What the instructions of a function refer to.
+//!
+//! One linear decode of each function gives a [`CodeSummary`]: a hash of its
+//! bytes with every reference that leaves the function masked out, and those
+//! references as typed slots. That is all the matcher keeps of a function that
+//! did not change; single instructions are decoded again, on demand, for the
+//! few that did.
+//!
+//! Linear decoding is sound here because compilers for x86-64 put no data into
+//! code; where hand-written assembly does, decoding either fails (and the
+//! function counts as opaque) or yields instructions that are compared byte for
+//! byte all the same.
 #![forbid(unsafe_code)]
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
+mod plt;
+mod summary;
+
+pub use plt::{Plt, PltStub};
+pub use summary::{CodeSummary, Reference, ReferenceKind, decode, summarize};
