@@ -1,0 +1,115 @@
+//! Which processes are left alone before anything is known about their code.
+
+/// What is known about a process's place on the machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) pid: u32,
+    /// Salve itself, or a process that it descends from.
+    pub(crate) own_line: bool,
+    /// The first byte of its command line is `@`: by systemd's convention a
+    /// daemon that serves the root file system ("Root Storage Daemons").
+    pub(crate) storage_mark: bool,
+    /// The base name of its program.
+    pub(crate) program: String,
+    /// In what way it lives elsewhere, if it does.
+    pub(crate) elsewhere: Option<&'static str>,
+}
+
+/// Why a process is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leave {
+    Init,
+    OwnLine,
+    RootStorage,
+    Elsewhere { what: &'static str },
+}
+
+impl Leave {
+    /// Stable, for programs.
+    pub(crate) const fn code(self) -> &'static str {
+        match self {
+            Self::Init => "init",
+            Self::OwnLine => "own-ancestor",
+            Self::RootStorage => "root-storage",
+            Self::Elsewhere { .. } => "elsewhere",
+        }
+    }
+
+    pub(crate) fn why(self) -> String {
+        match self {
+            Self::Init => "process 1 is left alone".into(),
+            Self::OwnLine => "Salve runs beneath it; to stop it would stop Salve".into(),
+            Self::RootStorage => "it may serve the root file system; while it is stopped nothing could be read".into(),
+            Self::Elsewhere { what } => format!("it has {what} of its own; containers and confined services are opt-in"),
+        }
+    }
+}
+
+/// Programs that may hold the root file system on their shoulders: multipath,
+/// iSCSI, network block devices, software RAID, LVM, ZFS, Ceph, Gluster, FUSE.
+const ROOT_STORAGE: &[&str] = &[
+    "ceph-fuse",
+    "ceph-osd",
+    "dmeventd",
+    "drbdsetup",
+    "fuse-overlayfs",
+    "glusterfs",
+    "glusterfsd",
+    "iscsid",
+    "lvmetad",
+    "lvmpolld",
+    "mdadm",
+    "mdmon",
+    "mount.ntfs",
+    "mount.ntfs-3g",
+    "multipathd",
+    "nbd-client",
+    "ntfs-3g",
+    "qemu-nbd",
+    "rbd-nbd",
+    "rpc.gssd",
+    "rpc.idmapd",
+    "sshfs",
+    "stratisd",
+    "tgtd",
+    "virtiofsd",
+    "zed",
+    "zfs-fuse",
+];
+
+/// `None` when nothing speaks against looking closer.
+pub(crate) fn leave(standing: &Standing) -> Option<Leave> {
+    if standing.pid == 1 {
+        Some(Leave::Init)
+    } else if standing.own_line {
+        Some(Leave::OwnLine)
+    } else if let Some(what) = standing.elsewhere {
+        Some(Leave::Elsewhere { what })
+    } else if standing.storage_mark || ROOT_STORAGE.binary_search(&standing.program.as_str()).is_ok() {
+        Some(Leave::RootStorage)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_storage_daemons_is_sorted_for_its_search() {
+        assert!(ROOT_STORAGE.is_sorted());
+    }
+
+    #[test]
+    fn the_processes_that_everything_stands_on_are_left_alone() {
+        let plain = Standing { pid: 812, program: "nginx".into(), ..Standing::default() };
+        assert_eq!(leave(&plain), None);
+        assert_eq!(leave(&Standing { pid: 1, ..plain.clone() }), Some(Leave::Init));
+        assert_eq!(leave(&Standing { own_line: true, ..plain.clone() }), Some(Leave::OwnLine));
+        assert_eq!(leave(&Standing { storage_mark: true, ..plain.clone() }), Some(Leave::RootStorage));
+        assert_eq!(leave(&Standing { program: "multipathd".into(), ..plain.clone() }), Some(Leave::RootStorage));
+        let elsewhere = Standing { elsewhere: Some("a mount namespace"), ..plain };
+        assert_eq!(leave(&elsewhere), Some(Leave::Elsewhere { what: "a mount namespace" }));
+    }
+}

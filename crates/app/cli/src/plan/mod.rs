@@ -1,0 +1,12 @@
+//! Planning: pure, deterministic, without I/O. Facts go in, decisions come out
+//! with their reasons; what carries them out has no choices left.
+
+mod consent;
+mod direction;
+mod leave;
+mod ownership;
+
+pub(crate) use consent::{Consent, consent};
+pub(crate) use direction::{Direction, Running, direction};
+pub(crate) use leave::{Leave, Standing, leave};
+pub(crate) use ownership::{FileOwner, OwnershipProblem, Privilege, may_hand_over, may_replace};

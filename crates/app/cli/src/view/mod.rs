@@ -1,0 +1,8 @@
+//! What people and programs are shown of a patch file. The JSON names are API
+//! (docs/guide/json.md); the text is not.
+
+mod human;
+mod image;
+
+pub(crate) use human::{bytes_for_people, duration_for_people};
+pub(crate) use image::{ImageView, PatchView};
