@@ -1,2 +1,31 @@
-//! TODO
+//! Two images → an [`ImageDiff`]: what became of every function and every
+//! byte of data, with the evidence.
+//!
+//! Method (DESIGN §5): pair functions by name, by unique hashes, by order and by
+//! votes of callers; derive from the pairs which data address became which; then
+//! *verify*: a pair counts as identical only if every reference of every
+//! instruction leads to the same thing, because equal masked bytes can hide a
+//! change of target. Verification is a greatest fixpoint: a pair that fails
+//! takes its votes with it, and whatever leaned on them is checked again.
+//!
+//! Invariants: classes partition the functions of both images; a doubt always
+//! demotes (identical → changed), never promotes; nothing here decides whether a
+//! change is safe.
 #![forbid(unsafe_code)]
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::arithmetic_side_effects)]
+
+mod align;
+mod claims;
+mod content;
+mod data;
+mod diff;
+mod pair;
+mod side;
+mod verify;
+
+pub use align::{AlignedPair, Difference, OperandChange, align, compare_operands};
+
+pub use content::{ContentDifference, text_at};
+pub use data::{Correspondence, DataChange, DataChangeKind, DataMap};
+pub use diff::{ChangedPair, ImageDiff, PairEvidence, SiteDifference, diff};
+pub use side::{Place, Side};

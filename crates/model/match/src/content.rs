@@ -1,0 +1,70 @@
+//! Comparing read-only objects whose size nobody states.
+//!
+//! An object runs at least to the next address that anything refers to; a text
+//! runs at least to its terminating zero, even where another reference points
+//! into its tail (linkers merge equal tails).
+
+use crate::side::Side;
+use salve_elf::{Va, VaRange};
+
+/// How the contents behind two corresponding references differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContentDifference {
+    /// Both are zero-terminated text.
+    Text { old: Va, new: Va },
+    /// Anything else; the first differing byte.
+    Bytes { old: Va, new: Va, offset: u64 },
+}
+
+/// The zero-terminated text at `va`, if it looks like one: printable or white
+/// space, at least `min_len_bytes` long.
+pub fn text_at<'a>(side: &Side<'_, 'a>, va: Va, min_len_bytes: usize) -> Option<&'a [u8]> {
+    const LONGEST: usize = 64 << 10;
+    let tail = side.image.section_at(va)?.tail(va)?;
+    let tail = tail.get(..tail.len().min(LONGEST))?;
+    let len = tail.iter().position(|b| *b == 0)?;
+    let text = tail.get(..len)?;
+    let printable = |b: &u8| matches!(b, b'\t' | b'\n' | b'\r' | 0x1b | 0x20..=0x7e | 0x80..=0xff);
+    (len >= min_len_bytes && text.iter().all(printable)).then_some(text)
+}
+
+/// Length in bytes of the object that may begin at `va`.
+pub(crate) fn extent(side: &Side<'_, '_>, va: Va) -> Option<u64> {
+    let to_anchor = side.next_anchor(va)?.raw().checked_sub(va.raw())?;
+    let text = text_at(side, va, 4).map_or(0, |t| u64::try_from(t.len()).unwrap_or(u64::MAX).saturating_add(1));
+    Some(to_anchor.max(text))
+}
+
+/// Compares the read-only objects at `old_va` and `new_va`; `None` if they are the same.
+pub(crate) fn compare(old: &Side<'_, '_>, old_va: Va, new: &Side<'_, '_>, new_va: Va) -> Option<ContentDifference> {
+    let differ = |offset| Some(ContentDifference::Bytes { old: old_va, new: new_va, offset });
+    let (Some(old_len), Some(new_len)) = (extent(old, old_va), extent(new, new_va)) else {
+        return differ(0);
+    };
+    let len = old_len.min(new_len);
+    let read = |side: &Side<'_, '_>, va, len| {
+        VaRange::new(va, len).and_then(|range| side.image.read(range)).map(<[u8]>::to_vec)
+    };
+    let (Some(a), Some(b)) = (read(old, old_va, old_len), read(new, new_va, new_len)) else {
+        return differ(0);
+    };
+    let common = usize::try_from(len).unwrap_or(usize::MAX);
+    let first = a.iter().zip(&b).position(|(x, y)| x != y).or_else(|| {
+        // One object reaches further to the next reference: that may only be padding.
+        let rest = |bytes: &[u8]| bytes.get(common..).is_some_and(|rest| rest.iter().any(|b| *b != 0));
+        (rest(&a) || rest(&b)).then_some(common)
+    });
+    let offset = u64::try_from(first?).unwrap_or(u64::MAX);
+    match (text_at(old, old_va, 2), text_at(new, new_va, 2)) {
+        // The texts differ, and nothing lies behind them that could belong to the object.
+        (Some(x), Some(y)) if x != y && only_text(&a, x) && only_text(&b, y) => {
+            Some(ContentDifference::Text { old: old_va, new: new_va })
+        }
+        _ => differ(offset),
+    }
+}
+
+/// Whether `object` is `text`, its terminating zero and zero padding.
+fn only_text(object: &[u8], text: &[u8]) -> bool {
+    object.get(text.len()..).is_some_and(|rest| rest.iter().all(|b| *b == 0))
+}

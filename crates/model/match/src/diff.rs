@@ -1,0 +1,293 @@
+//! The whole comparison.
+
+use crate::content::ContentDifference;
+use crate::data::{DataChange, DataMap};
+use crate::pair::Pairing;
+use crate::side::{Names, Place, Side};
+use crate::verify::{Class, Learnt, Mismatch, Verifier, code_votes, slot_votes};
+use salve_elf::{Binding, Image, Va};
+use salve_patch::{DataRun, JumpTable};
+use std::collections::HashMap;
+
+/// Why two functions with different code are taken for versions of one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PairEvidence {
+    /// They have the same name.
+    pub name: bool,
+    /// References from identical functions, in the same place, to both entries.
+    pub callers: u32,
+    /// Slots of corresponding data that hold both addresses.
+    pub slots: u32,
+    /// References in the same place of changed functions.
+    pub changed_callers: u32,
+}
+
+impl PairEvidence {
+    /// Something outside the two bodies says that they have one role.
+    pub fn proves_role(self) -> bool {
+        self.name || self.callers > 0 || self.slots > 0
+    }
+}
+
+/// A reference of otherwise identical functions whose read-only objects differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteDifference {
+    /// Addresses of the instructions.
+    pub old_at: Va,
+    pub new_at: Va,
+    pub difference: ContentDifference,
+}
+
+/// Two versions of one function that are not identical. Indices into `functions()`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangedPair {
+    pub old: usize,
+    pub new: usize,
+    pub evidence: PairEvidence,
+    /// The code is equal and every reference corresponds, but these contents differ.
+    /// Empty where the code itself differs.
+    pub sites: Vec<SiteDifference>,
+    /// References of equal code that lead elsewhere, as (old target, new target).
+    pub moved_targets: Vec<(Va, Va)>,
+}
+
+/// What became of everything.
+#[derive(Debug)]
+pub struct ImageDiff<'i, 'a> {
+    pub old: Side<'i, 'a>,
+    pub new: Side<'i, 'a>,
+    /// `(old, new)`, by new.
+    pub identical: Vec<(usize, usize)>,
+    pub changed: Vec<ChangedPair>,
+    /// Functions of the new image without a counterpart.
+    pub added: Vec<usize>,
+    /// Functions of the old image without a counterpart.
+    pub gone: Vec<usize>,
+    pub data: DataMap,
+    pub data_changes: Vec<DataChange>,
+    pub(crate) runs: Vec<DataRun>,
+    pub(crate) tables: Vec<JumpTable>,
+    pub(crate) old_of_new: Vec<Option<usize>>,
+    pub(crate) new_of_old: Vec<Option<usize>>,
+}
+
+impl ImageDiff<'_, '_> {
+    /// The old counterpart of a function of the new image.
+    pub fn old_of(&self, new: usize) -> Option<usize> {
+        self.old_of_new.get(new).copied().flatten()
+    }
+
+    /// The new counterpart of a function of the old image.
+    pub fn new_of(&self, old: usize) -> Option<usize> {
+        self.new_of_old.get(old).copied().flatten()
+    }
+}
+
+/// Compares two images.
+pub fn diff<'i, 'a>(old: &'i Image<'a>, new: &'i Image<'a>) -> ImageDiff<'i, 'a> {
+    let mut names = Names::default();
+    let old = Side::new(old, &mut names);
+    let new = Side::new(new, &mut names);
+    let mut pairing = Pairing::new(&old, &new);
+    let (classes, data) = loop {
+        let (classes, data) = fixpoint(&old, &new, &pairing);
+        if !pair_by_slots(&old, &new, &data, &mut pairing) {
+            break (classes, data);
+        }
+    };
+    let mut learnt = Learnt::default();
+    let mut identical = Vec::new();
+    let mut changed = Vec::new();
+    let mut added = Vec::new();
+    for (n, class) in classes.iter().enumerate() {
+        let Some(o) = pairing.old_of(n) else {
+            added.push(n);
+            continue;
+        };
+        let verifier = Verifier { old: &old, new: &new, pairing: &pairing, classes: &classes, data: &data };
+        match class {
+            Class::Identical => {
+                verifier.check(o, n, &mut learnt);
+                identical.push((o, n));
+            }
+            Class::Content | Class::Changed => {
+                let (sites, moved_targets) = differences(&verifier, o, n, &mut learnt);
+                changed.push(ChangedPair { old: o, new: n, evidence: PairEvidence::default(), sites, moved_targets });
+            }
+        }
+    }
+    let gone = pairing.of_old.iter().enumerate().filter(|(_, n)| n.is_none()).map(|(o, _)| o).collect();
+    let data_changes = {
+        let verifier = Verifier { old: &old, new: &new, pairing: &pairing, classes: &classes, data: &data };
+        crate::data::changes(&verifier, &mut learnt)
+    };
+    let mut diff = ImageDiff {
+        old,
+        new,
+        identical,
+        changed,
+        added,
+        gone,
+        data,
+        data_changes,
+        runs: learnt.runs,
+        tables: learnt.tables,
+        old_of_new: pairing.of_new,
+        new_of_old: pairing.of_old,
+    };
+    gather_evidence(&mut diff);
+    diff
+}
+
+fn differences(
+    verifier: &Verifier<'_, '_, '_>,
+    o: usize,
+    n: usize,
+    learnt: &mut Learnt,
+) -> (Vec<SiteDifference>, Vec<(Va, Va)>) {
+    let (Some(a), Some(b)) = (verifier.old.code.get(o), verifier.new.code.get(n)) else {
+        return Default::default();
+    };
+    if a.hash != b.hash {
+        return Default::default();
+    }
+    let starts = (verifier.old.image.functions().get(o), verifier.new.image.functions().get(n));
+    let (Some(f), Some(g)) = starts else { return Default::default() };
+    let mut sites = Vec::new();
+    let mut moved = Vec::new();
+    for mismatch in verifier.check(o, n, learnt) {
+        let (Mismatch::Target(index) | Mismatch::Content(index, _)) = mismatch;
+        let (Some(x), Some(y)) = (a.references.get(index), b.references.get(index)) else { continue };
+        if let Mismatch::Content(_, difference) = mismatch {
+            sites.push(SiteDifference {
+                old_at: f.range.start().wrapping_offset(i64::from(x.at)),
+                new_at: g.range.start().wrapping_offset(i64::from(y.at)),
+                difference,
+            });
+        } else {
+            moved.push((x.target, y.target));
+        }
+    }
+    if !moved.is_empty() {
+        sites.clear();
+    }
+    (sites, moved)
+}
+
+/// Greatest fixpoint: everything with equal code is identical until a reference says otherwise.
+fn fixpoint(old: &Side<'_, '_>, new: &Side<'_, '_>, pairing: &Pairing) -> (Vec<Class>, DataMap) {
+    let mut classes: Vec<Class> = (0..new.code.len())
+        .map(|n| {
+            let equal = pairing
+                .old_of(n)
+                .and_then(|o| Some((old.code.get(o)?, new.code.get(n)?)))
+                .is_some_and(|(a, b)| a.hash == b.hash);
+            if equal { Class::Identical } else { Class::Changed }
+        })
+        .collect();
+    loop {
+        let mut votes = code_votes(old, new, pairing, &classes);
+        let first = DataMap::from_votes(&votes, old, new);
+        slot_votes(old, new, &first, &mut votes);
+        let data = DataMap::from_votes(&votes, old, new);
+        let verifier = Verifier { old, new, pairing, classes: &classes, data: &data };
+        let mut next = classes.clone();
+        let mut ignored = Learnt::default();
+        for (n, class) in next.iter_mut().enumerate() {
+            if *class == Class::Changed {
+                continue;
+            }
+            let Some(o) = pairing.old_of(n) else { continue };
+            let mismatches = verifier.check(o, n, &mut ignored);
+            ignored.runs.clear();
+            ignored.tables.clear();
+            *class = if mismatches.iter().any(|m| matches!(m, Mismatch::Target(_))) {
+                Class::Changed
+            } else if mismatches.is_empty() {
+                Class::Identical
+            } else {
+                Class::Content
+            };
+        }
+        if next == classes {
+            return (classes, data);
+        }
+        classes = next;
+    }
+}
+
+/// Slots of corresponding data that hold addresses of unpaired functions pair them.
+fn pair_by_slots(old: &Side<'_, '_>, new: &Side<'_, '_>, data: &DataMap, pairing: &mut Pairing) -> bool {
+    let mut votes: HashMap<(usize, usize), u32> = HashMap::new();
+    for (f, g) in slot_pairs(old, new, data) {
+        let unpaired = pairing.of_old.get(f).is_some_and(Option::is_none) && pairing.old_of(g).is_none();
+        if unpaired {
+            let count = votes.entry((f, g)).or_default();
+            *count = count.saturating_add(1);
+        }
+    }
+    pairing.take_unanimous(&votes)
+}
+
+/// Functions whose addresses stand in corresponding slots.
+fn slot_pairs(old: &Side<'_, '_>, new: &Side<'_, '_>, data: &DataMap) -> Vec<(usize, usize)> {
+    let mut pairs = Vec::new();
+    for reloc in new.image.relocs() {
+        let Binding::Relative { target } = reloc.binding else { continue };
+        let Place::Code { function: g, offset: 0 } = new.place(target) else { continue };
+        let Some(y) = data.old_of(reloc.at, new) else { continue };
+        let Some(Binding::Relative { target }) = old.image.reloc_at(y.old()).map(|r| r.binding) else { continue };
+        if let Place::Code { function: f, offset: 0 } = old.place(target) {
+            pairs.push((f, g));
+        }
+    }
+    pairs
+}
+
+fn gather_evidence(diff: &mut ImageDiff<'_, '_>) {
+    let mut evidence: HashMap<(usize, usize), PairEvidence> = HashMap::new();
+    for &(o, n) in &diff.identical {
+        let (Some(a), Some(b)) = (diff.old.code.get(o), diff.new.code.get(n)) else { continue };
+        for (x, y) in a.references.iter().zip(&b.references) {
+            let slot = |side: &Side<'_, '_>, va| match side.place(va) {
+                Place::Slot(Binding::Relative { target }) => side.place(target),
+                place => place,
+            };
+            if let (Place::Code { function: f, offset: 0 }, Place::Code { function: g, offset: 0 }) =
+                (slot(&diff.old, x.target), slot(&diff.new, y.target))
+            {
+                let entry = evidence.entry((f, g)).or_default();
+                entry.callers = entry.callers.saturating_add(1);
+            }
+        }
+    }
+    for pair in slot_pairs(&diff.old, &diff.new, &diff.data) {
+        let entry = evidence.entry(pair).or_default();
+        entry.slots = entry.slots.saturating_add(1);
+    }
+    for pair in &diff.changed {
+        let (Some(a), Some(b)) = (diff.old.code.get(pair.old), diff.new.code.get(pair.new)) else { continue };
+        if a.hash != b.hash {
+            continue;
+        }
+        for (x, y) in a.references.iter().zip(&b.references) {
+            if let (Place::Code { function: f, offset: 0 }, Place::Code { function: g, offset: 0 }) =
+                (diff.old.place(x.target), diff.new.place(y.target))
+            {
+                let entry = evidence.entry((f, g)).or_default();
+                entry.changed_callers = entry.changed_callers.saturating_add(1);
+            }
+        }
+    }
+    let entry_points = (diff.old.image.entry(), diff.new.image.entry());
+    for pair in &mut diff.changed {
+        if let Some(found) = evidence.get(&(pair.old, pair.new)) {
+            pair.evidence = *found;
+        }
+        let functions = (diff.old.image.functions().get(pair.old), diff.new.image.functions().get(pair.new));
+        if let (Some(f), Some(g)) = functions {
+            pair.evidence.name = (f.name.is_some() && f.name == g.name)
+                || (f.range.start(), g.range.start()) == entry_points;
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! One image prepared for matching, and what its addresses stand for.
+
+use salve_code::{CodeSummary, Plt, summarize};
+use salve_elf::{Binding, Image, SectionRole, Va};
+use std::collections::HashMap;
+
+/// Names of symbols, shared by both sides so that equal names are equal numbers.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    ids: HashMap<String, u32>,
+}
+
+impl Names {
+    fn intern(&mut self, name: String) -> u32 {
+        let next = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
+        *self.ids.entry(name).or_insert(next)
+    }
+}
+
+/// An image with its functions summarised.
+#[derive(Debug)]
+pub struct Side<'i, 'a> {
+    pub image: &'i Image<'a>,
+    /// In the order of `image.functions()`.
+    pub code: Vec<CodeSummary>,
+    pub plt: Plt,
+    /// Every data address that code or a relocation refers to, sorted: where objects may begin.
+    anchors: Vec<Va>,
+    /// For each dynamic symbol, the number of its name and version.
+    symbol_ids: Vec<u32>,
+}
+
+/// What an address of an image stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// A PLT stub: the import of this name and version.
+    Import(u32),
+    /// Inside a function.
+    Code { function: usize, offset: u64 },
+    /// A GOT slot, relocated.
+    Slot(Binding),
+    /// Data; index of the section.
+    Data { section: usize },
+    /// One past the last byte of a section and inside no other.
+    SectionEnd { section: usize },
+    /// None of these: padding, headers, an unrelocated GOT word.
+    Other,
+}
+
+impl<'i, 'a> Side<'i, 'a> {
+    pub(crate) fn new(image: &'i Image<'a>, names: &mut Names) -> Self {
+        let code: Vec<CodeSummary> = image
+            .functions()
+            .iter()
+            .map(|function| {
+                summarize(image, function.range).unwrap_or(CodeSummary {
+                    hash: 0,
+                    references: Vec::new(),
+                    decoded: false,
+                    indirect_jump: false,
+                })
+            })
+            .collect();
+        let symbol_ids = image.symbols().iter().map(|s| names.intern(s.display_name())).collect();
+        let mut side = Self { image, code, plt: Plt::of(image), anchors: Vec::new(), symbol_ids };
+        side.anchors = side.find_anchors();
+        side
+    }
+
+    fn find_anchors(&self) -> Vec<Va> {
+        let from_code = self.code.iter().flat_map(|c| c.references.iter().map(|r| r.target));
+        let from_relocs = self.image.relocs().iter().filter_map(|r| match r.binding {
+            Binding::Relative { target } => Some(target),
+            Binding::Symbol { .. }
+            | Binding::Indirect { .. }
+            | Binding::ThreadLocal { .. }
+            | Binding::Copy { .. } => None,
+        });
+        let from_symbols = self.image.symbols().iter().filter(|s| s.defined).map(|s| s.value);
+        let mut anchors: Vec<Va> = from_code
+            .chain(from_relocs)
+            .chain(from_symbols)
+            .filter(|va| matches!(self.place(*va), Place::Data { .. }))
+            .collect();
+        anchors.sort_unstable();
+        anchors.dedup();
+        anchors
+    }
+
+    /// The next address after `va` that something refers to, or the end of its section.
+    pub fn next_anchor(&self, va: Va) -> Option<Va> {
+        let end = self.image.section_at(va)?.range.end();
+        let index = self.anchors.partition_point(|a| *a <= va);
+        Some(self.anchors.get(index).copied().map_or(end, |next| next.min(end)))
+    }
+
+    pub fn place(&self, va: Va) -> Place {
+        let Some(section_index) = self.image.section_index_at(va) else {
+            let ends = self.image.sections().iter().position(|s| s.range.end() == va);
+            return ends.map_or(Place::Other, |section| Place::SectionEnd { section });
+        };
+        let Some(section) = self.image.sections().get(section_index) else {
+            return Place::Other;
+        };
+        match section.role {
+            SectionRole::Plt => self
+                .plt
+                .slot_of(va)
+                .and_then(|slot| self.image.reloc_at(slot))
+                .and_then(|reloc| match reloc.binding {
+                    Binding::Symbol { symbol, .. } => self.symbol_ids.get(symbol).map(|id| Place::Import(*id)),
+                    binding => Some(Place::Slot(binding)),
+                })
+                .unwrap_or(Place::Other),
+            SectionRole::Code => match self.image.function_index_at(va) {
+                Some(function) => {
+                    let start = self.image.functions().get(function).map_or(va, |f| f.range.start());
+                    Place::Code { function, offset: va.raw().wrapping_sub(start.raw()) }
+                }
+                None => Place::Other,
+            },
+            SectionRole::RelroData if section.name.starts_with(".got") => match self.image.reloc_at(va) {
+                Some(reloc) => Place::Slot(reloc.binding),
+                None if va == section.range.start() => Place::Data { section: section_index },
+                None => Place::Other,
+            },
+            SectionRole::ReadOnlyData
+            | SectionRole::RelroData
+            | SectionRole::WritableData
+            | SectionRole::ThreadLocal
+            | SectionRole::Unwind
+            | SectionRole::Linking => Place::Data { section: section_index },
+        }
+    }
+
+    pub(crate) fn symbol_id(&self, symbol: usize) -> Option<u32> {
+        self.symbol_ids.get(symbol).copied()
+    }
+
+    pub(crate) fn role_at(&self, va: Va) -> Option<SectionRole> {
+        self.image.section_at(va).map(|s| s.role)
+    }
+}
