@@ -1,1 +1,36 @@
-//! TODO
+//! What Salve's tests, demo and benchmarks stand on: real packages, real
+//! processes, and ways to see from outside what was done to them.
+//!
+//! Nothing here knows how Salve works. A test looks at a process the way an
+//! operator could (its memory, its sockets, its answers), runs the built
+//! `salve` the way an operator would, and compares.
+//!
+//! | module | gives |
+//! |---|---|
+//! | [`corpus`] | the package pairs in `corpus/`, extracted into scratch directories |
+//! | [`needs`] | what has to be installed from apt, and installing it |
+//! | [`running`] | a child process that is killed when the test ends, however it ends |
+//! | [`observe`] | its executable memory, private memory, sockets and identity |
+//! | [`victim`] | small C programs that carry their expectations in the source |
+//! | [`backend`], [`load`] | an HTTP server and steady traffic, on loopback |
+//! | [`haproxy`] | the real HAProxy and the request that tells old from new |
+//! | [`salve`] | running the built `salve` and reading its report |
+//! | [`debian`] | a throw-away Debian root with a working apt |
+//! | [`demo`] | the main job, end to end |
+//! | [`not_run`] | saying loudly that something could not be run |
+#![forbid(unsafe_code)]
+#![expect(clippy::missing_panics_doc, reason = "only tests call this, and a panic is how a test fails")]
+
+pub mod backend;
+pub mod corpus;
+pub mod debian;
+pub mod demo;
+pub mod haproxy;
+pub mod load;
+pub mod needs;
+pub mod not_run;
+pub mod observe;
+pub mod running;
+pub mod salve;
+pub mod tree;
+pub mod victim;

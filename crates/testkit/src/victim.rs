@@ -1,0 +1,149 @@
+//! Small C programs and libraries to be patched, with what is expected of them
+//! written in their own source.
+//!
+//! A directive is a line of its own:
+//!
+//! ```text
+//! //#ExpectVerdict: safe
+//! //#ExpectChanged: parse_header
+//! //#ExpectNoise: print_banner
+//! //#ExpectRefusal: struct-layout
+//! //#Flags: -O2 -fcf-protection
+//! ```
+//!
+//! One source makes both sides: it is compiled with `-DNEW=0` and `-DNEW=1`,
+//! so what changed stands between `#if NEW` and `#endif`, in sight.
+
+use crate::needs::{self, Need};
+use anyhow::{Context as _, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What the source says should come of its two versions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expectations {
+    /// `unchanged`, `safe`, `review` or `refused`.
+    pub verdict: Option<String>,
+    /// Functions that must be in the livepatch.
+    pub changed: Vec<String>,
+    /// Functions that differ and must be left out, on proof.
+    pub noise: Vec<String>,
+    /// Reason codes that must be among those given.
+    pub refusals: Vec<String>,
+    /// Further arguments for the compiler.
+    pub flags: Vec<String>,
+}
+
+impl Expectations {
+    /// Reads the directives of a source; one that is not known is an error, not a comment.
+    pub fn parse(source: &str) -> Result<Self> {
+        let mut all = Self::default();
+        for (index, line) in source.lines().enumerate() {
+            let Some(directive) = line.trim().strip_prefix("//#") else { continue };
+            let (key, value) = directive.split_once(':').with_context(|| format!("line {}: no colon", index + 1))?;
+            let value = value.trim();
+            if value.is_empty() {
+                bail!("line {}: nothing after {key}:", index + 1);
+            }
+            match key {
+                "ExpectVerdict" if all.verdict.is_some() => bail!("line {}: a second verdict", index + 1),
+                "ExpectVerdict" => all.verdict = Some(value.to_owned()),
+                "ExpectChanged" => all.changed.push(value.to_owned()),
+                "ExpectNoise" => all.noise.push(value.to_owned()),
+                "ExpectRefusal" => all.refusals.push(value.to_owned()),
+                "Flags" => all.flags.extend(value.split_whitespace().map(str::to_owned)),
+                other => bail!("line {}: no such directive: {other}", index + 1),
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// What to make of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Program,
+    StaticProgram,
+    Library,
+}
+
+/// A C source of the project, and what it expects.
+#[derive(Clone, Debug)]
+pub struct Source {
+    path: PathBuf,
+    pub expectations: Expectations,
+}
+
+impl Source {
+    /// One of `crates/testkit/victims/`, by file name.
+    pub fn named(file: &str) -> Result<Self> {
+        Self::at(directory().join(file))
+    }
+
+    pub fn at(path: PathBuf) -> Result<Self> {
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let expectations = Expectations::parse(&text).with_context(|| path.display().to_string())?;
+        Ok(Self { path, expectations })
+    }
+
+    /// Compiles one side of it to `output`; `extra` comes last, for libraries and run paths.
+    pub fn compile(&self, kind: Kind, new: bool, output: &Path, extra: &[&str]) -> Result<()> {
+        needs::ensure(&[Need::Compiler])?;
+        let mut gcc = Command::new("gcc");
+        gcc.args(["-std=gnu11", "-O2", "-g0", "-Wall", "-Wextra", "-Werror", "-pthread"]);
+        gcc.arg(format!("-DNEW={}", u8::from(new)));
+        match kind {
+            Kind::Program => gcc.args(["-fPIE", "-pie"]),
+            Kind::StaticProgram => gcc.args(["-static", "-no-pie"]),
+            Kind::Library => gcc.args(["-fPIC", "-shared"]),
+        };
+        gcc.args(&self.expectations.flags).arg("-o").arg(output).arg(&self.path).args(extra);
+        let done = gcc.output().context("cannot run gcc")?;
+        if !done.status.success() {
+            bail!("gcc refused {}: {}", self.path.display(), String::from_utf8_lossy(&done.stderr));
+        }
+        Ok(())
+    }
+}
+
+/// Where the sources are.
+pub fn directory() -> PathBuf {
+    crate::tree::root().join("crates/testkit/victims")
+}
+
+/// Every source in [`directory`], by name.
+pub fn all() -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(directory()).context("no victims")? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if Path::new(&name).extension().is_some_and(|extension| extension == "c") {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_says_what_it_expects() -> Result<()> {
+        let text = "//#ExpectVerdict: refused\n//#ExpectRefusal: struct-layout\nint x;\n  //#ExpectNoise: banner\n//# Flags : a";
+        assert!(Expectations::parse(text).is_err(), "a directive with blanks in its name is none");
+        let text = "//#ExpectVerdict: safe\n//#ExpectChanged: f\n//#ExpectChanged: g\n//#Flags: -O0 -g\n// plain";
+        let got = Expectations::parse(text)?;
+        assert_eq!(got.verdict.as_deref(), Some("safe"));
+        assert_eq!(got.changed, ["f", "g"]);
+        assert_eq!(got.flags, ["-O0", "-g"]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_directive_that_nobody_knows_is_an_error() {
+        assert!(Expectations::parse("//#ExpectVerdikt: safe").is_err());
+        assert!(Expectations::parse("//#ExpectVerdict:").is_err());
+        assert!(Expectations::parse("//#ExpectVerdict: safe\n//#ExpectVerdict: safe").is_err());
+    }
+}
