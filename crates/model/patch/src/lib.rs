@@ -10,15 +10,26 @@
 //! called `old_*` hold addresses of the old image, fields called `new_*` those
 //! of the new image, whose layout the payload keeps (a sparse new image).
 #![forbid(unsafe_code)]
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
 
+mod check;
 mod claims;
 mod decode;
 mod encode;
+mod id;
+mod layout;
 mod livepatch;
 mod origin;
 mod place;
 mod verdict;
 
+pub use check::{Fault, Invalid};
 pub use claims::{Claims, DataRun, FunctionPair, JumpTable, NoiseClaim, NoiseKind, NoiseSite};
 pub use decode::{DecodeError, Limits, decode};
 pub use encode::{EncodeError, encode};

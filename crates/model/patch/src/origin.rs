@@ -25,5 +25,7 @@ pub enum Origin {
 pub enum Cves {
     /// No changelog at hand; never guessed.
     Unknown,
-    Known { ids: Vec<String> },
+    Known {
+        ids: Vec<String>,
+    },
 }

@@ -53,6 +53,7 @@ impl Livepatch {
         for fixup in &self.fixups {
             let FixupKind::PcRel32 { new_next, old_target } = fixup.kind;
             // old_bias + old_target - (old_bias + distance + new_next)
+            #[expect(clippy::arithmetic_side_effects, reason = "three 64-bit terms cannot overflow 128 bits")]
             let value = i128::from(old_target.raw()) - i128::from(new_next.raw()) - i128::from(distance.bytes());
             let value = i32::try_from(value).map_err(|_| PlaceError::OutOfReach {
                 new_va: fixup.new_va,
@@ -73,6 +74,7 @@ impl Livepatch {
         self.detours
             .iter()
             .map(|detour| {
+                #[expect(clippy::arithmetic_side_effects, reason = "four 64-bit terms cannot overflow 128 bits")]
                 let value = i128::from(detour.new_target.raw()) + i128::from(distance.bytes())
                     - (i128::from(detour.old_va.raw()) + 5);
                 let value = i32::try_from(value).map_err(|_| PlaceError::DetourOutOfReach {

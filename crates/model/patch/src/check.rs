@@ -1,0 +1,336 @@
+//! What has to be true of a patch file's contents before anybody acts on them.
+//!
+//! One set of rules for the writer and the reader, so that what cannot be read
+//! cannot be written. They are about shape and agreement only: that the
+//! livepatch *means* what the new image means is the validator's to prove, and
+//! that a process is the one it was made for is checked in the process.
+
+use crate::{
+    Access, Detour, FORMAT_VERSION, Fixup, FixupKind, ImageReport, Livepatch, Origin, PatchFile, ReplacedFunction,
+    Requirement, Segment, Verdict, layout,
+};
+use salve_elf::{ContentHash, Va, VaRange};
+use std::collections::BTreeMap;
+
+/// The jump that a detour writes: `e9 rel32`.
+const JUMP_BYTES: u64 = 5;
+/// `endbr64`, which a detour may leave standing.
+const ENDBR_BYTES: u64 = 4;
+/// The field of a `PcRel32`.
+const FIELD_BYTES: u64 = 4;
+/// What may stand between the field and the end of its instruction: an
+/// immediate of at most four bytes (Intel SDM, volume 2, §2.1).
+const MAX_IMMEDIATE_BYTES: u64 = 4;
+/// A payload has to lie within a rel32 of the old image as a whole.
+const MAX_SPAN_BYTES: u64 = 1 << 31;
+/// Names are for people, symbol tables and log lines.
+const MAX_NAME_BYTES: usize = 4096;
+
+/// Contents that contradict themselves. `image` and `livepatch` count from zero.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    #[error("format version {found} is not {FORMAT_VERSION}")]
+    Version { found: u32 },
+    #[error("{what} is empty, too long or has control characters")]
+    Name { what: &'static str },
+    #[error("image {image} exists on neither side")]
+    NoImage { image: usize },
+    #[error("image {image} is {verdict:?} and has a livepatch, or lacks one")]
+    LivepatchAgainstVerdict { image: usize, verdict: Verdict },
+    #[error("image {image} has a livepatch and is the same on both sides, or lacks a side")]
+    LivepatchWithoutPair { image: usize },
+    #[error("verdict {verdict:?} on image {image} is milder than its reason {code} allows")]
+    VerdictTooMild { image: usize, verdict: Verdict, code: String },
+    #[error("verdict {verdict:?} on image {image} has no reason")]
+    NoReason { image: usize, verdict: Verdict },
+    #[error("image {image} has another livepatch for the content of image {earlier}")]
+    AmbiguousImage { image: usize, earlier: usize },
+    #[error("{count} livepatches or their segments are too many for one file")]
+    TooMany { count: usize },
+    #[error("livepatch {livepatch}: {fault}")]
+    Livepatch {
+        livepatch: usize,
+        #[source]
+        fault: Fault,
+    },
+}
+
+/// What is wrong with one livepatch.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    #[error("no payload or no detour")]
+    Nothing,
+    #[error("segment at {new_va} is empty or not whole pages")]
+    SegmentUnaligned { new_va: Va },
+    #[error("segment at {new_va} is too high or too far from the first")]
+    SegmentOutOfReach { new_va: Va },
+    #[error("segment at {new_va} overlaps the one before or is out of order")]
+    SegmentOrder { new_va: Va },
+    #[error("fix-up at {new_va} overlaps the one before or is out of order")]
+    FixupOrder { new_va: Va },
+    #[error("fix-up at {new_va} lies outside the payload")]
+    FixupOutside { new_va: Va },
+    #[error("fix-up at {new_va} belongs to an instruction that ends at {new_next}")]
+    FixupInstruction { new_va: Va, new_next: Va },
+    #[error("detour at {old_va} overlaps the one before or is out of order")]
+    DetourOrder { old_va: Va },
+    #[error("detour at {old_va} expects {len} bytes, not {JUMP_BYTES}")]
+    DetourLength { old_va: Va, len: usize },
+    #[error("detour at {old_va} does not begin at its function's entry {old_entry} or after endbr64")]
+    DetourEntry { old_va: Va, old_entry: Va },
+    #[error("detour at {old_va} overwrites bytes of no replaced function")]
+    DetourOutsideFunction { old_va: Va },
+    #[error("detour at {old_va} leads to {new_target}, which is in no new function")]
+    DetourTarget { old_va: Va, new_target: Va },
+    #[error("function {name} has neither an old nor a new part")]
+    FunctionNowhere { name: String },
+    #[error("function {name} has the empty part {range}")]
+    FunctionEmpty { name: String, range: VaRange },
+    #[error("function {name} has a part at {range} outside the executable payload")]
+    FunctionOutside { name: String, range: VaRange },
+    #[error("part {range} of a function overlaps another function's")]
+    FunctionOverlap { range: VaRange },
+    #[error("requirement on {symbol} tests no bit")]
+    RequirementEmpty { symbol: String },
+    #[error("{what} is empty, too long or has control characters")]
+    Name { what: &'static str },
+}
+
+/// Checks all that one file says.
+pub(crate) fn patch_file(patch: &PatchFile) -> Result<(), Invalid> {
+    if patch.format_version != FORMAT_VERSION {
+        return Err(Invalid::Version { found: patch.format_version });
+    }
+    name("created_by", &patch.created_by)?;
+    origin(&patch.origin)?;
+    let mut seen: BTreeMap<ContentHash, (usize, &ImageReport)> = BTreeMap::new();
+    let (mut livepatches, mut segments) = (0_usize, 0_usize);
+    for (image, report) in patch.images.iter().enumerate() {
+        self::image(image, report)?;
+        let (Some(found), Some(old)) = (&report.livepatch, &report.old) else { continue };
+        livepatch(found).map_err(|fault| Invalid::Livepatch { livepatch: livepatches, fault })?;
+        if let Some((earlier, other)) = seen.insert(old.sha256, (image, report))
+            && (&other.livepatch, &other.new) != (&report.livepatch, &report.new)
+        {
+            return Err(Invalid::AmbiguousImage { image, earlier });
+        }
+        livepatches = livepatches.saturating_add(1);
+        segments = segments.saturating_add(found.segments.len());
+    }
+    if livepatches > layout::MAX_LANES {
+        return Err(Invalid::TooMany { count: livepatches });
+    }
+    if segments > layout::MAX_SEGMENTS {
+        return Err(Invalid::TooMany { count: segments });
+    }
+    Ok(())
+}
+
+fn origin(origin: &Origin) -> Result<(), Invalid> {
+    match origin {
+        Origin::Packages { old, new, .. } => [old, new].into_iter().try_for_each(|package| {
+            name("package name", &package.name)?;
+            name("source name", &package.source)?;
+            name("package version", &package.version)?;
+            name("package architecture", &package.architecture)
+        }),
+        Origin::Files { old, new } => {
+            name("old file", old)?;
+            name("new file", new)
+        }
+    }
+}
+
+fn image(image: usize, report: &ImageReport) -> Result<(), Invalid> {
+    let verdict = report.verdict;
+    name("image path", &report.path)?;
+    for id in [&report.old, &report.new].into_iter().flatten() {
+        id.soname.as_deref().map_or(Ok(()), |soname| name("soname", soname))?;
+    }
+    if report.old.is_none() && report.new.is_none() {
+        return Err(Invalid::NoImage { image });
+    }
+    let wants_livepatch = match verdict {
+        Verdict::Unchanged | Verdict::Refused => false,
+        Verdict::Safe | Verdict::Review => true,
+    };
+    if wants_livepatch != report.livepatch.is_some() {
+        return Err(Invalid::LivepatchAgainstVerdict { image, verdict });
+    }
+    if wants_livepatch {
+        match (&report.old, &report.new) {
+            (Some(old), Some(new)) if old.sha256 != new.sha256 => {}
+            _ => return Err(Invalid::LivepatchWithoutPair { image }),
+        }
+    }
+    reasons(image, report)
+}
+
+/// A reason may not be graver than the verdict, and a grave verdict has a reason.
+fn reasons(image: usize, report: &ImageReport) -> Result<(), Invalid> {
+    let verdict = report.verdict;
+    for reason in &report.reasons {
+        name("reason code", &reason.code)?;
+        if reason.verdict >= Verdict::Review && reason.verdict > verdict {
+            return Err(Invalid::VerdictTooMild { image, verdict, code: reason.code.clone() });
+        }
+    }
+    let explained = report.reasons.iter().any(|reason| reason.verdict == verdict);
+    if verdict >= Verdict::Review && !explained { Err(Invalid::NoReason { image, verdict }) } else { Ok(()) }
+}
+
+fn livepatch(livepatch: &Livepatch) -> Result<(), Fault> {
+    if livepatch.segments.is_empty() || livepatch.detours.is_empty() {
+        return Err(Fault::Nothing);
+    }
+    segments(&livepatch.segments)?;
+    fixups(&livepatch.fixups, &livepatch.segments)?;
+    functions(&livepatch.replaced, &livepatch.segments)?;
+    detours(&livepatch.detours, &livepatch.replaced)?;
+    livepatch.requirements.iter().try_for_each(requirement)
+}
+
+fn segments(segments: &[Segment]) -> Result<(), Fault> {
+    let mut span: Option<(Va, Va)> = None;
+    for segment in segments {
+        let new_va = segment.new_va;
+        let range = segment.range().ok_or(Fault::SegmentOutOfReach { new_va })?;
+        let page = |value: u64| value.is_multiple_of(layout::PAGE_BYTES);
+        if range.is_empty() || !page(new_va.raw()) || !page(range.len_bytes()) {
+            return Err(Fault::SegmentUnaligned { new_va });
+        }
+        let (first, end) = span.unwrap_or((new_va, new_va));
+        if new_va < end {
+            return Err(Fault::SegmentOrder { new_va });
+        }
+        let far = range.end().raw().saturating_sub(first.raw()) >= MAX_SPAN_BYTES;
+        if far || range.end().raw() > 1 << layout::LANE_BITS {
+            return Err(Fault::SegmentOutOfReach { new_va });
+        }
+        span = Some((first, range.end()));
+    }
+    Ok(())
+}
+
+fn fixups(fixups: &[Fixup], segments: &[Segment]) -> Result<(), Fault> {
+    let mut end = Va::new(0);
+    for fixup in fixups {
+        let new_va = fixup.new_va;
+        let field = VaRange::new(new_va, FIELD_BYTES).ok_or(Fault::FixupOutside { new_va })?;
+        if new_va < end {
+            return Err(Fault::FixupOrder { new_va });
+        }
+        end = field.end();
+        if !layout::segment_of(segments, new_va).is_some_and(|(_, segment)| contains(segment, field)) {
+            return Err(Fault::FixupOutside { new_va });
+        }
+        let FixupKind::PcRel32 { new_next, .. } = fixup.kind;
+        let after = new_next.raw().checked_sub(field.end().raw());
+        if after.is_none_or(|bytes| bytes > MAX_IMMEDIATE_BYTES) {
+            return Err(Fault::FixupInstruction { new_va, new_next });
+        }
+    }
+    Ok(())
+}
+
+fn functions(replaced: &[ReplacedFunction], segments: &[Segment]) -> Result<(), Fault> {
+    let executable = |range: VaRange| {
+        layout::segment_of(segments, range.start())
+            .is_some_and(|(_, segment)| segment.access == Access::ReadExecute && contains(segment, range))
+    };
+    for function in replaced {
+        if !is_name(&function.name) {
+            return Err(Fault::Name { what: "function name" });
+        }
+        if function.old_ranges.is_empty() && function.new_ranges.is_empty() {
+            return Err(Fault::FunctionNowhere { name: function.name.clone() });
+        }
+        if let Some(&range) = function.old_ranges.iter().chain(&function.new_ranges).find(|range| range.is_empty()) {
+            return Err(Fault::FunctionEmpty { name: function.name.clone(), range });
+        }
+        if let Some(&range) = function.new_ranges.iter().find(|range| !executable(**range)) {
+            return Err(Fault::FunctionOutside { name: function.name.clone(), range });
+        }
+    }
+    disjoint(&sorted(replaced, |function| &function.old_ranges))?;
+    disjoint(&sorted(replaced, |function| &function.new_ranges))
+}
+
+/// The ranges of all functions, sorted by address.
+fn sorted(replaced: &[ReplacedFunction], side: impl Fn(&ReplacedFunction) -> &Vec<VaRange>) -> Vec<VaRange> {
+    let mut ranges: Vec<VaRange> = replaced.iter().flat_map(|function| side(function).iter().copied()).collect();
+    ranges.sort_unstable();
+    ranges
+}
+
+fn disjoint(sorted: &[VaRange]) -> Result<(), Fault> {
+    let mut end = Va::new(0);
+    for &range in sorted {
+        if range.start() < end {
+            return Err(Fault::FunctionOverlap { range });
+        }
+        end = range.end();
+    }
+    Ok(())
+}
+
+/// The one of sorted, disjoint ranges that holds `va`.
+fn holding(sorted: &[VaRange], va: Va) -> Option<VaRange> {
+    let after = sorted.partition_point(|range| range.start() <= va);
+    sorted.get(after.checked_sub(1)?).copied().filter(|range| range.contains(va))
+}
+
+/// Every byte a detour overwrites has to belong to a replaced function's old
+/// code, because only there does the transition look for instruction pointers.
+fn detours(detours: &[Detour], replaced: &[ReplacedFunction]) -> Result<(), Fault> {
+    let old = sorted(replaced, |function| &function.old_ranges);
+    let new = sorted(replaced, |function| &function.new_ranges);
+    let mut end = Va::new(0);
+    for detour in detours {
+        let old_va = detour.old_va;
+        if !is_name(&detour.function) {
+            return Err(Fault::Name { what: "function name of a detour" });
+        }
+        let jump = VaRange::new(old_va, JUMP_BYTES).ok_or(Fault::DetourOutsideFunction { old_va })?;
+        if old_va < end {
+            return Err(Fault::DetourOrder { old_va });
+        }
+        end = jump.end();
+        if detour.expected.len() as u64 != JUMP_BYTES {
+            return Err(Fault::DetourLength { old_va, len: detour.expected.len() });
+        }
+        let skipped = old_va.raw().checked_sub(detour.old_entry.raw());
+        if !matches!(skipped, Some(0 | ENDBR_BYTES)) {
+            return Err(Fault::DetourEntry { old_va, old_entry: detour.old_entry });
+        }
+        if holding(&old, old_va).is_none_or(|range| jump.end() > range.end()) {
+            return Err(Fault::DetourOutsideFunction { old_va });
+        }
+        let new_target = detour.new_target;
+        if holding(&new, new_target).is_none() {
+            return Err(Fault::DetourTarget { old_va, new_target });
+        }
+    }
+    Ok(())
+}
+
+fn requirement(requirement: &Requirement) -> Result<(), Fault> {
+    let Requirement::DependencyConstant { soname, symbol, mask, .. } = requirement;
+    if !is_name(soname) || !is_name(symbol) {
+        return Err(Fault::Name { what: "library or symbol of a requirement" });
+    }
+    if *mask == 0 { Err(Fault::RequirementEmpty { symbol: symbol.clone() }) } else { Ok(()) }
+}
+
+fn contains(segment: &Segment, inner: VaRange) -> bool {
+    segment.range().is_some_and(|outer| outer.start() <= inner.start() && inner.end() <= outer.end())
+}
+
+fn name(what: &'static str, text: &str) -> Result<(), Invalid> {
+    if is_name(text) { Ok(()) } else { Err(Invalid::Name { what }) }
+}
+
+/// No control characters: names reach terminals, logs and symbol tables.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_NAME_BYTES && !text.chars().any(char::is_control)
+}
