@@ -18,7 +18,12 @@ fn main() {
         "old {} new {} identical {} changed {} added {} gone {} data {}",
         old.functions().len(), new.functions().len(), d.identical.len(), d.changed.len(), d.added.len(), d.gone.len(), d.data_changes.len()
     );
-    for pair in &d.changed {
+    let versions = std::env::var("VERSIONS").ok().and_then(|v| v.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())));
+    let found = salve_match::noise(&d, &salve_match::NoiseContext { versions });
+    println!("noise {} {:?}", found.len(), start.elapsed());
+    for (i, n) in &found { println!("noise {i} {}", n.function); if detail { for e in &n.proof { println!("   {}", e.seen); } } }
+    for (i, pair) in d.changed.iter().enumerate() {
+        if found.iter().any(|(k, _)| *k == i) { continue; }
         let (f, g) = (&old.functions()[pair.old], &new.functions()[pair.new]);
         println!("{} {} -> {} {:?} moved {:x?}", f.display_name(), f.range, g.range, pair.evidence, pair.moved_targets);
         for s in &pair.sites {

@@ -60,8 +60,23 @@ pub(crate) fn compare(old: &Side<'_, '_>, old_va: Va, new: &Side<'_, '_>, new_va
         (Some(x), Some(y)) if x != y && only_text(&a, x) && only_text(&b, y) => {
             Some(ContentDifference::Text { old: old_va, new: new_va })
         }
+        // One text, and what differs lies behind the padding that follows it.
+        (Some(x), Some(y)) if x == y && padded(&a, x, old_va) && padded(&b, y, new_va) => {
+            // An array large enough to hold rows of text is aligned to 16 in both images.
+            let row = old_va.raw().is_multiple_of(16) && new_va.raw().is_multiple_of(16);
+            if row { differ(offset) } else { None }
+        }
         _ => differ(offset),
     }
+}
+
+/// Whether `text` at `va` is followed by zeros up to the next multiple of 16.
+fn padded(object: &[u8], text: &[u8], va: Va) -> bool {
+    let start = va.raw() % 16;
+    let end = start.saturating_add(u64::try_from(text.len()).unwrap_or(u64::MAX)).saturating_add(1);
+    let bound = usize::try_from(end.next_multiple_of(16).saturating_sub(start)).unwrap_or(usize::MAX);
+    let padding = object.get(text.len()..bound.min(object.len()));
+    padding.is_some_and(|p| p.iter().all(|b| *b == 0))
 }
 
 /// Whether `object` is `text`, its terminating zero and zero padding.

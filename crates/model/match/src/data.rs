@@ -49,6 +49,9 @@ impl Anchor {
 pub struct DataMap {
     /// Sorted by `new`, one for each address.
     anchors: Vec<Anchor>,
+    /// For each section of the new image, how far its start and end lie from
+    /// those of its namesake in the old one.
+    bounds: Vec<Option<(i64, i64)>>,
 }
 
 /// A run of data that differs although nothing said it should.
@@ -97,7 +100,17 @@ impl DataMap {
             }
         }
         anchors.sort_by_key(|a| a.new);
-        let mut map = Self { anchors };
+        let bounds = new
+            .image
+            .sections()
+            .iter()
+            .map(|s| {
+                let before = old.image.section_named(s.name)?;
+                let start = s.range.start().wrapping_distance_from(before.range.start());
+                Some((start, s.range.end().wrapping_distance_from(before.range.end())))
+            })
+            .collect();
+        let mut map = Self { anchors, bounds };
         map.judge(old, new);
         map
     }
@@ -121,6 +134,13 @@ impl DataMap {
             .enumerate()
             .map(|(i, anchor)| {
                 let neighbour = agrees(i, i.checked_sub(1)) || agrees(i, i.checked_add(1));
+                // Sections begin together and end together: their bounds are anchors too.
+                let bound = sections
+                    .get(i)
+                    .copied()
+                    .flatten()
+                    .and_then(|s| self.bounds.get(s).copied().flatten())
+                    .is_some_and(|(start, end)| anchor.distance() == start || anchor.distance() == end);
                 let read_only = new.role_at(anchor.new) == Some(SectionRole::ReadOnlyData);
                 let same_text = read_only
                     && match (
@@ -132,7 +152,7 @@ impl DataMap {
                     };
                 let rival = best.get(&anchor.old).is_some_and(|v| *v > anchor.votes);
                 // Read-only objects are proven by their contents, compared on use.
-                read_only || same_text || neighbour || (anchor.votes >= 2 && !rival)
+                read_only || same_text || neighbour || (bound && !rival) || (anchor.votes >= 2 && !rival)
             })
             .collect();
         for (anchor, trusted) in self.anchors.iter_mut().zip(trusted) {
@@ -147,11 +167,27 @@ impl DataMap {
             return anchor.trusted.then_some(Correspondence::Exact(anchor.old));
         }
         let section = new_side.image.section_index_at(new)?;
-        let in_section = |a: &&Anchor| a.trusted && new_side.image.section_index_at(a.new) == Some(section);
-        let before = self.anchors.get(..index)?.iter().rev().take(8).find(in_section)?;
-        let after = self.anchors.get(index..)?.iter().take(8).find(in_section)?;
-        (before.distance() == after.distance())
-            .then(|| Correspondence::Between(new.wrapping_offset(before.distance().wrapping_neg())))
+        let range = new_side.image.sections().get(section)?.range;
+        let bounds = self.bounds.get(section).copied().flatten();
+        let in_section = |a: &&Anchor| a.trusted && range.contains(a.new);
+        let before = self
+            .anchors
+            .get(..index)?
+            .iter()
+            .rev()
+            .take(8)
+            .find(in_section)
+            .map(|a| a.distance())
+            .or(bounds.map(|(start, _)| start))?;
+        let after = self
+            .anchors
+            .get(index..)?
+            .iter()
+            .take(8)
+            .find(in_section)
+            .map(|a| a.distance())
+            .or(bounds.map(|(_, end)| end))?;
+        (before == after).then(|| Correspondence::Between(new.wrapping_offset(before.wrapping_neg())))
     }
 
     /// Whether an identical pair may refer to these two.

@@ -19,8 +19,11 @@ mod claims;
 mod content;
 mod data;
 mod diff;
+mod flow;
+mod noise;
 mod pair;
 mod side;
+mod stamp;
 mod verify;
 
 pub use align::{AlignedPair, Difference, OperandChange, align, compare_operands};
@@ -28,4 +31,6 @@ pub use align::{AlignedPair, Difference, OperandChange, align, compare_operands}
 pub use content::{ContentDifference, text_at};
 pub use data::{Correspondence, DataChange, DataChangeKind, DataMap};
 pub use diff::{ChangedPair, ImageDiff, PairEvidence, SiteDifference, diff};
+pub use flow::{Destination, Flow, Handover, follow};
+pub use noise::{NoiseContext, data_stamp, noise};
 pub use side::{Place, Side};

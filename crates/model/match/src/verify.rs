@@ -1,7 +1,7 @@
 //! Whether two functions with equal masked bytes really are the same.
 
 use crate::content::{self, ContentDifference};
-use crate::data::{DataMap, Votes, vote};
+use crate::data::{Correspondence, DataMap, Votes, vote};
 use crate::pair::Pairing;
 use crate::side::{Place, Side};
 use salve_code::Reference;
@@ -167,7 +167,8 @@ impl Verifier<'_, '_, '_> {
                     && s.bytes == t.bytes)
             }
             SectionRole::RelroData | SectionRole::WritableData | SectionRole::ThreadLocal => {
-                Ok(self.data.agrees(new, old))
+                Ok(self.data.agrees(new, old)
+                    || self.data.old_of(new, self.new) == Some(Correspondence::Between(old)))
             }
             SectionRole::Code | SectionRole::Plt => Ok(false),
         }

@@ -1,0 +1,237 @@
+//! Where the value that one instruction makes goes, within its function.
+//!
+//! The value is followed along every path from the instruction that makes it,
+//! through registers and through the function's own frame, until it is
+//! overwritten everywhere or handed to a call. What is asked is whether the
+//! function itself ever *examines* it: reads through it, compares it,
+//! calculates with it, stores it outside its frame or returns it. Anything the
+//! trace does not understand counts as examined.
+
+use crate::side::Side;
+use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
+use salve_code::decode;
+use salve_elf::{Va, VaRange};
+use std::collections::{BTreeSet, HashMap};
+
+/// Whether and whither a value leaves its function unexamined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Only ever handed to these calls (targets as the instructions state them).
+    Calls(BTreeSet<Destination>),
+    /// Examined at this instruction, or the trace ended in doubt there.
+    Examined { at: Va, how: &'static str },
+}
+
+/// A call that receives the value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Destination {
+    pub call_at: Va,
+    /// `None` for a call through a register or memory that is no import slot.
+    pub target: Option<Va>,
+    /// How it is handed over.
+    pub by: Handover,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Handover {
+    /// In the n-th integer argument register (psABI §3.2.3).
+    Register(u8),
+    /// In the frame: a stack argument, or an object whose address the callee gets.
+    Frame,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct State {
+    registers: BTreeSet<u8>,
+    /// The frame holds it somewhere.
+    in_frame: bool,
+}
+
+const ARGUMENTS: [Register; 6] =
+    [Register::RDI, Register::RSI, Register::RDX, Register::RCX, Register::R8, Register::R9];
+const PRESERVED: [Register; 6] =
+    [Register::RBX, Register::RBP, Register::R12, Register::R13, Register::R14, Register::R15];
+
+fn number(register: Register) -> Option<u8> {
+    u8::try_from(register.full_register() as usize).ok()
+}
+
+/// Follows the value in the first operand of the instruction at `from`.
+pub fn follow(side: &Side<'_, '_>, range: VaRange, from: Va) -> Flow {
+    const MOST_STEPS: usize = 4000;
+    let doubt = |at, how| Flow::Examined { at, how };
+    let Some(decoder) = decode(side.image, range) else { return doubt(from, "no code") };
+    let code: HashMap<u64, Instruction> = decoder.into_iter().map(|i| (i.ip(), i)).collect();
+    let Some(origin) = code.get(&from.raw()) else { return doubt(from, "no instruction") };
+    let Some(register) = (origin.op0_kind() == OpKind::Register).then(|| number(origin.op0_register())).flatten()
+    else {
+        return doubt(from, "not a value in a register");
+    };
+    let start = State { registers: BTreeSet::from([register]), in_frame: false };
+    let mut seen: BTreeSet<(u64, State)> = BTreeSet::new();
+    let mut queue = vec![(origin.next_ip(), start)];
+    let mut destinations = BTreeSet::new();
+    let mut factory = InstructionInfoFactory::new();
+    while let Some((ip, state)) = queue.pop() {
+        if state.registers.is_empty() && !state.in_frame {
+            continue;
+        }
+        if seen.len() > MOST_STEPS {
+            return doubt(Va::new(ip), "too many paths");
+        }
+        if !seen.insert((ip, state.clone())) {
+            continue;
+        }
+        let Some(instruction) = code.get(&ip) else {
+            // A jump out of the function: into a cold part, or a tail call.
+            return doubt(Va::new(ip), "leaves the function");
+        };
+        match step(side, instruction, state, &mut factory, &mut destinations) {
+            Err(how) => return doubt(Va::new(ip), how),
+            Ok(state) => successors(instruction, range, state, &mut queue),
+        }
+    }
+    Flow::Calls(destinations)
+}
+
+fn successors(instruction: &Instruction, range: VaRange, state: State, queue: &mut Vec<(u64, State)>) {
+    // What only the frame holds need not be followed into other parts: it was
+    // handed over already, or it dies with the frame.
+    let mut go = |ip: u64| {
+        if range.contains(Va::new(ip)) || !state.registers.is_empty() {
+            queue.push((ip, state.clone()));
+        }
+    };
+    match instruction.flow_control() {
+        FlowControl::Next | FlowControl::Call | FlowControl::IndirectCall => go(instruction.next_ip()),
+        FlowControl::UnconditionalBranch => go(instruction.near_branch64()),
+        FlowControl::ConditionalBranch => {
+            go(instruction.next_ip());
+            go(instruction.near_branch64());
+        }
+        FlowControl::Return
+        | FlowControl::Exception
+        | FlowControl::Interrupt
+        | FlowControl::XbeginXabortXend
+        | FlowControl::IndirectBranch => {}
+    }
+}
+
+fn step(
+    side: &Side<'_, '_>,
+    instruction: &Instruction,
+    mut state: State,
+    factory: &mut InstructionInfoFactory,
+    destinations: &mut BTreeSet<Destination>,
+) -> Result<State, &'static str> {
+    let holds = |state: &State, r: Register| number(r).is_some_and(|n| state.registers.contains(&n));
+    match instruction.flow_control() {
+        FlowControl::Call | FlowControl::IndirectCall => {
+            call(side, instruction, &mut state, destinations);
+            return Ok(state);
+        }
+        FlowControl::Return => {
+            return if holds(&state, Register::RAX) { Err("returned") } else { Ok(State::default()) };
+        }
+        FlowControl::IndirectBranch if !state.registers.is_empty() => return Err("jumps to where the code does not say"),
+        _ => {}
+    }
+    let move_like = matches!(instruction.mnemonic(), Mnemonic::Mov | Mnemonic::Movq | Mnemonic::Push);
+    let source_tainted = match instruction.mnemonic() {
+        Mnemonic::Push => instruction.op0_kind() == OpKind::Register && holds(&state, instruction.op0_register()),
+        _ => {
+            instruction.op_count() == 2
+                && instruction.op1_kind() == OpKind::Register
+                && holds(&state, instruction.op1_register())
+        }
+    };
+    if move_like && source_tainted {
+        return handed_on(instruction, state);
+    }
+    // Vector registers gather two pointers before they are stored together.
+    let gathers = matches!(instruction.mnemonic(), Mnemonic::Movhps | Mnemonic::Punpcklqdq | Mnemonic::Pinsrq | Mnemonic::Movaps | Mnemonic::Movups | Mnemonic::Movdqa | Mnemonic::Movdqu);
+    let info = factory.info(instruction);
+    let reads = info.used_registers().iter().any(|u| {
+        matches!(u.access(), OpAccess::Read | OpAccess::CondRead | OpAccess::ReadWrite | OpAccess::ReadCondWrite)
+            && holds(&state, u.register())
+    });
+    if reads {
+        let through_memory = holds(&state, instruction.memory_base()) || holds(&state, instruction.memory_index());
+        if through_memory {
+            return Err("read or written through");
+        }
+        if gathers && instruction.op0_kind() == OpKind::Memory {
+            return handed_on(instruction, state);
+        }
+        if gathers {
+            if let Some(n) = number(instruction.op0_register()) {
+                state.registers.insert(n);
+            }
+            return Ok(state);
+        }
+        if instruction.mnemonic() == Mnemonic::Test && instruction.op0_register() == instruction.op1_register() {
+            // Compared with the null pointer: equally true of both.
+            return Ok(state);
+        }
+        return Err("compared or calculated with");
+    }
+    for used in info.used_registers() {
+        let writes = matches!(used.access(), OpAccess::Write | OpAccess::ReadWrite);
+        let whole = used.register().size() >= 4;
+        if writes && whole && let Some(n) = number(used.register()) {
+            state.registers.remove(&n);
+        }
+    }
+    Ok(state)
+}
+
+fn handed_on(instruction: &Instruction, mut state: State) -> Result<State, &'static str> {
+    if instruction.mnemonic() == Mnemonic::Push {
+        state.in_frame = true;
+        return Ok(state);
+    }
+    match instruction.op0_kind() {
+        OpKind::Register => {
+            if let Some(n) = number(instruction.op0_register()) {
+                state.registers.insert(n);
+            }
+            Ok(state)
+        }
+        OpKind::Memory if instruction.memory_base() == Register::RSP => {
+            state.in_frame = true;
+            Ok(state)
+        }
+        OpKind::Memory => Err("stored outside the frame"),
+        _ => Err("moved somewhere unknown"),
+    }
+}
+
+fn call(
+    side: &Side<'_, '_>,
+    instruction: &Instruction,
+    state: &mut State,
+    destinations: &mut BTreeSet<Destination>,
+) {
+    let target = match instruction.flow_control() {
+        FlowControl::Call => Some(Va::new(instruction.near_branch64())),
+        _ if instruction.is_ip_rel_memory_operand() => Some(Va::new(instruction.ip_rel_memory_address())),
+        _ => None,
+    };
+    // Stubs and slots are told apart by whoever asks.
+    let _ = side;
+    let call_at = Va::new(instruction.ip());
+    for (index, register) in ARGUMENTS.iter().enumerate() {
+        if number(*register).is_some_and(|n| state.registers.contains(&n)) {
+            let by = Handover::Register(u8::try_from(index).unwrap_or(u8::MAX));
+            destinations.insert(Destination { call_at, target, by });
+        }
+    }
+    if state.in_frame {
+        destinations.insert(Destination { call_at, target, by: Handover::Frame });
+        // Arguments on the stack are the callee's; what lies elsewhere in the
+        // frame is handed over by address, to this callee or not at all.
+        state.in_frame = false;
+    }
+    let preserved: BTreeSet<u8> = PRESERVED.iter().filter_map(|r| number(*r)).collect();
+    state.registers.retain(|n| preserved.contains(n));
+}

@@ -1,0 +1,216 @@
+//! Differences that cannot matter, on proof.
+//!
+//! A function is noise if its code is the same, every reference leads to the
+//! same thing, and the only texts that differ do so in a *build stamp*: a line
+//! number behind a source file's name, the package's own version, the version
+//! text of a library's headers, a date beside such a version. Looks alone prove
+//! nothing: in addition the value has to leave the function unexamined
+//! ([`crate::flow`]), and has to arrive where texts are only passed on:
+//!
+//! - a line number: at a parameter which the program feeds with source
+//!   locations from at least three other places (so the parameter *is* a source
+//!   location), or at an import that formats, writes or copies;
+//! - a version: at no import that compares or searches text.
+//!
+//! What cannot be shown stays a change and is carried by the livepatch, which
+//! is always right and only costs more.
+
+use crate::content::{ContentDifference, text_at};
+use crate::diff::{ChangedPair, ImageDiff, SiteDifference};
+use crate::flow::{Destination, Flow, Handover, follow};
+use crate::side::Side;
+use crate::stamp::{Stamp, Stamps};
+use salve_code::ReferenceKind;
+use salve_elf::{Binding, SectionRole, Va};
+use salve_patch::{Evidence, NoiseReport};
+use std::collections::{BTreeSet, HashMap};
+
+/// Imports that only format, write, measure or copy text (ISO C, POSIX, LSB).
+const PASS_ON: &[&str] = &[
+    "printf", "fprintf", "dprintf", "sprintf", "snprintf", "asprintf", "vprintf", "vfprintf", "vsnprintf",
+    "__printf_chk", "__fprintf_chk", "__dprintf_chk", "__sprintf_chk", "__snprintf_chk", "__asprintf_chk",
+    "__vfprintf_chk", "__vsnprintf_chk", "puts", "fputs", "fwrite", "write", "syslog", "__syslog_chk", "perror",
+    "strlen", "strdup", "__strdup", "strndup", "memcpy", "mempcpy", "memmove", "strcpy", "strcat", "stpcpy",
+    "__memcpy_chk", "__strcpy_chk", "__strcat_chk", "setenv", "__assert_fail", "__assert", "__assert_perror_fail",
+    "abort", "err", "errx", "warn", "warnx", "error",
+];
+
+/// Imports that look into text.
+const LOOK_INTO: &[&str] = &[
+    "strcmp", "strncmp", "strcasecmp", "strncasecmp", "memcmp", "bcmp", "strstr", "strcasestr", "strchr", "strrchr",
+    "strpbrk", "strspn", "strcspn", "strtok", "strtok_r", "strsep", "sscanf", "__isoc99_sscanf", "strtol", "strtoul",
+    "strtoll", "strtoull", "atoi", "atol", "atoll", "atof", "strtod", "regexec", "fnmatch", "strverscmp", "memchr",
+    "memmem", "rawmemchr", "strchrnul", "dlopen", "open", "open64", "fopen", "fopen64", "stat", "access", "execve",
+    "execv", "execvp", "system", "popen", "getenv", "secure_getenv", "connect", "send", "sendto",
+];
+
+/// What two builds call themselves, for telling stamps from other text.
+#[derive(Clone, Debug, Default)]
+pub struct NoiseContext {
+    /// Package versions, where the pair comes from packages.
+    pub versions: Option<(String, String)>,
+}
+
+/// Finds the noise among the changed pairs; indices into `diff.changed`.
+pub fn noise(diff: &ImageDiff<'_, '_>, context: &NoiseContext) -> Vec<(usize, NoiseReport)> {
+    let stamps = Stamps::new(context.versions.as_ref());
+    let mut locations = LocationParameters::default();
+    let mut found = Vec::new();
+    for (index, pair) in diff.changed.iter().enumerate() {
+        if pair.sites.is_empty() {
+            continue;
+        }
+        if let Some(proof) = prove(diff, pair, &stamps, &mut locations)
+            && let (Some(f), Some(g)) = (diff.old.image.functions().get(pair.old), diff.new.image.functions().get(pair.new))
+        {
+            let report = NoiseReport {
+                function: g.display_name(),
+                old_va: f.range.start(),
+                new_va: g.range.start(),
+                proof,
+            };
+            found.push((index, report));
+        }
+    }
+    found
+}
+
+fn prove(
+    diff: &ImageDiff<'_, '_>,
+    pair: &ChangedPair,
+    stamps: &Stamps,
+    locations: &mut LocationParameters,
+) -> Option<Vec<Evidence>> {
+    let range = diff.old.image.functions().get(pair.old)?.range;
+    let name = diff.new.image.functions().get(pair.new)?.display_name();
+    let mut proof = Vec::new();
+    for site in &pair.sites {
+        let (stamp, texts) = stamp_of(diff, site, stamps)?;
+        let Flow::Calls(destinations) = follow(&diff.old, range, site.old_at) else { return None };
+        let mut arrivals = BTreeSet::new();
+        for destination in &destinations {
+            arrivals.insert(arrives(diff, *destination, stamp, locations)?);
+        }
+        let arrivals: Vec<String> = arrivals.into_iter().collect();
+        let flow = if arrivals.is_empty() { "is never used".to_owned() } else { arrivals.join("; ") };
+        proof.push(Evidence {
+            function: Some(name.clone()),
+            old_va: Some(site.old_at),
+            new_va: Some(site.new_at),
+            seen: format!("{stamp}: {:?} was {:?}; its address is not examined here and {flow}", texts.1, texts.0),
+        });
+    }
+    Some(proof)
+}
+
+fn stamp_of(diff: &ImageDiff<'_, '_>, site: &SiteDifference, stamps: &Stamps) -> Option<(Stamp, (String, String))> {
+    let ContentDifference::Text { old, new } = site.difference else { return None };
+    let a = core::str::from_utf8(text_at(&diff.old, old, 1)?).ok()?;
+    let b = core::str::from_utf8(text_at(&diff.new, new, 1)?).ok()?;
+    Some((stamps.difference(a, b)?, (a.to_owned(), b.to_owned())))
+}
+
+/// Says where the value arrives, if that is harmless for such a stamp.
+fn arrives(
+    diff: &ImageDiff<'_, '_>,
+    destination: Destination,
+    stamp: Stamp,
+    locations: &mut LocationParameters,
+) -> Option<String> {
+    if let Some(import) = import_name(&diff.old, destination.target) {
+        if PASS_ON.contains(&import) {
+            return Some(format!("goes to {import}, which passes text on"));
+        }
+        if LOOK_INTO.contains(&import) {
+            return None;
+        }
+        return (stamp != Stamp::Line).then(|| format!("goes to the import {import}"));
+    }
+    match stamp {
+        Stamp::Line => {
+            let others = locations.sources(diff, destination)?;
+            (others >= 3).then(|| match destination.target {
+                Some(target) => format!(
+                    "goes to {} at {target}, which gets source locations from {others} places",
+                    name_at(&diff.old, target)
+                ),
+                None => format!("goes to a callback, which gets source locations from {others} places"),
+            })
+        }
+        Stamp::Version | Stamp::LibraryVersion => {
+            let target = destination.target?;
+            Some(format!("goes to {} at {target}", name_at(&diff.old, target)))
+        }
+    }
+}
+
+fn name_at(side: &Side<'_, '_>, va: Va) -> String {
+    side.image
+        .function_index_at(va)
+        .and_then(|i| side.image.functions().get(i))
+        .map_or_else(|| format!("code at {va}"), salve_elf::Function::display_name)
+}
+
+fn import_name<'a>(side: &Side<'_, 'a>, target: Option<Va>) -> Option<&'a str> {
+    let target = target?;
+    let slot = side.plt.slot_of(target).unwrap_or(target);
+    match side.image.reloc_at(slot)?.binding {
+        Binding::Symbol { symbol, .. } => side.image.symbols().get(symbol).filter(|s| !s.defined).map(|s| s.name),
+        Binding::Relative { .. } | Binding::Indirect { .. } | Binding::ThreadLocal { .. } | Binding::Copy { .. } => None,
+    }
+}
+
+/// Which parameters the program feeds with source locations, and how often.
+/// Found once, by following every source location in the old image.
+#[derive(Default)]
+struct LocationParameters {
+    sources: Option<HashMap<(Option<Va>, Handover), BTreeSet<Va>>>,
+}
+
+impl LocationParameters {
+    /// From how many places this parameter gets a source location.
+    fn sources(&mut self, diff: &ImageDiff<'_, '_>, destination: Destination) -> Option<usize> {
+        let sources = self.sources.get_or_insert_with(|| find_locations(&diff.old));
+        sources.get(&(destination.target, destination.by)).map(BTreeSet::len)
+    }
+}
+
+fn find_locations(side: &Side<'_, '_>) -> HashMap<(Option<Va>, Handover), BTreeSet<Va>> {
+    let mut found: HashMap<_, BTreeSet<Va>> = HashMap::new();
+    for (function, code) in side.image.functions().iter().zip(&side.code) {
+        for reference in &code.references {
+            let location = reference.kind == ReferenceKind::Address
+                && side.role_at(reference.target) == Some(SectionRole::ReadOnlyData)
+                && text_at(side, reference.target, 4)
+                    .and_then(|t| core::str::from_utf8(t).ok())
+                    .is_some_and(crate::stamp::names_a_source_line);
+            if !location {
+                continue;
+            }
+            let at = function.range.start().wrapping_offset(i64::from(reference.at));
+            if let Flow::Calls(destinations) = follow(side, function.range, at) {
+                for d in destinations {
+                    found.entry((d.target, d.by)).or_default().insert(at);
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Whether a difference of initialised data is a build stamp: the whole text
+/// around the first differing byte, in both images.
+pub fn data_stamp(diff: &ImageDiff<'_, '_>, old: Va, new: Va, context: &NoiseContext) -> Option<(String, String)> {
+    let around = |side: &Side<'_, '_>, va: Va| -> Option<String> {
+        let section = side.image.section_at(va)?;
+        let bytes = section.bytes?;
+        let at = usize::try_from(va.raw().checked_sub(section.range.start().raw())?).ok()?;
+        let printable = |b: &u8| matches!(b, 0x20..=0x7e | b'\t' | b'\n');
+        let before = bytes.get(..at)?.iter().rev().take(256).take_while(|b| printable(b)).count();
+        let after = bytes.get(at..)?.iter().take(256).take_while(|b| printable(b)).count();
+        let text = bytes.get(at.saturating_sub(before)..at.saturating_add(after))?;
+        core::str::from_utf8(text).ok().map(str::to_owned)
+    };
+    let (a, b) = (around(&diff.old, old)?, around(&diff.new, new)?);
+    Stamps::new(context.versions.as_ref()).difference(&a, &b).map(|_| (a, b))
+}
