@@ -7,18 +7,19 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod carry;
 mod command;
 mod console;
 mod event;
 mod exit;
 mod host;
+mod machine;
 mod plan;
 mod problem;
 mod view;
 
 use clap::Parser as _;
 use console::Console;
-use exit::Exit;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

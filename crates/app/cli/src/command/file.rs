@@ -1,12 +1,15 @@
 //! Files that the operator names: regular, bounded, and their problems said
 //! in the same words by every command.
 
+use crate::host::Actor;
+use crate::plan::{FileOwner, may_hand_over};
 use crate::problem::Problem;
 use rustix::fs::{Mode, OFlags};
 use salve_elf::ContentHash;
 use salve_patch::{PatchFile, decode};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 /// No patch file and no image is larger; beyond it a file is refused unread.
@@ -77,4 +80,18 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
     file.write_all(bytes).map_err(cannot)?;
     file.persist(path).map_err(|error| cannot(error.error))?;
     Ok(())
+}
+
+/// Whether a file was the caller's to hand over ([`may_hand_over`]).
+pub(crate) fn check_handed_over(path: &Path, actor: &Actor) -> Result<(), Problem> {
+    let file = open_regular(path)?;
+    let metadata = file.metadata().map_err(|error| cannot_read(path, error))?;
+    let owner = FileOwner { uid: metadata.uid(), mode: metadata.mode() & 0o7777 };
+    let operators: Vec<u32> =
+        [Some(actor.euid), Some(actor.uid), actor.sudo_uid, actor.login_uid].into_iter().flatten().collect();
+    may_hand_over(owner, &operators).map_err(|why| {
+        Problem::refused("not-yours", format!("{} is not yours to hand over", path.display()))
+            .because(why)
+            .hint("whoever can write the file decides what the processes run: copy it to where only you can write")
+    })
 }

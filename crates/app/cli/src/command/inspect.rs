@@ -5,7 +5,7 @@ use crate::command::file;
 use crate::console::Report;
 use crate::exit::Exit;
 use crate::problem::Problem;
-use crate::view::{ImageView, PatchView};
+use crate::view::PatchView;
 use serde::Serialize;
 use std::io::{self, Write};
 

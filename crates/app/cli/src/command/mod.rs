@@ -1,26 +1,92 @@
 //! One module for each command. Each resolves what was typed, calls what does
 //! the work, and returns a report or a problem; nothing here prints.
 
+mod apply;
 mod completions;
 pub(crate) mod file;
 mod inspect;
 mod man;
+mod revert;
+mod status;
+pub(crate) mod updates;
 
 use crate::args::{Cli, Command};
-use crate::console::{self, Console};
+use crate::carry::Interrupt;
+use crate::console::{self, Console, Report};
+use crate::event::{Event, EventLog, LogState};
 use crate::exit::Exit;
+use crate::host::Actor;
 use crate::problem::Problem;
+
+/// What a command that decides or acts needs besides what was typed.
+pub(crate) struct Context {
+    pub(crate) console: Console,
+    pub(crate) actor: Actor,
+    pub(crate) log: EventLog,
+    pub(crate) interrupt: Interrupt,
+}
 
 /// Runs the command that was typed.
 pub(crate) fn run(cli: &Cli, console: Console) -> Exit {
     let name = cli.command.name();
-    let end = match &cli.command {
+    let looked = match &cli.command {
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
         Command::Inspect(args) => inspect::run(args).map(|report| console.report(name, &report, None)),
-        _ => Err(Problem::failed("todo", "not there yet")),
+        Command::Status(args) => status::run(args, console).map(|report| console.report(name, &report, None)),
+        Command::Derive(_) | Command::Heal(_) | Command::Apply(_) | Command::Revert(_) => {
+            return act(cli, name, console);
+        }
     };
-    end.unwrap_or_else(|problem| console.problem(name, &problem, None))
+    looked.unwrap_or_else(|problem| console.problem(name, &problem, None))
+}
+
+/// The commands whose decisions and acts are events.
+fn act(cli: &Cli, name: &'static str, console: Console) -> Exit {
+    let actor = Actor::current();
+    let log = EventLog::new(name, cli.global.events.as_deref(), actor.clone());
+    let mut context = Context { console, actor, log, interrupt: Interrupt::listen() };
+    match &cli.command {
+        Command::Apply(args) => {
+            let result = apply::run(args, &mut context);
+            end(name, result, context)
+        }
+        Command::Revert(args) => {
+            let result = revert::run(args, &mut context);
+            end(name, result, context)
+        }
+        _ => {
+            let problem = Problem::failed("todo", "not there yet");
+            end::<apply::ApplyReport>(name, Err(problem), context)
+        }
+    }
+}
+
+/// Closes the log before the report is printed, so that the report can tell how
+/// it went. A command that decided nothing leaves no event behind.
+fn end<R: Report>(name: &'static str, result: Result<R, Problem>, mut context: Context) -> Exit {
+    let exit = match &result {
+        Ok(report) => report.exit(),
+        Err(problem) => problem.exit,
+    };
+    if context.log.state().written > 0 {
+        let row = exit.row();
+        context.log.record(&Event::Ended { exit_code: row.code, exit_name: row.name.to_owned() });
+    }
+    let state = context.log.state();
+    let exit = match result {
+        Ok(report) => context.console.report(name, &report, Some(state.clone())),
+        Err(problem) => context.console.problem(name, &problem, Some(state.clone())),
+    };
+    warn_of_log(&state, context.console);
+    exit
+}
+
+fn warn_of_log(state: &LogState, console: Console) {
+    if let Some(error) = &state.error {
+        let place = state.path.as_ref().map_or_else(|| "nowhere".into(), |path| path.display().to_string());
+        console.warn(&format!("events could not be written to {place}: {error}"));
+    }
 }
 
 /// A command line that could not be parsed, or a call for help.

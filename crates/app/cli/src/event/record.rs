@@ -98,7 +98,6 @@ pub(crate) enum Event {
         update: UpdateRef,
         livepatches: Vec<LivepatchRef>,
         blocking: Vec<Blocker>,
-        attempts: u32,
     },
     /// Looked at immediately before the write, and not done; nothing was changed.
     NotApplied { process: ProcessRef, update: UpdateRef, livepatches: Vec<LivepatchRef>, code: String, why: String },

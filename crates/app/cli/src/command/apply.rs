@@ -1,0 +1,155 @@
+//! `salve apply FILE (--pid N … | --all)`: a patch file, by hand.
+
+use super::Context;
+use crate::args::Apply;
+use crate::carry::{self, Action, Ending, Task, livepatch_refs};
+use crate::command::{file, updates};
+use crate::console::Report;
+use crate::event::UpdateRef;
+use crate::exit::Exit;
+use crate::machine::processes::{Processes, Seen};
+use crate::plan::{Decision, Leave, Step, steps};
+use crate::problem::Problem;
+use crate::view::PatchView;
+use salve_patch::{Origin, PatchFile};
+use salve_tracee::Change;
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+/// The code that has to be accepted where nothing proves which side is newer.
+pub(crate) const DIRECTION_UNKNOWN: &str = "direction-unknown";
+
+#[derive(Serialize)]
+pub(crate) struct ApplyReport {
+    file: PathBuf,
+    update: UpdateRef,
+    patch: PatchView,
+    processes: Vec<Action>,
+}
+
+pub(crate) fn run(args: &Apply, context: &mut Context) -> Result<ApplyReport, Problem> {
+    file::check_handed_over(&args.file, &context.actor)?;
+    let (patch, sha256) = file::read_patch(&args.file)?;
+    let accepted: BTreeSet<String> = args.consent.accept.iter().cloned().collect();
+    check_direction(&patch, &accepted)?;
+    let view = PatchView::of(&patch, &args.file, sha256);
+    let update = updates::update_of(&patch);
+    let processes = Processes::new();
+    let (seen, unseen) = processes.survey(&args.targets.pids)?;
+    for missed in unseen {
+        context.console.note(&format!("pid {} was not looked at: {}", missed.pid, missed.why));
+    }
+    let offers = [updates::offer(&update, &patch)];
+    let runners: Vec<_> = seen.iter().map(|process| updates::runner(&processes.patcher, process)).collect();
+    let steps = steps(&runners, &offers, &accepted);
+    let mut actions = Vec::new();
+    if !args.targets.all {
+        actions.extend(unmatched(&seen, &steps, &update));
+    }
+    let mut tasks = Vec::new();
+    for step in steps {
+        let Some(process) = seen.get(step.runner) else { continue };
+        match planned(process, &step, &patch, &update, args.targets.all) {
+            Ok(task) => tasks.push(task),
+            Err(action) => actions.push(action),
+        }
+    }
+    updates::record_judged(&mut context.log, &update, &patch, &args.consent.accept);
+    for event in actions.iter().filter_map(Action::event) {
+        context.log.record(&event);
+    }
+    actions.extend(carry::apply_all(
+        &processes.patcher,
+        &tasks,
+        args.consent.wait,
+        &|_task| Ok(()),
+        &context.interrupt,
+        &mut context.log,
+        context.console,
+    ));
+    actions.sort_by_key(|action| action.process.pid);
+    Ok(ApplyReport { file: args.file.clone(), update, patch: view, processes: actions })
+}
+
+/// A patch file made of two plain files says nothing about which is newer; one
+/// made of two packages does, and has to agree with itself.
+fn check_direction(patch: &PatchFile, accepted: &BTreeSet<String>) -> Result<(), Problem> {
+    match &patch.origin {
+        Origin::Packages { old, new, .. } => updates::check_forward(old, new),
+        Origin::Files { .. } if accepted.contains(DIRECTION_UNKNOWN) => Ok(()),
+        Origin::Files { old, new } => {
+            Err(Problem::refused(DIRECTION_UNKNOWN, format!("direction unknown: nothing says that {new} is newer than {old}"))
+                .hint(format!("if you know that it is, say so: --accept {DIRECTION_UNKNOWN}; packages (.deb) prove it themselves")))
+        }
+    }
+}
+
+/// Processes that were named and that no image of the patch fits.
+fn unmatched(seen: &[Seen], steps: &[Step], update: &UpdateRef) -> Vec<Action> {
+    let missed = seen.iter().enumerate().filter(|(index, _)| !steps.iter().any(|step| step.runner == *index));
+    missed
+        .map(|(_, process)| {
+            Action::new(process.name.clone(), update.clone(), Vec::new(), Ending::NotApplied)
+                .because("image-not-mapped", "it maps no image whose content this patch file is for")
+        })
+        .collect()
+}
+
+fn planned<'a>(
+    process: &Seen,
+    step: &Step,
+    patch: &'a PatchFile,
+    update: &UpdateRef,
+    all: bool,
+) -> Result<Task<'a>, Action> {
+    let changes: Vec<Change<'a>> = step
+        .images
+        .iter()
+        .filter_map(|(_, image)| patch.images.get(*image))
+        .filter(|image| image.livepatch.is_some())
+        .map(|image| Change { patch, image })
+        .collect();
+    let action =
+        |ending| Action::new(process.name.clone(), update.clone(), livepatch_refs(&changes), ending);
+    if let Some(leave) = process.leave {
+        // Named by its number, a container's process or a storage daemon was
+        // chosen by a person; process 1 and Salve's own line never work.
+        let never = match leave {
+            Leave::Init | Leave::OwnLine => true,
+            Leave::RootStorage | Leave::Elsewhere { .. } => all,
+        };
+        if never {
+            return Err(action(Ending::Refused).because(leave.code(), leave.why()));
+        }
+    }
+    updates::ending_of(&step.decision).map_or_else(
+        || Ok(Task { id: process.id, process: process.name.clone(), update: update.clone(), changes: changes.clone() }),
+        |(ending, code, why)| {
+            let action = action(ending);
+            Err(match &step.decision {
+                Decision::Already | Decision::Unchanged => action,
+                _left => action.because(code, why),
+            })
+        },
+    )
+}
+
+impl Report for ApplyReport {
+    fn exit(&self) -> Exit {
+        self.processes.iter().fold(Exit::Done, |exit, action| exit.and(action.outcome.exit()))
+    }
+
+    fn human(&self, out: &mut dyn Write, verbose: bool) -> io::Result<()> {
+        self.patch.heading(out)?;
+        for image in &self.patch.images {
+            image.summary(out, verbose)?;
+        }
+        if self.processes.is_empty() {
+            return writeln!(out, "no process runs what this patch file is for");
+        }
+        writeln!(out)?;
+        self.processes.iter().try_for_each(|action| action.lines(out, verbose))
+    }
+}

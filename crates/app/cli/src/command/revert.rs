@@ -1,0 +1,288 @@
+//! `salve revert (--pid N … | --all) [PATCH]`: takes livepatches out again.
+
+use super::Context;
+use crate::args::Revert;
+use crate::carry::{Ending, blocker, nanoseconds};
+use crate::command::file;
+use crate::console::Report;
+use crate::event::{Blocker, Event, ProcessRef};
+use crate::exit::Exit;
+use crate::machine::processes::{self, Processes};
+use crate::problem::{Problem, chain, one_line};
+use crate::view::duration_for_people;
+use core::time::Duration;
+use salve_patch::LivepatchId;
+use salve_tracee::{
+    ApplyError, LivepatchState, Lost, NotApplied, ProcessStatus, ReadError, RevertOptions, RevertOutcome, Selection,
+    list_pids,
+};
+use serde::Serialize;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Instant;
+
+#[derive(Serialize)]
+pub(crate) struct RevertReport {
+    processes: Vec<Reversion>,
+}
+
+/// What came of one process.
+#[derive(Serialize)]
+struct Reversion {
+    process: ProcessRef,
+    livepatches: Vec<String>,
+    outcome: RevertEnding,
+    code: Option<String>,
+    why: Option<String>,
+    blocking: Vec<Blocker>,
+    stopped_ns: Option<u64>,
+    longest_stop_ns: Option<u64>,
+    /// The payload stays mapped, because an address of it may have escaped.
+    payload_kept: Option<bool>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum RevertEnding {
+    Reverted,
+    NothingToRevert,
+    Gone,
+    NotReverted,
+    Deferred,
+    Interrupted,
+    RolledBack,
+    Indeterminate,
+    Failed,
+}
+
+/// Which livepatches a person meant.
+enum Wanted {
+    All,
+    Ids(Vec<LivepatchId>),
+    /// The beginning of an id, in hexadecimal.
+    Beginning(String),
+}
+
+pub(crate) fn run(args: &Revert, context: &mut Context) -> Result<RevertReport, Problem> {
+    let wanted = wanted(args.patch.as_deref())?;
+    let processes = Processes::new();
+    let mut pids: Vec<i32> = if args.targets.all {
+        list_pids().map_err(|error| Problem::failed("no-proc", "cannot list the processes").because(error))?
+    } else {
+        args.targets.pids.iter().map(|pid| i32::try_from(*pid).unwrap_or(i32::MAX)).collect()
+    };
+    pids.sort_unstable();
+    pids.dedup();
+    let deadline = Instant::now().checked_add(args.wait);
+    let progress = context.console.progress(pids.len(), "looking at processes");
+    let mut report = RevertReport { processes: Vec::new() };
+    for pid in pids {
+        progress.step(&format!("pid {pid}"));
+        let process = match processes::open_named(u32::try_from(pid).unwrap_or(u32::MAX)) {
+            Ok(process) => process,
+            Err(problem) if !args.targets.all => return Err(problem),
+            Err(_exited_or_a_kernel_thread) => continue,
+        };
+        let (Ok(status), Ok(facts)) = (processes.patcher.status(&process), processes.facts(&process)) else {
+            if args.targets.all {
+                continue;
+            }
+            return Err(Problem::failed("no-permission", format!("cannot look at process {pid}"))
+                .hint("run it as root, or as the user of the process"));
+        };
+        let selection = select(&wanted, &status)?;
+        if args.targets.all && selection == Selection::These(Vec::new()) {
+            continue;
+        }
+        let mut end = Reversion::new(processes::name(&facts), &selection);
+        if context.interrupt.came() {
+            end.outcome = RevertEnding::Interrupted;
+        } else if selection != Selection::These(Vec::new()) {
+            let wait = deadline.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
+            let result = processes.patcher.revert(&process, &selection, &RevertOptions { wait, force: false });
+            end = end.ended(result);
+        }
+        if let Some(event) = end.event() {
+            context.log.record(&event);
+        }
+        report.processes.push(end);
+    }
+    drop(progress);
+    if report.processes.is_empty()
+        && let Some(text) = &args.patch
+    {
+        return Err(Problem::failed("no-such-livepatch", format!("no process carries livepatch {text}"))
+            .hint("`salve status` lists what is applied"));
+    }
+    Ok(report)
+}
+
+/// A patch file, or an id, or the beginning of one.
+fn wanted(text: Option<&str>) -> Result<Wanted, Problem> {
+    let Some(text) = text else { return Ok(Wanted::All) };
+    let hexadecimal = text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    if hexadecimal && (8..=64).contains(&text.len()) && !Path::new(text).exists() {
+        return Ok(Wanted::Beginning(text.to_owned()));
+    }
+    let (patch, _) = file::read_patch(Path::new(text)).map_err(|problem| {
+        if hexadecimal { problem.hint("an id is given by its first eight digits at least") } else { problem }
+    })?;
+    Ok(Wanted::Ids(patch.images.iter().filter_map(salve_patch::ImageReport::livepatch_id).collect()))
+}
+
+/// Those of the wanted livepatches that this process carries, in whatever state.
+fn select(wanted: &Wanted, status: &ProcessStatus) -> Result<Selection, Problem> {
+    let there = || status.livepatches.iter().filter(|l| l.state != LivepatchState::Reverted).map(|l| l.livepatch);
+    let ids: Vec<LivepatchId> = match wanted {
+        Wanted::All => there().collect(),
+        Wanted::Ids(ids) => there().filter(|id| ids.contains(id)).collect(),
+        Wanted::Beginning(text) => there().filter(|id| id.to_string().starts_with(text)).collect(),
+    };
+    let mut distinct = ids.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    if matches!(wanted, Wanted::Beginning(_)) && distinct.len() > 1 {
+        return Err(Problem::usage("ambiguous-livepatch", "more than one livepatch begins like that")
+            .hint("give more digits of the id that `salve status` shows"));
+    }
+    Ok(Selection::These(distinct))
+}
+
+impl Reversion {
+    fn new(process: ProcessRef, selection: &Selection) -> Self {
+        let livepatches = match selection {
+            Selection::All => Vec::new(),
+            Selection::These(ids) => ids.iter().map(ToString::to_string).collect(),
+        };
+        Self {
+            process,
+            livepatches,
+            outcome: RevertEnding::NothingToRevert,
+            code: None,
+            why: None,
+            blocking: Vec::new(),
+            stopped_ns: None,
+            longest_stop_ns: None,
+            payload_kept: None,
+        }
+    }
+
+    fn because(self, outcome: RevertEnding, code: &str, why: String) -> Self {
+        Self { outcome, code: Some(code.to_owned()), why: Some(why), ..self }
+    }
+
+    fn ended(self, result: Result<RevertOutcome, ApplyError>) -> Self {
+        match result {
+            Ok(RevertOutcome::Reverted(reverted)) => Self {
+                outcome: RevertEnding::Reverted,
+                livepatches: reverted.livepatches.iter().map(ToString::to_string).collect(),
+                stopped_ns: Some(nanoseconds(reverted.stopped)),
+                longest_stop_ns: Some(nanoseconds(reverted.longest_stop)),
+                payload_kept: Some(!reverted.unmapped),
+                ..self
+            },
+            Ok(RevertOutcome::NothingToRevert) => Self { outcome: RevertEnding::NothingToRevert, ..self },
+            Ok(RevertOutcome::Deferred { blocking, tries: _ }) => {
+                let blocking = blocking.iter().map(blocker).collect();
+                Self { blocking, ..self }.because(
+                    RevertEnding::Deferred,
+                    "in-use",
+                    "threads are inside the new code".into(),
+                )
+            }
+            Ok(RevertOutcome::NotReverted { why: NotApplied::Exited })
+            | Ok(RevertOutcome::Indeterminate { why: Lost::Exited })
+            | Err(ApplyError::Read(ReadError::Exited)) => Self { outcome: RevertEnding::Gone, ..self },
+            Ok(RevertOutcome::NotReverted { why }) => self.because(RevertEnding::NotReverted, why.code(), chain(&why)),
+            Ok(RevertOutcome::RolledBack { why }) => self.because(RevertEnding::RolledBack, "write-fault", chain(&why)),
+            Ok(RevertOutcome::Indeterminate { why }) => {
+                self.because(RevertEnding::Indeterminate, "indeterminate", chain(&why))
+            }
+            Err(error @ ApplyError::NoPermission) => {
+                self.because(RevertEnding::Failed, "no-permission", chain(&error))
+            }
+            Err(error) => self.because(RevertEnding::Failed, "not-attempted", chain(&error)),
+        }
+    }
+
+    fn event(&self) -> Option<Event> {
+        let (process, livepatches) = (self.process.clone(), self.livepatches.clone());
+        match self.outcome {
+            RevertEnding::Reverted => Some(Event::Reverted {
+                process,
+                livepatches,
+                stopped_ns: self.stopped_ns.unwrap_or(0),
+                payload_kept: self.payload_kept.unwrap_or(true),
+            }),
+            RevertEnding::NothingToRevert | RevertEnding::Gone | RevertEnding::Interrupted => None,
+            RevertEnding::NotReverted
+            | RevertEnding::Deferred
+            | RevertEnding::RolledBack
+            | RevertEnding::Indeterminate
+            | RevertEnding::Failed => Some(Event::NotReverted {
+                process,
+                livepatches,
+                code: self.code.clone().unwrap_or_default(),
+                why: self.why.clone().unwrap_or_default(),
+            }),
+        }
+    }
+}
+
+impl RevertEnding {
+    const fn exit(self) -> Exit {
+        match self {
+            Self::Reverted | Self::NothingToRevert | Self::Gone => Exit::Done,
+            Self::NotReverted => Exit::Refused,
+            Self::Deferred | Self::Interrupted => Exit::Incomplete,
+            Self::RolledBack | Self::Indeterminate | Self::Failed => Exit::Failed,
+        }
+    }
+
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Reverted => "reverted",
+            Self::NothingToRevert => "nothing to revert",
+            Self::Gone => Ending::Gone.words(),
+            Self::NotReverted => "not reverted",
+            Self::Deferred => Ending::Deferred.words(),
+            Self::Interrupted => Ending::Interrupted.words(),
+            Self::RolledBack => Ending::RolledBack.words(),
+            Self::Indeterminate => Ending::Indeterminate.words(),
+            Self::Failed => Ending::Failed.words(),
+        }
+    }
+}
+
+impl Report for RevertReport {
+    fn exit(&self) -> Exit {
+        self.processes.iter().fold(Exit::Done, |exit, end| exit.and(end.outcome.exit()))
+    }
+
+    fn human(&self, out: &mut dyn Write, verbose: bool) -> io::Result<()> {
+        if self.processes.is_empty() {
+            return writeln!(out, "no process carries a livepatch");
+        }
+        for end in &self.processes {
+            write!(out, "pid {} {}: {}", end.process.pid, one_line(&end.process.program), end.outcome.words())?;
+            if let Some(stopped) = end.longest_stop_ns {
+                write!(out, " (stopped {})", duration_for_people(Duration::from_nanos(stopped)))?;
+            }
+            if let (Some(why), Some(code)) = (&end.why, &end.code) {
+                write!(out, "; {} [{code}]", one_line(why))?;
+            }
+            writeln!(out)?;
+            if end.payload_kept == Some(true) {
+                writeln!(out, "  the payload stays mapped, because an address of its data may have escaped")?;
+            }
+            for blocker in &end.blocking {
+                let function = blocker.function.as_deref().unwrap_or("the whole thread");
+                writeln!(out, "  thread {}: {}: {}", blocker.tid, one_line(function), one_line(&blocker.detail))?;
+            }
+            if verbose {
+                end.livepatches.iter().try_for_each(|id| writeln!(out, "  {id}"))?;
+            }
+        }
+        Ok(())
+    }
+}

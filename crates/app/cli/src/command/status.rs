@@ -1,0 +1,294 @@
+//! `salve status [PID]`: what processes carry, read from the processes.
+
+use crate::args::Status;
+use crate::console::{Console, Report};
+use crate::event::ProcessRef;
+use crate::exit::Exit;
+use crate::machine::disk::Disk;
+use crate::machine::processes::{self, Processes};
+use crate::problem::{Problem, chain, one_line};
+use crate::view::{bytes_for_people, cve_list};
+use salve_elf::ContentHash;
+use salve_patch::{Cves, Origin};
+use salve_tracee::{LivepatchState, LivepatchStatus, OpenError, Process, ProcessStatus, ReadError, list_pids};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::path::Path;
+
+#[derive(Serialize)]
+pub(crate) struct StatusReport {
+    /// Processes that carry something, or the one that was asked for.
+    processes: Vec<ProcessView>,
+    looked_at: u64,
+    /// Processes that could not be looked at, for want of permission most often.
+    not_looked_at: u64,
+}
+
+#[derive(Serialize)]
+struct ProcessView {
+    process: ProcessRef,
+    livepatches: Vec<Carried>,
+    /// Payloads that are not what Salve would have delivered.
+    unreadable: Vec<Unreadable>,
+    /// Code that differs from its file and that no livepatch explains.
+    modified_text: Vec<Modified>,
+    leftover_stubs: u64,
+}
+
+#[derive(Serialize)]
+struct Carried {
+    id: String,
+    state: State,
+    path: String,
+    package: Option<String>,
+    old_version: Option<String>,
+    new_version: Option<String>,
+    cves: Cves,
+    old_sha256: Option<ContentHash>,
+    new_sha256: Option<ContentHash>,
+    functions: Vec<String>,
+    payload_at: String,
+    payload_bytes: u64,
+    /// What a restart would run.
+    on_restart: OnRestart,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+enum State {
+    Applied,
+    /// Whoever wrote it was killed in between; `apply` finishes it, `revert` undoes it.
+    Partial { present: u64, total: u64 },
+    Reverted,
+}
+
+/// By the content of the file that is at the image's path now.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum OnRestart {
+    /// The code that the livepatch brought.
+    NewCode,
+    /// The code that the livepatch replaced: the fix is lost until it is installed.
+    OldCode,
+    /// Something else, newer or older.
+    OtherCode,
+    /// There is no such file, or it cannot be read from here.
+    Unknown,
+}
+
+#[derive(Serialize)]
+struct Unreadable {
+    at: String,
+    name: String,
+    why: String,
+}
+
+#[derive(Serialize)]
+struct Modified {
+    path: String,
+    va: String,
+    len_bytes: u64,
+}
+
+pub(crate) fn run(args: &Status, console: Console) -> Result<StatusReport, Problem> {
+    let processes = Processes::new();
+    let mut disk = Disk::default();
+    if let Some(pid) = args.pid {
+        let process = processes::open_named(pid)?;
+        let view = look(&processes, &process, &mut disk).map_err(|error| {
+            Problem::failed("no-permission", format!("cannot look at process {pid}"))
+                .because(error)
+                .hint("run it as root, or as the user of the process")
+        })?;
+        return Ok(StatusReport { processes: vec![view], looked_at: 1, not_looked_at: 0 });
+    }
+    let pids = list_pids().map_err(|error| Problem::failed("no-proc", "cannot list the processes").because(error))?;
+    let mut report = StatusReport { processes: Vec::new(), looked_at: 0, not_looked_at: 0 };
+    for pid in pids {
+        let seen = match Process::open(pid) {
+            Ok(process) => look(&processes, &process, &mut disk),
+            Err(OpenError::NoSuchProcess | OpenError::Zombie | OpenError::KernelThread) => continue,
+            Err(OpenError::NoPermission) => Err(ReadError::NoPermission { what: "process" }),
+            Err(OpenError::Read(error)) => Err(error),
+        };
+        match seen {
+            Ok(view) => {
+                report.looked_at = report.looked_at.saturating_add(1);
+                if !view.is_plain() {
+                    report.processes.push(view);
+                }
+            }
+            Err(ReadError::Exited) => {}
+            Err(error) => {
+                report.not_looked_at = report.not_looked_at.saturating_add(1);
+                console.note(&format!("pid {pid} was not looked at: {}", chain(&error)));
+            }
+        }
+    }
+    Ok(report)
+}
+
+fn look(processes: &Processes, process: &Process, disk: &mut Disk) -> Result<ProcessView, ReadError> {
+    let status = processes.patcher.status(process)?;
+    let facts = processes.facts(process)?;
+    Ok(ProcessView::of(processes::name(&facts), &status, disk))
+}
+
+impl ProcessView {
+    fn of(process: ProcessRef, status: &ProcessStatus, disk: &mut Disk) -> Self {
+        Self {
+            process,
+            livepatches: status.livepatches.iter().map(|livepatch| Carried::of(livepatch, disk)).collect(),
+            unreadable: status
+                .unreadable
+                .iter()
+                .map(|payload| Unreadable {
+                    at: payload.at.to_string(),
+                    name: payload.name.to_string_lossy().into_owned(),
+                    why: payload.why.clone(),
+                })
+                .collect(),
+            modified_text: status
+                .modified_text
+                .iter()
+                .map(|text| Modified {
+                    path: text.path.to_string_lossy().into_owned(),
+                    va: text.va.to_string(),
+                    len_bytes: text.len_bytes,
+                })
+                .collect(),
+            leftover_stubs: u64::try_from(status.leftover_stubs).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Nothing that anybody would want to hear of.
+    fn is_plain(&self) -> bool {
+        self.livepatches.is_empty() && self.unreadable.is_empty() && self.modified_text.is_empty()
+    }
+}
+
+impl Carried {
+    fn of(status: &LivepatchStatus, disk: &mut Disk) -> Self {
+        let image = status.patch.images.first();
+        let (package, old_version, new_version, cves) = match &status.patch.origin {
+            Origin::Packages { old, new, cves } => {
+                (Some(new.name.clone()), Some(old.version.clone()), Some(new.version.clone()), cves.clone())
+            }
+            Origin::Files { .. } => (None, None, None, Cves::Unknown),
+        };
+        let old_sha256 = image.and_then(|image| image.old.as_ref()).map(|old| old.sha256);
+        let new_sha256 = image.and_then(|image| image.new.as_ref()).map(|new| new.sha256);
+        let on_disk = disk.look(Path::new(&status.mapped_path)).map(|file| file.sha256);
+        let replaced = image.and_then(|image| image.livepatch.as_ref()).map(|livepatch| &livepatch.replaced);
+        Self {
+            id: status.livepatch.to_string(),
+            state: match status.state {
+                LivepatchState::Applied => State::Applied,
+                LivepatchState::Reverted => State::Reverted,
+                LivepatchState::Partial { present, total } => State::Partial {
+                    present: u64::try_from(present).unwrap_or(u64::MAX),
+                    total: u64::try_from(total).unwrap_or(u64::MAX),
+                },
+            },
+            path: status.mapped_path.to_string_lossy().into_owned(),
+            package,
+            old_version,
+            new_version,
+            cves,
+            old_sha256,
+            new_sha256,
+            functions: replaced
+                .into_iter()
+                .flatten()
+                .map(|function| function.name.clone())
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect(),
+            payload_at: status.payload_at.to_string(),
+            payload_bytes: status.payload_bytes,
+            on_restart: match on_disk {
+                None => OnRestart::Unknown,
+                Some(content) if Some(content) == new_sha256 => OnRestart::NewCode,
+                Some(content) if Some(content) == old_sha256 => OnRestart::OldCode,
+                Some(_) => OnRestart::OtherCode,
+            },
+        }
+    }
+
+    fn lines(&self, out: &mut dyn Write, verbose: bool) -> io::Result<()> {
+        let state = match self.state {
+            State::Applied => "applied".to_owned(),
+            State::Reverted => "reverted, its payload is still mapped".to_owned(),
+            State::Partial { present, total } => {
+                format!("HALF APPLIED: {present} of {total} functions; `salve apply` finishes it, `salve revert` undoes it")
+            }
+        };
+        let short: String = self.id.chars().take(12).collect();
+        let what = match (&self.package, &self.old_version, &self.new_version) {
+            (Some(package), Some(old), Some(new)) => {
+                format!("{} {} -> {}", one_line(package), one_line(old), one_line(new))
+            }
+            _plain_files => one_line(&self.path),
+        };
+        writeln!(out, "  {short}  {what}: {state}")?;
+        writeln!(out, "    image {}, {} functions: {}", one_line(&self.path), self.functions.len(), self.names(verbose))?;
+        writeln!(out, "    CVEs: {}", cve_list(&self.cves))?;
+        if verbose {
+            writeln!(out, "    payload: {} at {}", bytes_for_people(self.payload_bytes), self.payload_at)?;
+        }
+        match self.on_restart {
+            OnRestart::NewCode => Ok(()),
+            OnRestart::OldCode => {
+                writeln!(out, "    a restart falls back to the old code: the file on disk is the old one")
+            }
+            OnRestart::OtherCode => writeln!(out, "    a restart runs other code: the file on disk is neither of the two"),
+            OnRestart::Unknown => writeln!(out, "    what a restart runs is unknown: the file on disk cannot be read"),
+        }
+    }
+
+    fn names(&self, verbose: bool) -> String {
+        const SHOWN: usize = 8;
+        let shown = if verbose { self.functions.len() } else { SHOWN.min(self.functions.len()) };
+        let mut text = one_line(&self.functions.get(..shown).unwrap_or_default().join(", "));
+        if shown < self.functions.len() {
+            text.push_str(", …");
+        }
+        text
+    }
+}
+
+impl Report for StatusReport {
+    fn exit(&self) -> Exit {
+        Exit::Done
+    }
+
+    fn human(&self, out: &mut dyn Write, verbose: bool) -> io::Result<()> {
+        if self.processes.iter().all(ProcessView::is_plain) {
+            writeln!(out, "no process carries a livepatch ({} looked at)", self.looked_at)?;
+        }
+        for view in &self.processes {
+            if view.is_plain() {
+                continue;
+            }
+            writeln!(out, "pid {} {}", view.process.pid, one_line(&view.process.program))?;
+            view.livepatches.iter().try_for_each(|livepatch| livepatch.lines(out, verbose))?;
+            for payload in &view.unreadable {
+                writeln!(out, "  unreadable payload {} at {}: {}", one_line(&payload.name), payload.at, one_line(&payload.why))?;
+            }
+            for text in &view.modified_text {
+                writeln!(
+                    out,
+                    "  code of {} differs from its file at {} ({} bytes), and no livepatch explains it",
+                    one_line(&text.path),
+                    text.va,
+                    text.len_bytes
+                )?;
+            }
+        }
+        if self.not_looked_at > 0 {
+            writeln!(out, "{} processes could not be looked at (run it as root to see all)", self.not_looked_at)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,113 @@
+//! Between patch files and planning: what an update is called, what it offers,
+//! what a process carries of it.
+
+use crate::carry::Ending;
+use crate::event::{Event, EventLog, ImageRef, UpdateRef};
+use crate::machine::processes::Seen;
+use crate::plan::{Consent, Decision, Offer, OfferedImage, Runner, consent};
+use crate::problem::Problem;
+use salve_elf::ContentHash;
+use salve_patch::{ImageReport, Origin, PackageId, PatchFile};
+use salve_tracee::{LivepatchState, Patcher};
+use std::collections::BTreeSet;
+
+pub(crate) fn update_of(patch: &PatchFile) -> UpdateRef {
+    match &patch.origin {
+        Origin::Packages { old, new, .. } => UpdateRef {
+            source: new.source.clone(),
+            old_version: Some(old.version.clone()),
+            new_version: Some(new.version.clone()),
+        },
+        Origin::Files { old: _, new } => UpdateRef { source: new.clone(), old_version: None, new_version: None },
+    }
+}
+
+pub(crate) fn offer<'a>(update: &'a UpdateRef, patch: &'a PatchFile) -> Offer<'a> {
+    let images = patch
+        .images
+        .iter()
+        .map(|image| OfferedImage {
+            path: &image.path,
+            old: image.old.as_ref().map(|old| old.sha256),
+            new: image.new.as_ref().map(|new| new.sha256),
+            verdict: image.verdict,
+            reasons: &image.reasons,
+            has_livepatch: image.livepatch.is_some(),
+        })
+        .collect();
+    Offer { source: &update.source, new_version: update.new_version.as_deref(), images }
+}
+
+/// What planning needs of a process. What it carries is read from the process,
+/// by content; what cannot be read is not carried.
+pub(crate) fn runner(patcher: &Patcher, process: &Seen) -> Runner {
+    let images =
+        process.images.iter().map(|image| (image.path.to_string_lossy().into_owned(), image.sha256)).collect();
+    Runner { images, carries: carried(patcher, process) }
+}
+
+/// Old and new content of every livepatch that is applied in full.
+pub(crate) fn carried(patcher: &Patcher, process: &Seen) -> Vec<(ContentHash, ContentHash)> {
+    let Ok(Some(open)) = process.reopen() else { return Vec::new() };
+    let Ok(status) = patcher.status(&open) else { return Vec::new() };
+    let applied = status.livepatches.iter().filter(|livepatch| livepatch.state == LivepatchState::Applied);
+    applied
+        .flat_map(|livepatch| &livepatch.patch.images)
+        .filter_map(|image| Some((image.old.as_ref()?.sha256, image.new.as_ref()?.sha256)))
+        .collect()
+}
+
+/// How a decision that changes nothing is reported; `None` for the one that does.
+pub(crate) fn ending_of(decision: &Decision) -> Option<(Ending, String, String)> {
+    let listed = |codes: &BTreeSet<String>| codes.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let first = |codes: &BTreeSet<String>| codes.first().cloned().unwrap_or_else(|| "unexplained".into());
+    Some(match decision {
+        Decision::Apply => return None,
+        Decision::Already => (Ending::AlreadyApplied, String::new(), String::new()),
+        Decision::Unchanged => (Ending::Unchanged, String::new(), String::new()),
+        Decision::NeedsAccept { codes } => {
+            (Ending::NeedsAccept, first(codes), format!("review: {}; --accept takes each of them", listed(codes)))
+        }
+        Decision::Refused { codes } => (Ending::Refused, first(codes), format!("refused: {}", listed(codes))),
+        Decision::Ambiguous { why } => (Ending::Refused, "ambiguous".into(), why.clone()),
+    })
+}
+
+/// Versions of one package that have to lead forward.
+pub(crate) fn check_forward(old: &PackageId, new: &PackageId) -> Result<(), Problem> {
+    if old.name != new.name || old.architecture != new.architecture {
+        return Err(Problem::refused(
+            "different-packages",
+            format!(
+                "{} ({}) and {} ({}) are two different packages",
+                old.name, old.architecture, new.name, new.architecture
+            ),
+        ));
+    }
+    Ok(())
+}
+
+pub(crate) fn image_ref(image: &ImageReport) -> ImageRef {
+    ImageRef {
+        path: image.path.clone(),
+        old_sha256: image.old.as_ref().map(|old| old.sha256),
+        new_sha256: image.new.as_ref().map(|new| new.sha256),
+    }
+}
+
+/// One `judged` event for every image that changed.
+pub(crate) fn record_judged(log: &mut EventLog, update: &UpdateRef, patch: &PatchFile, accepted: &[String]) {
+    let codes: BTreeSet<String> = accepted.iter().cloned().collect();
+    for image in &patch.images {
+        let taken = consent([(image.verdict, image.reasons.as_slice())], &codes) == Consent::Take;
+        log.record(&Event::Judged {
+            update: update.clone(),
+            image: image_ref(image),
+            verdict: image.verdict,
+            reasons: image.reasons.clone(),
+            accepted: accepted.to_vec(),
+            taken,
+            functions: image.functions,
+        });
+    }
+}

@@ -1,0 +1,220 @@
+//! Processes, as planning needs to know them.
+
+use crate::event::ProcessRef;
+use crate::plan::{Leave, Privilege, Standing, leave};
+use crate::problem::{Problem, chain};
+use salve_elf::ContentHash;
+use salve_tracee::{
+    Facts, Limits, MappedImage, Namespaces, OpenError, Patcher, Process, ProcessId, Protected, ReadError, list_pids,
+    protected,
+};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+
+/// One process that was looked at. It is not held open: with its id it is
+/// found again, or it is gone.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) id: ProcessId,
+    pub(crate) name: ProcessRef,
+    pub(crate) leave: Option<Leave>,
+    pub(crate) privilege: Privilege,
+    pub(crate) images: Vec<MappedImage>,
+    /// Seconds since the epoch at which it started; `None` if the clock does not tell.
+    pub(crate) started_at: Option<i64>,
+}
+
+impl Seen {
+    pub(crate) fn image(&self, sha256: ContentHash) -> Option<&MappedImage> {
+        self.images.iter().find(|image| image.sha256 == sha256)
+    }
+
+    /// Opens the same process again; `None` when it is gone.
+    pub(crate) fn reopen(&self) -> Result<Option<Process>, Problem> {
+        reopen(self.id)
+    }
+}
+
+/// Opens the process that `id` names, and no other with the same number.
+pub(crate) fn reopen(id: ProcessId) -> Result<Option<Process>, Problem> {
+    match Process::open(id.pid) {
+        Ok(process) if process.id() == id => Ok(Some(process)),
+        Ok(_) | Err(OpenError::NoSuchProcess | OpenError::Zombie | OpenError::KernelThread) => Ok(None),
+        Err(OpenError::Read(ReadError::Exited)) => Ok(None),
+        Err(error @ (OpenError::NoPermission | OpenError::Read(_))) => Err(cannot_look(id.pid, error)),
+    }
+}
+
+/// A process that a person named by its number.
+pub(crate) fn open_named(pid: u32) -> Result<Process, Problem> {
+    let number = i32::try_from(pid).unwrap_or(i32::MAX);
+    Process::open(number).map_err(|error| match error {
+        OpenError::NoSuchProcess | OpenError::Zombie | OpenError::Read(ReadError::Exited) => {
+            Problem::failed("no-such-process", format!("there is no process {pid}")).because(error)
+        }
+        OpenError::KernelThread => {
+            Problem::refused("kernel-thread", format!("process {pid} is a thread of the kernel")).because(error)
+        }
+        other => cannot_look(number, other),
+    })
+}
+
+fn cannot_look(pid: i32, error: OpenError) -> Problem {
+    Problem::failed("no-permission", format!("cannot look at process {pid}"))
+        .because(error)
+        .hint("run it as root, or as the user of the process")
+}
+
+/// Who runs on this machine. Everything that one run asks more than once is kept.
+pub(crate) struct Processes {
+    pub(crate) patcher: Patcher,
+    limits: Limits,
+    own: Option<Namespaces>,
+    boot_seconds: Option<i64>,
+}
+
+/// Something that was there and could not be looked at.
+#[derive(Debug)]
+pub(crate) struct Unseen {
+    pub(crate) pid: i32,
+    pub(crate) name: Option<ProcessRef>,
+    pub(crate) why: String,
+}
+
+impl Processes {
+    pub(crate) fn new() -> Self {
+        let limits = Limits::default();
+        let own = i32::try_from(std::process::id())
+            .ok()
+            .and_then(|pid| Process::open(pid).ok())
+            .and_then(|process| process.facts(&limits).ok())
+            .map(|facts| facts.namespaces);
+        Self { patcher: Patcher::new(limits), limits, own, boot_seconds: boot_seconds() }
+    }
+
+    /// Every process, or those named. One that exits meanwhile is not there;
+    /// one that was named has to be.
+    pub(crate) fn survey(&self, named: &[u32]) -> Result<(Vec<Seen>, Vec<Unseen>), Problem> {
+        let mut seen = Vec::new();
+        let mut unseen = Vec::new();
+        if named.is_empty() {
+            let pids = list_pids().map_err(|error| {
+                Problem::failed("no-proc", "cannot list the processes").because(error).hint("is /proc mounted?")
+            })?;
+            for pid in pids {
+                let Ok(process) = Process::open(pid) else { continue };
+                match self.look(&process) {
+                    Ok(process) => seen.push(process),
+                    Err(ReadError::Exited) => {}
+                    Err(error) => {
+                        let name = self.facts(&process).ok().map(|facts| name(&facts));
+                        unseen.push(Unseen { pid, name, why: chain(&error) });
+                    }
+                }
+            }
+            return Ok((seen, unseen));
+        }
+        let mut named = named.to_vec();
+        named.sort_unstable();
+        named.dedup();
+        for pid in named {
+            let process = open_named(pid)?;
+            seen.push(self.look(&process).map_err(|error| {
+                Problem::failed("no-permission", format!("cannot look at process {pid}"))
+                    .because(error)
+                    .hint("run it as root, or as the user of the process")
+            })?);
+        }
+        Ok((seen, unseen))
+    }
+
+    pub(crate) fn facts(&self, process: &Process) -> Result<Facts, ReadError> {
+        process.facts(&self.limits)
+    }
+
+    /// Everything about one process.
+    pub(crate) fn look(&self, process: &Process) -> Result<Seen, ReadError> {
+        let facts = self.facts(process)?;
+        let leave = leave(&self.standing(&facts));
+        Ok(Seen {
+            id: facts.id,
+            leave,
+            privilege: privilege(&facts)?,
+            images: self.patcher.images(process)?,
+            started_at: self.started_at(facts.id),
+            name: name(&facts),
+        })
+    }
+
+    fn standing(&self, facts: &Facts) -> Standing {
+        let own_line = matches!(protected(facts.id.pid), Some(Protected::Own | Protected::Ancestor));
+        let program = PathBuf::from(&facts.exe);
+        Standing {
+            pid: u32::try_from(facts.id.pid).unwrap_or(u32::MAX),
+            own_line,
+            storage_mark: facts.cmdline.first().is_some_and(|word| word.starts_with('@')),
+            program: program.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+            elsewhere: self.elsewhere(facts),
+        }
+    }
+
+    /// In what way paths and numbers mean something else to the process.
+    fn elsewhere(&self, facts: &Facts) -> Option<&'static str> {
+        let Some(own) = self.own else { return Some("namespaces that cannot be compared with") };
+        let theirs = facts.namespaces;
+        if theirs.pid != own.pid {
+            Some("a process namespace")
+        } else if theirs.mount != own.mount {
+            Some("a mount namespace")
+        } else if theirs.user != own.user {
+            Some("a user namespace")
+        } else if !same_root(facts.id.pid) {
+            Some("a root directory")
+        } else {
+            None
+        }
+    }
+
+    fn started_at(&self, id: ProcessId) -> Option<i64> {
+        let ticks_per_second = rustix::param::clock_ticks_per_second().max(1);
+        let since_boot = i64::try_from(id.start_time / ticks_per_second).ok()?;
+        self.boot_seconds?.checked_add(since_boot)
+    }
+}
+
+pub(crate) fn name(facts: &Facts) -> ProcessRef {
+    ProcessRef {
+        pid: u32::try_from(facts.id.pid).unwrap_or(u32::MAX),
+        start_ticks: facts.id.start_time,
+        program: facts.exe.to_string_lossy().into_owned(),
+    }
+}
+
+fn same_root(pid: i32) -> bool {
+    let (Ok(theirs), Ok(ours)) = (std::fs::metadata(format!("/proc/{pid}/root")), std::fs::metadata("/")) else {
+        return false;
+    };
+    (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino())
+}
+
+/// What the process may do (`proc_pid_status(5)`: `Uid`, `CapPrm`, `CapAmb`).
+/// What cannot be read counts as privileged.
+fn privilege(facts: &Facts) -> Result<Privilege, ReadError> {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{}/status", facts.id.pid)) else {
+        return Err(ReadError::Exited);
+    };
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let uids: Option<Vec<u32>> =
+        field("Uid:").and_then(|line| line.split_ascii_whitespace().map(|word| word.parse().ok()).collect());
+    let none = |name| field(name).and_then(|hex| u64::from_str_radix(hex, 16).ok()).is_some_and(|set| set == 0);
+    Ok(Privilege {
+        uids: uids.filter(|uids| uids.len() == 4).unwrap_or_else(|| vec![0]),
+        capable: !(none("CapPrm:") && none("CapAmb:")),
+    })
+}
+
+/// `btime` of `/proc/stat`: when the machine started, in seconds since the epoch.
+fn boot_seconds() -> Option<i64> {
+    let stat = std::fs::read_to_string("/proc/stat").ok()?;
+    stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
+}
