@@ -27,7 +27,7 @@ fn main() {
         let (f, g) = (&old.functions()[pair.old], &new.functions()[pair.new]);
         println!("{} {} -> {} {:?} moved {:x?}", f.display_name(), f.range, g.range, pair.evidence, pair.moved_targets);
         for s in &pair.sites {
-            println!("   {} {} {:?}", s.old_at, s.new_at, s.difference);
+            println!("   {} {} {:?} {:?}", s.old_at, s.new_at, s.difference, salve_match::follow(&d.old, f.range, s.old_at));
             if let salve_match::ContentDifference::Text { old: x, new: y } = s.difference {
                 println!("      {:?} -> {:?}", text_at(&d.old, x, 1).map(String::from_utf8_lossy), text_at(&d.new, y, 1).map(String::from_utf8_lossy));
             }

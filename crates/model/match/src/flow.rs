@@ -43,8 +43,10 @@ pub enum Handover {
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct State {
     registers: BTreeSet<u8>,
-    /// The frame holds it somewhere.
-    in_frame: bool,
+    /// Places of the frame that hold it: base register and displacement.
+    slots: BTreeSet<(u8, i64)>,
+    /// It was stored in the frame, or pushed, since the last call.
+    fresh: bool,
 }
 
 const ARGUMENTS: [Register; 6] =
@@ -58,7 +60,7 @@ fn number(register: Register) -> Option<u8> {
 
 /// Follows the value in the first operand of the instruction at `from`.
 pub fn follow(side: &Side<'_, '_>, range: VaRange, from: Va) -> Flow {
-    const MOST_STEPS: usize = 4000;
+    const MOST_STEPS: usize = 20_000;
     let doubt = |at, how| Flow::Examined { at, how };
     let Some(decoder) = decode(side.image, range) else { return doubt(from, "no code") };
     let code: HashMap<u64, Instruction> = decoder.into_iter().map(|i| (i.ip(), i)).collect();
@@ -67,13 +69,21 @@ pub fn follow(side: &Side<'_, '_>, range: VaRange, from: Va) -> Flow {
     else {
         return doubt(from, "not a value in a register");
     };
-    let start = State { registers: BTreeSet::from([register]), in_frame: false };
+    let start = State { registers: BTreeSet::from([register]), ..State::default() };
+    let frame = Frame {
+        rbp_is_frame: has_frame_pointer(&code, range),
+        objects: code
+            .values()
+            .filter(|i| i.mnemonic() == Mnemonic::Lea && i.memory_base() == Register::RBP)
+            .map(|i| i.memory_displacement64().cast_signed())
+            .collect(),
+    };
     let mut seen: BTreeSet<(u64, State)> = BTreeSet::new();
     let mut queue = vec![(origin.next_ip(), start)];
     let mut destinations = BTreeSet::new();
     let mut factory = InstructionInfoFactory::new();
     while let Some((ip, state)) = queue.pop() {
-        if state.registers.is_empty() && !state.in_frame {
+        if state.registers.is_empty() && state.slots.is_empty() && !state.fresh {
             continue;
         }
         if seen.len() > MOST_STEPS {
@@ -86,7 +96,7 @@ pub fn follow(side: &Side<'_, '_>, range: VaRange, from: Va) -> Flow {
             // A jump out of the function: into a cold part, or a tail call.
             return doubt(Va::new(ip), "leaves the function");
         };
-        match step(side, instruction, state, &mut factory, &mut destinations) {
+        match step(&frame, instruction, state, &mut factory, &mut destinations) {
             Err(how) => return doubt(Va::new(ip), how),
             Ok(state) => successors(instruction, range, state, &mut queue),
         }
@@ -117,8 +127,64 @@ fn successors(instruction: &Instruction, range: VaRange, state: State, queue: &m
     }
 }
 
+/// Which registers point into the function's own frame.
+struct Frame {
+    rbp_is_frame: bool,
+    /// Displacements from the frame pointer whose addresses are taken: objects
+    /// that a callee may get to see.
+    objects: BTreeSet<i64>,
+}
+
+impl Frame {
+    /// Whether a callee may see this slot although it is not handed over as an
+    /// argument: relative to the stack pointer it may be one, relative to the frame
+    /// pointer it has to belong to an object whose address is taken.
+    fn visible(&self, (base, at): (u8, i64)) -> bool {
+        const LARGEST_OBJECT_BYTES: i64 = 4096;
+        let from = at.saturating_sub(LARGEST_OBJECT_BYTES);
+        number(Register::RBP) != Some(base) || self.objects.range(from..=at).next().is_some()
+    }
+
+    fn slot(&self, instruction: &Instruction) -> Option<(u8, i64)> {
+        let base = instruction.memory_base();
+        let ours = base == Register::RSP || (self.rbp_is_frame && base == Register::RBP);
+        let plain = instruction.memory_index() == Register::None;
+        (ours && plain).then(|| Some((number(base)?, instruction.memory_displacement64().cast_signed()))).flatten()
+    }
+
+    fn holds(&self, state: &State, instruction: &Instruction) -> bool {
+        let len = i64::try_from(instruction.memory_size().size()).unwrap_or(i64::MAX).max(8);
+        self.slot(instruction).is_some_and(|(base, at)| {
+            state.slots.iter().any(|(b, d)| *b == base && *d >= at && *d < at.saturating_add(len))
+        })
+    }
+}
+
+/// The function sets up `rbp` as its frame pointer and never uses it for anything else.
+fn has_frame_pointer(code: &HashMap<u64, Instruction>, range: VaRange) -> bool {
+    let sets = |i: &Instruction| {
+        i.mnemonic() == Mnemonic::Mov && i.op0_register() == Register::RBP && i.op1_register() == Register::RSP
+    };
+    let mut at = range.start().raw();
+    let mut early = false;
+    for _ in 0..4 {
+        let Some(instruction) = code.get(&at) else { break };
+        early |= sets(instruction);
+        at = instruction.next_ip();
+    }
+    let mut factory = InstructionInfoFactory::new();
+    early
+        && code.values().all(|i| {
+            let writes = factory.info(i).used_registers().iter().any(|u| {
+                u.register().full_register() == Register::RBP
+                    && !matches!(u.access(), OpAccess::Read | OpAccess::CondRead)
+            });
+            !writes || sets(i) || matches!(i.mnemonic(), Mnemonic::Pop | Mnemonic::Leave)
+        })
+}
+
 fn step(
-    side: &Side<'_, '_>,
+    frame: &Frame,
     instruction: &Instruction,
     mut state: State,
     factory: &mut InstructionInfoFactory,
@@ -127,7 +193,7 @@ fn step(
     let holds = |state: &State, r: Register| number(r).is_some_and(|n| state.registers.contains(&n));
     match instruction.flow_control() {
         FlowControl::Call | FlowControl::IndirectCall => {
-            call(side, instruction, &mut state, destinations);
+            call(instruction, &mut state, destinations);
             return Ok(state);
         }
         FlowControl::Return => {
@@ -146,7 +212,36 @@ fn step(
         }
     };
     if move_like && source_tainted {
-        return handed_on(instruction, state);
+        return handed_on(frame, instruction, state);
+    }
+    let reads_slot = instruction.mnemonic() != Mnemonic::Lea
+        && (0..instruction.op_count()).any(|n| instruction.op_kind(n) == OpKind::Memory)
+        && frame.holds(&state, instruction);
+    if reads_slot {
+        match (instruction.mnemonic(), instruction.op0_kind()) {
+            (Mnemonic::Push, _) => {
+                state.fresh = true;
+                return Ok(state);
+            }
+            // Loaded again, alone or together with its neighbour.
+            (
+                Mnemonic::Mov | Mnemonic::Movq | Mnemonic::Movdqa | Mnemonic::Movdqu | Mnemonic::Movaps | Mnemonic::Movups,
+                OpKind::Register,
+            ) => {
+                if let Some(n) = number(instruction.op0_register()) {
+                    state.registers.insert(n);
+                }
+                return Ok(state);
+            }
+            // Overwritten.
+            (Mnemonic::Mov, OpKind::Memory) => {
+                if let Some(slot) = frame.slot(instruction) {
+                    state.slots.remove(&slot);
+                }
+                return Ok(state);
+            }
+            _ => return Err("compared or calculated with in the frame"),
+        }
     }
     // Vector registers gather two pointers before they are stored together.
     let gathers = matches!(instruction.mnemonic(), Mnemonic::Movhps | Mnemonic::Punpcklqdq | Mnemonic::Pinsrq | Mnemonic::Movaps | Mnemonic::Movups | Mnemonic::Movdqa | Mnemonic::Movdqu);
@@ -161,7 +256,7 @@ fn step(
             return Err("read or written through");
         }
         if gathers && instruction.op0_kind() == OpKind::Memory {
-            return handed_on(instruction, state);
+            return handed_on(frame, instruction, state);
         }
         if gathers {
             if let Some(n) = number(instruction.op0_register()) {
@@ -185,9 +280,9 @@ fn step(
     Ok(state)
 }
 
-fn handed_on(instruction: &Instruction, mut state: State) -> Result<State, &'static str> {
+fn handed_on(frame: &Frame, instruction: &Instruction, mut state: State) -> Result<State, &'static str> {
     if instruction.mnemonic() == Mnemonic::Push {
-        state.in_frame = true;
+        state.fresh = true;
         return Ok(state);
     }
     match instruction.op0_kind() {
@@ -197,8 +292,10 @@ fn handed_on(instruction: &Instruction, mut state: State) -> Result<State, &'sta
             }
             Ok(state)
         }
-        OpKind::Memory if instruction.memory_base() == Register::RSP => {
-            state.in_frame = true;
+        OpKind::Memory if frame.slot(instruction).is_some() => {
+            let slot = frame.slot(instruction);
+            state.fresh |= slot.is_some_and(|slot| frame.visible(slot));
+            state.slots.extend(slot);
             Ok(state)
         }
         OpKind::Memory => Err("stored outside the frame"),
@@ -206,19 +303,12 @@ fn handed_on(instruction: &Instruction, mut state: State) -> Result<State, &'sta
     }
 }
 
-fn call(
-    side: &Side<'_, '_>,
-    instruction: &Instruction,
-    state: &mut State,
-    destinations: &mut BTreeSet<Destination>,
-) {
+fn call(instruction: &Instruction, state: &mut State, destinations: &mut BTreeSet<Destination>) {
     let target = match instruction.flow_control() {
         FlowControl::Call => Some(Va::new(instruction.near_branch64())),
         _ if instruction.is_ip_rel_memory_operand() => Some(Va::new(instruction.ip_rel_memory_address())),
         _ => None,
     };
-    // Stubs and slots are told apart by whoever asks.
-    let _ = side;
     let call_at = Va::new(instruction.ip());
     for (index, register) in ARGUMENTS.iter().enumerate() {
         if number(*register).is_some_and(|n| state.registers.contains(&n)) {
@@ -226,11 +316,10 @@ fn call(
             destinations.insert(Destination { call_at, target, by });
         }
     }
-    if state.in_frame {
+    if state.fresh {
+        // A stack argument, or an object in the frame whose address this callee gets.
         destinations.insert(Destination { call_at, target, by: Handover::Frame });
-        // Arguments on the stack are the callee's; what lies elsewhere in the
-        // frame is handed over by address, to this callee or not at all.
-        state.in_frame = false;
+        state.fresh = false;
     }
     let preserved: BTreeSet<u8> = PRESERVED.iter().filter_map(|r| number(*r)).collect();
     state.registers.retain(|n| preserved.contains(n));
