@@ -1,2 +1,64 @@
-//! TODO
-fn main() {}
+//! The project's own tasks: `cargo xtask demo`, `test`, `bench`, `setup`, `tidy`.
+//!
+//! Each one gets what it needs by itself (`setup`), so that on a fresh Debian 12
+//! machine with a Rust toolchain nothing has to be done before.
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a task talks to the person who started it")]
+
+mod bench;
+mod cargo;
+mod test;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use salve_testkit::needs::{self, Need};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's own tasks")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Heal a running haproxy under traffic from its two packages, and revert
+    Demo,
+    /// Run the tests: unprivileged ones first, those that change processes last
+    Test(test::Arguments),
+    /// Measure; nothing is asserted
+    Bench(bench::Arguments),
+    /// Install what the other tasks need from apt (they do it themselves as well)
+    Setup,
+    /// Check the workspace's own rules: layers, unsafe code, decision records
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: &Task) -> Result<()> {
+    match task {
+        Task::Demo => demo(),
+        Task::Test(arguments) => test::run(arguments),
+        Task::Bench(arguments) => bench::run(arguments),
+        Task::Setup => needs::ensure(&Need::ALL),
+        Task::Tidy => {
+            cargo::run("test", &["--quiet", "--package", "salve-testkit", "--test", "tidy", "--", "--nocapture"])
+        }
+    }
+}
+
+fn demo() -> Result<()> {
+    needs::ensure(&[Need::HaproxyLibraries])?;
+    cargo::build_programs()?;
+    salve_testkit::demo::run(&mut std::io::stdout())
+}

@@ -65,6 +65,13 @@ impl Pair {
         Ok(dir)
     }
 
+    /// Whether a path in the package is that of its largest ELF file; `/lib` and `/usr/lib` are one.
+    pub fn is_largest(&self, path: &str) -> bool {
+        let merged =
+            |path: &Path| path.strip_prefix("/usr").map_or_else(|_| path.to_path_buf(), |p| Path::new("/").join(p));
+        merged(&Path::new("/").join(path)) == merged(&self.largest_elf)
+    }
+
     /// The largest ELF file of one side, below an extracted tree.
     pub fn largest_in(&self, tree: &Path) -> PathBuf {
         below(tree, &self.largest_elf)

@@ -15,6 +15,7 @@
 //! | [`backend`], [`load`] | an HTTP server and steady traffic, on loopback |
 //! | [`haproxy`] | the real HAProxy and the request that tells old from new |
 //! | [`salve`] | running the built `salve` and reading its report |
+//! | [`events`] | the events that `salve` recorded |
 //! | [`debian`] | a throw-away Debian root with a working apt |
 //! | [`demo`] | the main job, end to end |
 //! | [`not_run`] | saying loudly that something could not be run |
@@ -25,6 +26,7 @@ pub mod backend;
 pub mod corpus;
 pub mod debian;
 pub mod demo;
+pub mod events;
 pub mod haproxy;
 pub mod load;
 pub mod needs;

@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, bail};
 use procfs::process::{FDTarget, MMPermissions, MMapPath, MemoryMap, Process};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
@@ -11,7 +12,7 @@ use std::os::unix::fs::FileExt as _;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     pub pid: u32,
-    /// Clock ticks after boot, proc_pid_stat(5) field 22.
+    /// Clock ticks after boot, `proc_pid_stat(5)` field 22.
     pub start_ticks: u64,
 }
 
@@ -71,7 +72,11 @@ impl Text {
             hash.update(start.to_le_bytes());
             hash.update(&mapping.bytes);
         }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        let mut hex = String::new();
+        for byte in hash.finalize() {
+            let _never_fails_on_a_string = write!(hex, "{byte:02x}");
+        }
+        hex
     }
 
     /// Every way in which `self` is not what `before` was; empty when byte-identical.
@@ -192,7 +197,7 @@ pub fn threads(pid: u32) -> Result<usize> {
     Ok(process(pid)?.tasks().with_context(|| format!("cannot read /proc/{pid}/task"))?.count())
 }
 
-/// The process that traces this one, 0 for none (proc_pid_status(5), `TracerPid`).
+/// The process that traces this one, 0 for none (`proc_pid_status(5)`, `TracerPid`).
 pub fn tracer(pid: u32) -> Result<i32> {
     Ok(process(pid)?.status().with_context(|| format!("cannot read /proc/{pid}/status"))?.tracerpid)
 }

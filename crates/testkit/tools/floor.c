@@ -1,0 +1,68 @@
+/* The floor of any tracer: stops all threads of a process, reads their
+ * registers and lets them go, `argv[2]` times with `argv[3]` µs between.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ptrace.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <elf.h>
+
+enum { MAX_THREADS = 4096 };
+
+static int threads(pid_t pid, pid_t *tids) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/task", pid);
+    DIR *directory = opendir(path);
+    int count = 0;
+    if (!directory)
+        return -1;
+    for (struct dirent *entry; (entry = readdir(directory)) && count < MAX_THREADS;)
+        if (atoi(entry->d_name) > 0)
+            tids[count++] = atoi(entry->d_name);
+    closedir(directory);
+    return count;
+}
+
+static int stop_all(pid_t pid) {
+    static pid_t tids[MAX_THREADS];
+    int count = threads(pid, tids), status;
+    if (count <= 0)
+        return 1;
+    for (int i = 0; i < count; i++)
+        if (ptrace(PTRACE_SEIZE, tids[i], 0, 0) != 0)
+            return 1;
+    for (int i = 0; i < count; i++)
+        if (ptrace(PTRACE_INTERRUPT, tids[i], 0, 0) != 0)
+            return 1;
+    for (int i = 0; i < count; i++)
+        if (waitpid(tids[i], &status, __WALL) != tids[i])
+            return 1;
+    for (int i = 0; i < count; i++) {
+        struct user_regs_struct registers;
+        struct iovec whole = {&registers, sizeof registers};
+        if (ptrace(PTRACE_GETREGSET, tids[i], NT_PRSTATUS, &whole) != 0)
+            return 1;
+    }
+    for (int i = 0; i < count; i++)
+        if (ptrace(PTRACE_DETACH, tids[i], 0, 0) != 0)
+            return 1;
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    if (argc != 4)
+        return 2;
+    for (int i = 0; i < atoi(argv[2]); i++) {
+        if (stop_all(atoi(argv[1])) != 0) {
+            perror("ptrace");
+            return 1;
+        }
+        usleep((useconds_t)atoi(argv[3]));
+    }
+    return 0;
+}

@@ -1,0 +1,7 @@
+//! Placeholder
+use anyhow::Result;
+#[derive(clap::Args)]
+pub(crate) struct Arguments {}
+pub(crate) fn run(_: &Arguments) -> Result<()> {
+    Ok(())
+}
