@@ -159,8 +159,6 @@ pub enum Invalid {
     StrayFixup { at: Va },
     #[error("fix-up at {at} states the wrong following instruction")]
     FixupNext { at: Va },
-    #[error("reference at {at} leads to {old_entry}, a replaced function without detour")]
-    NoDetour { at: Va, old_entry: Va },
     #[error("carried function {range} has exception handlers, which a payload cannot register")]
     LandingPads { range: VaRange },
 

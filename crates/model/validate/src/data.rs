@@ -1,0 +1,203 @@
+//! Runs of data said to be the same: bytes, slots and jump tables.
+
+use crate::correspond::Correspondence;
+use crate::decode::Use;
+use crate::image::{Image, Role, Slot};
+use crate::index::Pair;
+use crate::invalid::{Invalid, Mismatch};
+use crate::lockstep::{Seen, TableUse, table_entry};
+use salve_elf::{Va, VaRange};
+use salve_patch::{DataRun, JumpTable};
+
+pub(crate) struct Data<'c, 'a> {
+    pub(crate) map: &'c Correspondence<'a>,
+    /// Sorted by `new`.
+    pub(crate) tables: &'c [JumpTable],
+}
+
+impl Data<'_, '_> {
+    /// Proves every run; returns the bytes compared.
+    pub(crate) fn check(&self, seen: &mut Seen) -> Result<u64, Invalid> {
+        let mut bytes = 0_u64;
+        for table in self.tables {
+            self.check_table(table)?;
+        }
+        for run in &self.map.index.runs {
+            self.check_run(run, seen)?;
+            bytes = bytes.saturating_add(run.len_bytes);
+        }
+        Ok(bytes)
+    }
+
+    fn check_run(&self, run: &DataRun, seen: &mut Seen) -> Result<(), Invalid> {
+        let outside = Invalid::RunOutside { old: run.old, new: run.new };
+        let here = VaRange::new(run.new, run.len_bytes).ok_or(outside.clone())?;
+        let there = VaRange::new(run.old, run.len_bytes).ok_or(outside)?;
+        for (image, range) in [(self.map.old, there), (self.map.new, here)] {
+            // A slot that reaches into the run from before it would be judged by nobody.
+            let reaches_in = slot_before(image, range.start()).is_some_and(|end| end > range.start());
+            let reaches_out = slot_before(image, range.end()).is_some_and(|end| end > range.end());
+            if reaches_in || reaches_out {
+                return Err(Invalid::DataDiffers { old: run.old, new: run.new });
+            }
+        }
+        let (old, new) = (self.map.old.slots_in(there), self.map.new.slots_in(here));
+        let mut at = here.start();
+        for (a, b) in old.iter().zip(new) {
+            self.check_slots(run, a, b, seen)?;
+            self.check_bytes(run, at, b.at)?;
+            at = b.at.wrapping_offset(b.len_bytes.cast_signed());
+        }
+        if old.len() != new.len() {
+            let at = new.get(old.len()).or(new.last()).map_or(run.new, |s| s.at);
+            return Err(Invalid::Slot { old: run.old, new: at, why: Mismatch::Binding });
+        }
+        self.check_bytes(run, at, here.end())
+    }
+
+    fn check_slots(&self, run: &DataRun, old: &Slot, new: &Slot, seen: &mut Seen) -> Result<(), Invalid> {
+        let invalid = |why| Invalid::Slot { old: old.at, new: new.at, why };
+        if old.at.wrapping_distance_from(run.old) != new.at.wrapping_distance_from(run.new) {
+            return Err(invalid(Mismatch::Binding));
+        }
+        self.map.check_slot(old.at, new.at).map_err(invalid)?;
+        if let (Some(old), Some(new)) = (old.binding.target(), new.binding.target()) {
+            seen.old_data.push(old);
+            seen.new_data.push(new);
+        }
+        Ok(())
+    }
+
+    /// The unrelocated stretch `from..to` of a run: equal, but for listed jump tables.
+    fn check_bytes(&self, run: &DataRun, from: Va, to: Va) -> Result<(), Invalid> {
+        let mut at = from;
+        let first = self.tables.partition_point(|t| table_end(t) <= from);
+        for table in self.tables.iter().skip(first).take_while(|t| t.new < to) {
+            self.check_equal(run, at, table.new.max(at))?;
+            at = table_end(table).min(to).max(at);
+        }
+        self.check_equal(run, at, to)
+    }
+
+    fn check_equal(&self, run: &DataRun, from: Va, to: Va) -> Result<(), Invalid> {
+        if from >= to {
+            return Ok(());
+        }
+        let old_from = run.old.wrapping_offset(from.wrapping_distance_from(run.new));
+        let differs = Invalid::DataDiffers { old: old_from, new: from };
+        let len = to.raw().saturating_sub(from.raw());
+        let section = self.map.new.section_at(from).ok_or(differs.clone())?;
+        if section.is_nobits() {
+            return Ok(());
+        }
+        let (old, new) = VaRange::new(old_from, len)
+            .and_then(|r| self.map.old.bytes(r))
+            .zip(VaRange::new(from, len).and_then(|r| self.map.new.bytes(r)))
+            .ok_or(differs)?;
+        if self.map.new.fixed && section.role != Role::Code {
+            return self.check_words(old_from, from, old, new);
+        }
+        if old == new {
+            return Ok(());
+        }
+        let offset = old.iter().zip(new).position(|(a, b)| a != b).and_then(|o| i64::try_from(o).ok()).unwrap_or(0);
+        Err(Invalid::DataDiffers { old: old_from.wrapping_offset(offset), new: from.wrapping_offset(offset) })
+    }
+
+    /// In a fixed image a pointer in data has no relocation: every aligned word
+    /// that may be an address has to lead to the same thing, the rest to be equal.
+    fn check_words(&self, old_at: Va, new_at: Va, old: &[u8], new: &[u8]) -> Result<(), Invalid> {
+        let mut offset = 0_usize;
+        while offset < new.len() {
+            let here = new_at.wrapping_offset(i64::try_from(offset).unwrap_or(0));
+            let there = old_at.wrapping_offset(i64::try_from(offset).unwrap_or(0));
+            let differs = Invalid::DataDiffers { old: there, new: here };
+            let rest = (old.get(offset..).unwrap_or_default(), new.get(offset..).unwrap_or_default());
+            let aligned = here.raw().is_multiple_of(8) && there.raw().is_multiple_of(8);
+            let step = match (rest.0.first_chunk(), rest.1.first_chunk()) {
+                (Some(a), Some(b)) if aligned => {
+                    let (a, b) = (i64::from_le_bytes(*a), i64::from_le_bytes(*b));
+                    self.map.check_number(a, b, Use::Pointer).map_err(|_| differs)?;
+                    8
+                }
+                _ if rest.0.first() == rest.1.first() => 1,
+                _ => return Err(differs),
+            };
+            offset = offset.saturating_add(step);
+        }
+        Ok(())
+    }
+
+    fn check_table(&self, table: &JumpTable) -> Result<(), Invalid> {
+        let outside = Invalid::TableOutside { new: table.new };
+        let owner = self.map.index.pair_at(table.new_owner).filter(|p| p.new.start() == table.new_owner);
+        let constant = self.map.new.section_at(table.new).is_some_and(|s| s.is_constant());
+        let placed = self.map.index.run_at(table.new).is_some_and(|(_, old)| old == table.old);
+        let len_bytes = u64::from(table.entries).saturating_mul(4);
+        if !owner.is_some_and(Pair::stays) || !constant || !placed || !self.map.index.covers(table.new, len_bytes) {
+            return Err(outside);
+        }
+        for entry in 0..table.entries {
+            let distance = i64::from(entry).saturating_mul(4);
+            let read = |image: &Image<'_>, start: Va| {
+                let distance = image.array(start.wrapping_offset(distance)).map(i32::from_le_bytes)?;
+                Some(start.wrapping_offset(i64::from(distance)))
+            };
+            let targets = read(self.map.old, table.old).zip(read(self.map.new, table.new));
+            let (old_target, new_target) = targets.ok_or(outside.clone())?;
+            if self.map.check(old_target, new_target, Use::Jump).is_err() {
+                return Err(Invalid::TableEntry { new: table.new, entry, old_target, new_target });
+            }
+        }
+        Ok(())
+    }
+
+    /// Tables that no claim lists are found by their use: an address that is taken,
+    /// in constant data, whose first entry leads into code. They are read until an
+    /// entry leads elsewhere, or the next thing that is referred to begins, and every
+    /// entry has to lead to the same place: equal bytes are no proof, because the
+    /// entries are distances.
+    pub(crate) fn check_used_tables(&self, seen: &Seen, new_data: &[Va]) -> Result<(), Invalid> {
+        for TableUse { new, old } in &seen.tables {
+            let mut at = *new;
+            let next = new_data.partition_point(|t| t <= new);
+            let limit = new_data.get(next).copied();
+            let mut entry = 0_u32;
+            while limit.is_none_or(|l| at < l)
+                && let Some(new_target) = table_entry(self.map.new, *new, at)
+            {
+                self.check_entry(*new, *old, entry, at, new_target)?;
+                at = at.checked_add(4).ok_or(Invalid::TableOutside { new: *new })?;
+                entry = entry.saturating_add(1);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_entry(&self, new: Va, old: Option<Va>, entry: u32, at: Va, new_target: Va) -> Result<(), Invalid> {
+        let Some(old) = old else {
+            // A carried function's table: it has to lead inside the payload.
+            self.map.marks.wanted(new_target);
+            let carried = self.map.index.carried_at(new_target).is_some();
+            return if carried { Ok(()) } else { Err(Invalid::Unresolved { at, new_target }) };
+        };
+        let old_at = old.wrapping_offset(at.wrapping_distance_from(new));
+        let distance = self.map.old.array(old_at).map(i32::from_le_bytes).ok_or(Invalid::TableOutside { new })?;
+        let old_target = old.wrapping_offset(i64::from(distance));
+        match self.map.check(old_target, new_target, Use::Jump) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Invalid::TableEntry { new, entry, old_target, new_target }),
+        }
+    }
+}
+
+fn table_end(table: &JumpTable) -> Va {
+    table.new.wrapping_offset(i64::from(table.entries).saturating_mul(4))
+}
+
+/// The end of the last slot that starts before `at`.
+fn slot_before(image: &Image<'_>, at: Va) -> Option<Va> {
+    let next = image.slots.partition_point(|s| s.at < at);
+    let slot = image.slots.get(next.checked_sub(1)?)?;
+    slot.at.checked_add(slot.len_bytes)
+}

@@ -1,0 +1,64 @@
+//! The dynamic symbol table with versions: names by which images bind to each other.
+
+use super::layout::Header;
+use crate::invalid::ImageFault;
+use object::read::elf::{SectionTable, Sym as _};
+use object::{Endianness, elf};
+use salve_elf::Va;
+
+/// One entry of `.dynsym`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Symbol<'a> {
+    pub(crate) name: &'a [u8],
+    /// Empty where the symbol has none.
+    pub(crate) version: &'a [u8],
+    /// `None` where another image defines it.
+    pub(crate) defined: Option<Definition>,
+    pub(crate) local: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Definition {
+    pub(crate) at: Va,
+    pub(crate) len_bytes: u64,
+    pub(crate) is_tls: bool,
+    pub(crate) is_absolute: bool,
+}
+
+impl Symbol<'_> {
+    /// Whether both names lead the loader to the same definition.
+    pub(crate) fn binds_like(&self, other: &Symbol<'_>) -> bool {
+        self.name == other.name && self.version == other.version && !self.local && !other.local
+    }
+}
+
+pub(super) fn read<'a>(
+    table: &SectionTable<'a, Header>,
+    endian: Endianness,
+    bytes: &'a [u8],
+) -> Result<Vec<Symbol<'a>>, ImageFault> {
+    let symbols = table.symbols(endian, bytes, elf::SHT_DYNSYM).map_err(ImageFault::Malformed)?;
+    let versions = table.versions(endian, bytes).map_err(ImageFault::Malformed)?;
+    let mut read = Vec::with_capacity(symbols.len());
+    for (index, symbol) in symbols.iter().enumerate() {
+        let fault = ImageFault::Symbol(index);
+        let name = symbol.name(endian, symbols.strings()).map_err(|_| fault.clone())?;
+        let version = match &versions {
+            Some(versions) if index != 0 => {
+                let version = versions.version_index(endian, object::SymbolIndex(index));
+                versions.version(version.into()).map_err(|_| fault.clone())?
+            }
+            Some(_) | None => None,
+        };
+        let section = symbol.st_shndx(endian);
+        let defined = (section != elf::SHN_UNDEF).then(|| Definition {
+            at: Va::new(symbol.st_value(endian)),
+            len_bytes: symbol.st_size(endian),
+            is_tls: symbol.st_type() == elf::STT_TLS,
+            is_absolute: section == elf::SHN_ABS,
+        });
+        let local = symbol.st_bind() == elf::STB_LOCAL;
+        read.push(Symbol { name, version: version.map_or(b"".as_slice(), object::read::elf::Version::name), defined, local });
+    }
+    Ok(read)
+}

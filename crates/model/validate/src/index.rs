@@ -1,0 +1,148 @@
+//! The claims, ordered for look-up, and the well-formedness that look-up relies on.
+
+use crate::image::{Image, Role};
+use crate::invalid::{Invalid, Side};
+use core::cell::Cell;
+use salve_elf::{Va, VaRange};
+use salve_patch::{Claims, DataRun};
+
+/// What is claimed of a function pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    Same,
+    /// Index into `Claims::noise`.
+    Noise(usize),
+    Changed,
+}
+
+#[derive(Debug)]
+pub(crate) struct Pair {
+    pub(crate) old: VaRange,
+    pub(crate) new: VaRange,
+    pub(crate) class: Class,
+    /// Something that stays as it is, or another image, leads to the entry.
+    pub(crate) reached: Cell<bool>,
+    /// The livepatch has a detour for it.
+    pub(crate) detoured: bool,
+}
+
+impl Pair {
+    pub(crate) fn stays(&self) -> bool {
+        match self.class {
+            Class::Same | Class::Noise(_) => true,
+            Class::Changed => false,
+        }
+    }
+}
+
+pub(crate) struct Index {
+    /// Sorted by `new`, not overlapping on either side.
+    pub(crate) pairs: Vec<Pair>,
+    /// Functions in the payload, sorted, not overlapping.
+    pub(crate) carried: Vec<VaRange>,
+    /// Sorted by `new`, not overlapping on either side.
+    pub(crate) runs: Vec<DataRun>,
+    /// The same, sorted by `old`.
+    runs_by_old: Vec<DataRun>,
+}
+
+impl Index {
+    pub(crate) fn new(old: &Image<'_>, new: &Image<'_>, claims: &Claims) -> Result<Self, Invalid> {
+        let pair = |p: &salve_patch::FunctionPair, class| Pair {
+            old: p.old,
+            new: p.new,
+            class,
+            reached: Cell::new(false),
+            detoured: false,
+        };
+        let mut pairs: Vec<Pair> = claims.same.iter().map(|p| pair(p, Class::Same)).collect();
+        pairs.extend(claims.noise.iter().enumerate().map(|(i, n)| pair(&n.pair, Class::Noise(i))));
+        pairs.extend(claims.changed.iter().map(|p| pair(p, Class::Changed)));
+        pairs.sort_unstable_by_key(|p| p.new.start());
+        let mut carried: Vec<VaRange> = claims.changed.iter().map(|p| p.new).collect();
+        carried.extend(&claims.added);
+        carried.sort_unstable();
+        let runs = sorted_runs(old, new, &claims.data)?;
+        let mut runs_by_old = runs.clone();
+        runs_by_old.sort_unstable_by_key(|r| r.old);
+        for two in runs_by_old.windows(2) {
+            if let [a, b] = two
+                && a.old.raw().saturating_add(a.len_bytes) > b.old.raw()
+            {
+                return Err(Invalid::RunOutside { old: b.old, new: b.new });
+            }
+        }
+        Ok(Self { pairs, carried, runs, runs_by_old })
+    }
+
+    /// The pair whose new range holds `at`.
+    pub(crate) fn pair_at(&self, at: Va) -> Option<&Pair> {
+        let next = self.pairs.partition_point(|p| p.new.start() <= at);
+        self.pairs.get(next.checked_sub(1)?).filter(|p| p.new.contains(at))
+    }
+
+    pub(crate) fn carried_at(&self, at: Va) -> Option<VaRange> {
+        let next = self.carried.partition_point(|r| r.start() <= at);
+        self.carried.get(next.checked_sub(1)?).copied().filter(|r| r.contains(at))
+    }
+
+    /// The run whose new range holds `at`, and the old address of the same thing.
+    pub(crate) fn run_at(&self, at: Va) -> Option<(&DataRun, Va)> {
+        let next = self.runs.partition_point(|r| r.new <= at);
+        let run = self.runs.get(next.checked_sub(1)?)?;
+        let inside = at.raw().checked_sub(run.new.raw()).filter(|inside| *inside < run.len_bytes)?;
+        Some((run, run.old.checked_add(inside)?))
+    }
+
+    pub(crate) fn run_at_old(&self, at: Va) -> Option<&DataRun> {
+        let next = self.runs_by_old.partition_point(|r| r.old <= at);
+        let run = self.runs_by_old.get(next.checked_sub(1)?)?;
+        let inside = at.raw().checked_sub(run.old.raw())?;
+        (inside < run.len_bytes).then_some(run)
+    }
+
+    /// Whether `len_bytes` from `at` are claimed to be the same without a break.
+    pub(crate) fn covers(&self, at: Va, len_bytes: u64) -> bool {
+        let Some((_, old)) = self.run_at(at) else { return false };
+        let (mut at, mut old, mut left) = (at, old, len_bytes);
+        while left > 0 {
+            let Some((run, there)) = self.run_at(at) else { return false };
+            let inside = at.raw().saturating_sub(run.new.raw());
+            let step = run.len_bytes.saturating_sub(inside).min(left);
+            let (Some(next), Some(next_old)) = (at.checked_add(step), old.checked_add(step)) else { return false };
+            if there != old {
+                return false;
+            }
+            (at, old, left) = (next, next_old, left.saturating_sub(step));
+        }
+        true
+    }
+}
+
+fn sorted_runs(old: &Image<'_>, new: &Image<'_>, claimed: &[DataRun]) -> Result<Vec<DataRun>, Invalid> {
+    let mut runs = claimed.to_vec();
+    runs.sort_unstable();
+    let mut end = Va::new(0);
+    for run in &runs {
+        let outside = Invalid::RunOutside { old: run.old, new: run.new };
+        let there = VaRange::new(run.old, run.len_bytes).ok_or(outside.clone())?;
+        let here = VaRange::new(run.new, run.len_bytes).ok_or(outside.clone())?;
+        let (a, b) = (old.section_at(run.old), new.section_at(run.new));
+        let (Some(a), Some(b)) = (a, b) else { return Err(outside) };
+        let alike = a.name == b.name && a.flags == b.flags && a.kind == b.kind && b.role != Role::Stubs;
+        let inside = there.end() <= a.range.end() && here.end() <= b.range.end();
+        if run.len_bytes == 0 || run.new < end || !alike || !inside {
+            return Err(outside);
+        }
+        end = here.end();
+        if b.role == Role::Code {
+            for (side, image, range) in [(Side::Old, old, there), (Side::New, new, here)] {
+                let next = image.frames.partition_point(|f| f.range.end() <= range.start());
+                if image.frames.get(next).is_some_and(|f| f.range.overlaps(range)) {
+                    return Err(Invalid::RunOverCode { side, at: range.start() });
+                }
+            }
+        }
+    }
+    Ok(runs)
+}

@@ -1,0 +1,402 @@
+//! The payload: what it holds, and where each of its references leads once placed.
+//!
+//! It is placed at two distances from the old image, as it would be in two
+//! processes, and every instruction of every carried function is read where it
+//! would run. A field that leads to the same old address from both places is bound
+//! to the old image; one that moves along is bound to the payload itself.
+
+use crate::correspond::{Correspondence, Where};
+use crate::decode::{Base, Decoder, Field, Flow, Instr, Use};
+use crate::image::{Image, Role};
+use crate::invalid::{Invalid, Mismatch, Side};
+use crate::lockstep::{Seen, TableUse, code, decode, looks_like_table};
+use salve_elf::{LoadBias, RuntimeAddr, Va, VaRange};
+use salve_patch::{Access, Distance, Fixup, FixupKind, Livepatch, PlacedSegment, ReferenceCounts, Segment};
+
+const PAGE_BYTES: u64 = 4096;
+/// The old image is taken to be where its file says.
+const OLD_BIAS: LoadBias = LoadBias::new(0);
+
+pub(crate) struct Payload<'c, 'a> {
+    map: &'c Correspondence<'a>,
+    decoder: &'c Decoder,
+    livepatch: &'c Livepatch,
+    placed: [(Distance, Vec<PlacedSegment>); 2],
+    references: ReferenceCounts,
+    /// Fix-ups not met yet, in order.
+    fixups: &'c [Fixup],
+}
+
+/// One instruction of a carried function.
+struct Step<'b> {
+    instr: Instr,
+    at: Va,
+    bytes: &'b [u8],
+}
+
+impl<'c, 'a> Payload<'c, 'a> {
+    pub(crate) fn new(
+        map: &'c Correspondence<'a>,
+        decoder: &'c Decoder,
+        livepatch: &'c Livepatch,
+    ) -> Result<Self, Invalid> {
+        check_shape(&livepatch.segments)?;
+        for two in livepatch.fixups.windows(2) {
+            if let [a, b] = two
+                && a.new_va >= b.new_va
+            {
+                return Err(Invalid::StrayFixup { at: b.new_va });
+            }
+        }
+        let [a, b] = distances(map);
+        let placed = [(a, livepatch.place(a)?), (b, livepatch.place(b)?)];
+        let references = ReferenceCounts::default();
+        Ok(Self { map, decoder, livepatch, placed, references, fixups: &livepatch.fixups })
+    }
+
+    /// Proves the payload; returns its references by where they lead, and its bytes.
+    pub(crate) fn check(mut self, seen: &mut Seen) -> Result<(ReferenceCounts, u64), Invalid> {
+        let mut bytes = 0_u64;
+        for segment in &self.livepatch.segments {
+            bytes = bytes.saturating_add(self.check_contents(segment)?);
+        }
+        for range in &self.map.index.carried {
+            self.check_function(*range, seen)?;
+        }
+        match self.fixups.first() {
+            Some(stray) => Err(Invalid::StrayFixup { at: stray.new_va }),
+            None => Ok((self.references, bytes)),
+        }
+    }
+
+    /// Every byte of a segment that is in no carried function: constant data whole
+    /// and unchanged or not there at all, literals of code likewise, else filling.
+    fn check_contents(&self, segment: &Segment) -> Result<u64, Invalid> {
+        let range = segment.range().ok_or(Invalid::SegmentShape { at: segment.new_va })?;
+        let wrong = Invalid::SegmentAccess { at: segment.new_va, access: segment.access };
+        let executable = segment.access == Access::ReadExecute;
+        if executable && !every_page_has_code(self.map.new, range) {
+            return Err(wrong);
+        }
+        let mut at = range.start();
+        let first = self.map.new.sections.partition_point(|s| s.range.end() <= range.start());
+        for section in self.map.new.sections.iter().skip(first).take_while(|s| s.range.start() < range.end()) {
+            let from = section.range.start().max(at);
+            let to = section.range.end().min(range.end());
+            self.check_filling(segment, at, from, executable)?;
+            let part = VaRange::try_from((from, to)).map_err(|_| Invalid::SegmentShape { at: from })?;
+            match section.role {
+                Role::Code if executable => self.check_code(segment, part)?,
+                Role::Data if section.is_constant() => self.check_constant(segment, part, executable)?,
+                Role::Code | Role::Stubs | Role::Got | Role::Data => {
+                    self.check_filling(segment, from, to, executable)?;
+                }
+            }
+            at = to;
+        }
+        self.check_filling(segment, at, range.end(), executable)?;
+        Ok(range.len_bytes())
+    }
+
+    fn check_filling(&self, segment: &Segment, from: Va, to: Va, executable: bool) -> Result<(), Invalid> {
+        let bytes = held(segment, from, to)?;
+        match bytes.iter().position(|b| !(*b == 0 || executable && *b == 0xcc)) {
+            Some(at) => Err(Invalid::PayloadByte { at: from.wrapping_offset(i64::try_from(at).unwrap_or(0)) }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_constant(&self, segment: &Segment, part: VaRange, executable: bool) -> Result<(), Invalid> {
+        if self.map.new.bytes(part) == Some(held(segment, part.start(), part.end())?) {
+            return Ok(());
+        }
+        self.check_filling(segment, part.start(), part.end(), executable)
+    }
+
+    /// Executable bytes outside carried functions.
+    fn check_code(&self, segment: &Segment, part: VaRange) -> Result<(), Invalid> {
+        let mut at = part.start();
+        let first = self.map.index.carried.partition_point(|r| r.end() <= part.start());
+        for carried in self.map.index.carried.iter().skip(first).take_while(|r| r.start() < part.end()) {
+            self.check_unused_code(segment, at, carried.start().max(at))?;
+            at = carried.end().min(part.end());
+        }
+        self.check_unused_code(segment, at, part.end())
+    }
+
+    fn check_unused_code(&self, segment: &Segment, from: Va, to: Va) -> Result<(), Invalid> {
+        let bytes = held(segment, from, to)?;
+        let Some(wrong) = bytes.iter().position(|b| *b != 0xcc) else { return Ok(()) };
+        let at = from.wrapping_offset(i64::try_from(wrong).unwrap_or(0));
+        // Literals between functions may be carried: as much of them as is claimed, unchanged.
+        let (run, _) = self.map.index.run_at(at).ok_or(Invalid::PayloadByte { at })?;
+        let end = run.new.wrapping_offset(run.len_bytes.cast_signed()).min(to);
+        let literal = VaRange::try_from((at, end)).map_err(|_| Invalid::PayloadByte { at })?;
+        if self.map.new.bytes(literal) != Some(held(segment, at, end)?) {
+            return Err(Invalid::PayloadByte { at });
+        }
+        self.check_unused_code(segment, end, to)
+    }
+
+    fn check_function(&mut self, range: VaRange, seen: &mut Seen) -> Result<(), Invalid> {
+        let new = self.map.new;
+        let bytes = code(new, Side::New, range)?;
+        if new.frame_at(range.start()).is_some_and(|f| f.handlers.is_some()) {
+            return Err(Invalid::LandingPads { range });
+        }
+        let in_code = self.livepatch.segments.iter().any(|s| {
+            let holds = s.range().is_some_and(|held| held.contains(range.start()) && range.end() <= held.end());
+            holds && s.access == Access::ReadExecute
+        });
+        if !in_code {
+            return Err(Invalid::NotCarried { range });
+        }
+        let mut offset = 0_usize;
+        let mut last = Flow::Next;
+        while offset < bytes.len() {
+            let at = range.start().wrapping_offset(i64::try_from(offset).unwrap_or(i64::MAX));
+            let instr = decode(self.decoder, bytes.get(offset..).unwrap_or_default(), at, new.fixed, Side::New)?;
+            let end = offset.saturating_add(instr.len);
+            let own = bytes.get(offset..end).ok_or(Invalid::Straddles { side: Side::New, at })?;
+            self.map.marks.starts(at);
+            if !instr.is_nop {
+                last = instr.flow;
+            }
+            if instr.thread_relative && !self.map.tls_same {
+                return Err(Invalid::TlsLayout { new_at: at });
+            }
+            self.check_instruction(&Step { instr, at, bytes: own }, seen)?;
+            offset = end;
+        }
+        let continues = matches!(last, Flow::Next | Flow::Branch);
+        if continues && self.map.index.carried_at(range.end()).is_none_or(|next| next.start() != range.end()) {
+            return Err(Invalid::FallsThrough { old: range, new: range });
+        }
+        Ok(())
+    }
+
+    fn check_instruction(&mut self, step: &Step<'_>, seen: &mut Seen) -> Result<(), Invalid> {
+        let len = i64::try_from(step.instr.len).unwrap_or(i64::MAX);
+        let next = step.at.wrapping_offset(len);
+        let mut patched: Option<Field> = None;
+        for field in step.instr.fields() {
+            let at = step.at.wrapping_offset(i64::try_from(field.offset).unwrap_or(i64::MAX));
+            let unknown = Invalid::Undecodable { side: Side::New, at: step.at };
+            let value = field.read(step.bytes).ok_or(unknown)?;
+            let fixup = self.fixups.first().filter(|f| f.new_va == at).copied();
+            match (field.base, fixup) {
+                (Base::Next, Some(fixup)) if field.width == 4 => {
+                    self.fixups = self.fixups.get(1..).unwrap_or_default();
+                    self.check_bound(&fixup, field, next, next.wrapping_offset(value), seen)?;
+                    patched = Some(field);
+                }
+                (_, Some(_)) => return Err(Invalid::StrayFixup { at }),
+                (Base::Next, None) => self.check_inside(at, field, next.wrapping_offset(value), seen)?,
+                (Base::Absolute, None) => self.check_absolute(at, field, value, seen)?,
+            }
+        }
+        if let Some(stray) = self.fixups.first().filter(|f| f.new_va < next) {
+            return Err(Invalid::StrayFixup { at: stray.new_va });
+        }
+        for (_, placed) in &self.placed {
+            let mapped = mapped(placed, step.at, step.bytes.len()).ok_or(Invalid::PayloadByte { at: step.at })?;
+            let differs = mapped.iter().zip(step.bytes).enumerate();
+            let mut differs = differs.filter(|(offset, (a, b))| a != b && !patched.is_some_and(|f| f.covers(*offset)));
+            if let Some((offset, _)) = differs.next() {
+                let at = step.at.wrapping_offset(i64::try_from(offset).unwrap_or(0));
+                return Err(Invalid::PayloadByte { at });
+            }
+        }
+        Ok(())
+    }
+
+    /// A field with a fix-up: it leads out of the payload, from both places to the same old address.
+    fn check_bound(
+        &mut self,
+        fixup: &Fixup,
+        field: Field,
+        next: Va,
+        new_target: Va,
+        seen: &mut Seen,
+    ) -> Result<(), Invalid> {
+        let at = fixup.new_va;
+        let FixupKind::PcRel32 { new_next, old_target: stated } = fixup.kind;
+        if new_next != next {
+            return Err(Invalid::FixupNext { at });
+        }
+        let mut led_to = Where::Number;
+        for (distance, placed) in &self.placed {
+            let bytes = mapped(placed, at, 4).and_then(|b| b.first_chunk()).ok_or(Invalid::StrayFixup { at })?;
+            let jump = i64::from(i32::from_le_bytes(*bytes));
+            let leads_to = next.in_process(distance.payload_bias(OLD_BIAS)).wrapping_offset(jump);
+            let old_target = leads_to.in_file(OLD_BIAS);
+            let why = if old_target == stated {
+                self.map.check(old_target, new_target, field.role)
+            } else {
+                Err(Mismatch::Elsewhere { expected: stated })
+            };
+            match why {
+                Ok(Where::Number) | Err(_) => {
+                    let why = why.err().unwrap_or(Mismatch::Number);
+                    return Err(Invalid::PayloadReference { at, old_target, new_target, why });
+                }
+                Ok(found) => led_to = found,
+            }
+        }
+        self.count(led_to);
+        if self.map.new.section_at(new_target).is_some_and(|s| !s.is_code()) {
+            seen.new_data.push(new_target);
+            seen.old_data.push(stated);
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, found: Where) {
+        let counter = match found {
+            Where::Code => &mut self.references.old_code,
+            Where::Data => &mut self.references.old_data,
+            Where::Import => &mut self.references.imports,
+            Where::Number => return,
+        };
+        *counter = counter.saturating_add(1);
+    }
+
+    /// A field without fix-up: it has to lead to something that the payload holds.
+    fn check_inside(&mut self, at: Va, field: Field, new_target: Va, seen: &mut Seen) -> Result<(), Invalid> {
+        for (distance, placed) in &self.placed {
+            let bias = distance.payload_bias(OLD_BIAS);
+            if !is_mapped(placed, new_target.in_process(bias), bias) {
+                return Err(Invalid::Unresolved { at, new_target });
+            }
+        }
+        let unresolved = Invalid::Unresolved { at, new_target };
+        let section = self.map.new.section_at(new_target).ok_or(unresolved.clone())?;
+        match section.role {
+            Role::Code if self.map.index.carried_at(new_target).is_some() => {
+                self.check_inside_code(at, field, new_target)?;
+            }
+            Role::Code => {
+                let literal = self.map.index.run_at(new_target).map(|(run, _)| (run.new, run.len_bytes));
+                let (start, len) = literal.filter(|_| !is_control(field)).ok_or(unresolved.clone())?;
+                if !VaRange::new(start, len).is_some_and(|run| self.holds(run)) {
+                    return Err(unresolved);
+                }
+                seen.new_data.push(new_target);
+            }
+            Role::Data if section.is_constant() && !is_control(field) => {
+                // How far the object reaches is not known, so all of its section has to be there.
+                if !self.holds(section.range) {
+                    return Err(unresolved);
+                }
+                seen.new_data.push(new_target);
+                if field.role == Use::Address && looks_like_table(self.map.new, new_target) {
+                    seen.tables.push(TableUse { new: new_target, old: None });
+                }
+            }
+            Role::Stubs | Role::Got | Role::Data => return Err(unresolved),
+        }
+        self.references.payload = self.references.payload.saturating_add(1);
+        Ok(())
+    }
+
+    fn check_inside_code(&self, at: Va, field: Field, new_target: Va) -> Result<(), Invalid> {
+        self.map.marks.wanted(new_target);
+        let is_taken = match field.role {
+            Use::Jump | Use::Call => false,
+            Use::Address | Use::Pointer => true,
+            Use::Access(_) | Use::Through => return Err(Invalid::Unresolved { at, new_target }),
+        };
+        // The address of a function is the old one's: old code and data hold that already.
+        let is_entry = self.map.index.pair_at(new_target).is_some_and(|p| p.new.start() == new_target);
+        if is_taken && is_entry { Err(Invalid::PointerIdentity { at, new_target }) } else { Ok(()) }
+    }
+
+    /// In a fixed image: the number stays what it is, so what it leads to in the new
+    /// image has to lie at the same address in the old one.
+    fn check_absolute(&mut self, at: Va, field: Field, value: i64, seen: &mut Seen) -> Result<(), Invalid> {
+        let target = Va::new(value.cast_unsigned());
+        let found = self.map.check_number(value, value, field.role);
+        let found = found.map_err(|why| Invalid::PayloadReference { at, old_target: target, new_target: target, why })?;
+        if found != Where::Number && self.map.new.section_at(target).is_some_and(|s| !s.is_code()) {
+            seen.new_data.push(target);
+            seen.old_data.push(target);
+        }
+        self.count(found);
+        Ok(())
+    }
+
+    /// Whether the payload has these bytes of the new image, every one of them.
+    fn holds(&self, range: VaRange) -> bool {
+        let mut at = range.start();
+        while at < range.end() {
+            let Some(segment) = self.livepatch.segments.iter().find(|s| s.range().is_some_and(|r| r.contains(at))) else {
+                return false;
+            };
+            let end = segment.range().map_or(at, VaRange::end).min(range.end());
+            let Ok(part) = VaRange::try_from((at, end)) else { return false };
+            let same = held(segment, at, end).ok().zip(self.map.new.bytes(part)).is_some_and(|(a, b)| a == b);
+            if !same {
+                return false;
+            }
+            at = end;
+        }
+        true
+    }
+}
+
+fn is_control(field: Field) -> bool {
+    matches!(field.role, Use::Jump | Use::Call)
+}
+
+/// Two places for the payload, on no common grid but that of pages, both clear of the old image and within reach.
+fn distances(map: &Correspondence<'_>) -> [Distance; 2] {
+    let end = map.old.span.end().raw().max(map.new.span.end().raw());
+    let clear = end.saturating_add(0x20_0000) & !0x1f_ffff;
+    let far = clear.saturating_add(0x35_1000);
+    [clear, far].map(|bytes| Distance::new(i64::try_from(bytes).unwrap_or(i64::MAX)))
+}
+
+fn check_shape(segments: &[Segment]) -> Result<(), Invalid> {
+    let mut end = Va::new(0);
+    for segment in segments {
+        let wrong = Invalid::SegmentShape { at: segment.new_va };
+        let range = segment.range().ok_or(wrong.clone())?;
+        let whole = range.start().raw().is_multiple_of(PAGE_BYTES) && range.len_bytes().is_multiple_of(PAGE_BYTES);
+        if !whole || range.is_empty() || range.start() < end {
+            return Err(wrong);
+        }
+        end = range.end();
+    }
+    Ok(())
+}
+
+/// A page without code has no reason to be executable.
+fn every_page_has_code(image: &Image<'_>, range: VaRange) -> bool {
+    let mut page = range.start();
+    while page < range.end() {
+        let Some(extent) = VaRange::new(page, PAGE_BYTES) else { return false };
+        if !image.sections.iter().any(|s| s.role == Role::Code && s.range.overlaps(extent)) {
+            return false;
+        }
+        page = extent.end();
+    }
+    true
+}
+
+/// Bytes that a segment stores for `from..to`.
+fn held(segment: &Segment, from: Va, to: Va) -> Result<&[u8], Invalid> {
+    let offset = |at: Va| at.raw().checked_sub(segment.new_va.raw()).and_then(|o| usize::try_from(o).ok());
+    let range = offset(from).zip(offset(to)).map(|(a, b)| a..b.max(a));
+    range.and_then(|r| segment.bytes.get(r)).ok_or(Invalid::SegmentShape { at: from })
+}
+
+fn mapped(placed: &[PlacedSegment], at: Va, len: usize) -> Option<&[u8]> {
+    placed.iter().find_map(|segment| {
+        let offset = usize::try_from(at.raw().checked_sub(segment.new_va.raw())?).ok()?;
+        segment.bytes.get(offset..offset.checked_add(len)?)
+    })
+}
+
+fn is_mapped(placed: &[PlacedSegment], at: RuntimeAddr, bias: LoadBias) -> bool {
+    mapped(placed, at.in_file(bias), 1).is_some()
+}
