@@ -1,1 +1,27 @@
-//! TODO
+//! Packages: what is in a `.deb`, what the package database knows, what the
+//! archive offers.
+//!
+//! [`deb`], [`changelog`], [`version`] turn bytes into values under hard limits
+//! and open nothing: they run where foreign files are parsed. [`dpkg`] reads
+//! the package database beneath a [`Root`], the machine's own or a foreign one.
+//! [`apt`] asks the machine's own apt for the candidate and lets it verify what
+//! it downloads.
+#![forbid(unsafe_code)]
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
+// pub mod apt;
+pub mod changelog;
+pub mod deb;
+// pub mod dpkg;
+// mod root;
+mod stanza;
+pub mod version;
+
+// pub use root::{Root, RootError};
+pub use version::Version;
