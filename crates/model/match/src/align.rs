@@ -9,7 +9,7 @@ use std::collections::HashMap;
 /// Indices of a longest common subsequence of two sequences (Hunt–Szymanski's
 /// problem by dynamic programming after common ends are cut off). Bounded by the
 /// caller: the table takes `a.len() * b.len()` entries of the differing middle.
-pub fn longest_common_subsequence<T: PartialEq>(a: &[T], b: &[T]) -> Vec<(usize, usize)> {
+pub(crate) fn longest_common_subsequence<T: PartialEq>(a: &[T], b: &[T]) -> Vec<(usize, usize)> {
     let head = a.iter().zip(b).take_while(|(x, y)| x == y).count();
     let a_rest = a.get(head..).unwrap_or_default();
     let b_rest = b.get(head..).unwrap_or_default();
@@ -23,8 +23,19 @@ pub fn longest_common_subsequence<T: PartialEq>(a: &[T], b: &[T]) -> Vec<(usize,
     pairs
 }
 
+/// Entries of the largest table that is worth its memory (two bytes each).
+const LARGEST_TABLE: usize = 16_000_000;
+
+/// Whether the differing middles of two sequences are too long to compare.
+fn too_long<T: PartialEq>(a: &[T], b: &[T]) -> bool {
+    let head = a.iter().zip(b).take_while(|(x, y)| x == y).count();
+    let a_rest = a.get(head..).unwrap_or_default();
+    let b_rest = b.get(head..).unwrap_or_default();
+    let tail = a_rest.iter().rev().zip(b_rest.iter().rev()).take_while(|(x, y)| x == y).count();
+    a_rest.len().saturating_sub(tail).saturating_mul(b_rest.len().saturating_sub(tail)) > LARGEST_TABLE
+}
+
 fn middle<T: PartialEq>(a: &[T], b: &[T]) -> Vec<(usize, usize)> {
-    const LARGEST_TABLE: usize = 64_000_000;
     if a.is_empty() || b.is_empty() || a.len().saturating_mul(b.len()) > LARGEST_TABLE {
         return Vec::new();
     }
@@ -151,7 +162,7 @@ pub fn align(old: &Side<'_, '_>, old_range: VaRange, new: &Side<'_, '_>, new_ran
     let x: Vec<u32> = a.iter().map(&mut number).collect();
     let y: Vec<u32> = b.iter().map(&mut number).collect();
     let pairs = longest_common_subsequence(&x, &y);
-    let mut difference = Difference::default();
+    let mut difference = Difference { too_large: too_long(&x, &y), ..Difference::default() };
     let (mut i, mut j) = (0, 0);
     for (p, q) in pairs {
         difference.only_old.extend(a.get(i..p).unwrap_or_default());

@@ -65,8 +65,10 @@ pub struct ImageDiff<'i, 'a> {
     pub gone: Vec<usize>,
     pub data: DataMap,
     pub data_changes: Vec<DataChange>,
-    pub(crate) runs: Vec<DataRun>,
-    pub(crate) tables: Vec<JumpTable>,
+    /// Runs of data found to be the same, in no order, perhaps overlapping.
+    pub runs: Vec<DataRun>,
+    /// Jump tables of functions that stay.
+    pub tables: Vec<JumpTable>,
     pub(crate) old_of_new: Vec<Option<usize>>,
     pub(crate) new_of_old: Vec<Option<usize>>,
 }

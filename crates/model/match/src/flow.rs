@@ -98,13 +98,13 @@ pub fn follow(side: &Side<'_, '_>, range: VaRange, from: Va) -> Flow {
         };
         match step(&frame, instruction, state, &mut factory, &mut destinations) {
             Err(how) => return doubt(Va::new(ip), how),
-            Ok(state) => successors(instruction, range, state, &mut queue),
+            Ok(state) => successors(instruction, range, &state, &mut queue),
         }
     }
     Flow::Calls(destinations)
 }
 
-fn successors(instruction: &Instruction, range: VaRange, state: State, queue: &mut Vec<(u64, State)>) {
+fn successors(instruction: &Instruction, range: VaRange, state: &State, queue: &mut Vec<(u64, State)>) {
     // What only the frame holds need not be followed into other parts: it was
     // handed over already, or it dies with the frame.
     let mut go = |ip: u64| {

@@ -15,7 +15,6 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::arithmetic_side_effects)]
 
 mod align;
-mod claims;
 mod content;
 mod data;
 mod diff;

@@ -160,11 +160,14 @@ fn import_name<'a>(side: &Side<'_, 'a>, target: Option<Va>) -> Option<&'a str> {
     }
 }
 
+/// Places that feed a parameter, by function and position.
+type Sources = HashMap<(Option<Va>, Handover), BTreeSet<Va>>;
+
 /// Which parameters the program feeds with source locations, and how often.
 /// Found once, by following every source location in the old image.
 #[derive(Default)]
 struct LocationParameters {
-    sources: Option<HashMap<(Option<Va>, Handover), BTreeSet<Va>>>,
+    sources: Option<Sources>,
 }
 
 impl LocationParameters {
@@ -175,8 +178,8 @@ impl LocationParameters {
     }
 }
 
-fn find_locations(side: &Side<'_, '_>) -> HashMap<(Option<Va>, Handover), BTreeSet<Va>> {
-    let mut found: HashMap<_, BTreeSet<Va>> = HashMap::new();
+fn find_locations(side: &Side<'_, '_>) -> Sources {
+    let mut found = Sources::new();
     for (function, code) in side.image.functions().iter().zip(&side.code) {
         for reference in &code.references {
             let location = reference.kind == ReferenceKind::Address

@@ -100,16 +100,14 @@ impl Verifier<'_, '_, '_> {
 
     pub(crate) fn same_binding(&self, a: Binding, b: Binding, learnt: &mut Learnt) -> Result<bool, ContentDifference> {
         match (a, b) {
-            (Binding::Relative { target: old }, Binding::Relative { target: new }) => {
+            (Binding::Relative { target: old }, Binding::Relative { target: new })
+            | (Binding::Indirect { resolver: old }, Binding::Indirect { resolver: new }) => {
                 self.same_address(old, new, None, learnt)
             }
             (
                 Binding::Symbol { symbol: x, addend: m, kind: _ },
                 Binding::Symbol { symbol: y, addend: n, kind: _ },
             ) => Ok(m == n && self.same_symbol(x, y)),
-            (Binding::Indirect { resolver: old }, Binding::Indirect { resolver: new }) => {
-                self.same_address(old, new, None, learnt)
-            }
             (
                 Binding::ThreadLocal { symbol: x, addend: m, r_type: s },
                 Binding::ThreadLocal { symbol: y, addend: n, r_type: t },

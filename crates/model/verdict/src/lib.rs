@@ -1,2 +1,27 @@
-//! TODO
+//! From what became of two images to what may be done about it.
+//!
+//! The [`registry`] names every reason code with its meaning and the best
+//! verdict it allows; codes are API. [`judge`] looks for the signals of state
+//! that two files cannot show (DESIGN §5) and decides which functions the
+//! livepatch carries. It never improves a verdict: each signal found can only
+//! make it worse, and what it cannot tell counts as found.
 #![forbid(unsafe_code)]
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
+mod callers;
+mod carry;
+mod data;
+mod dependency;
+mod judge;
+mod layout;
+pub mod registry;
+mod resources;
+
+pub use carry::{Carried, CarriedPair};
+pub use judge::{Judgement, judge};

@@ -1,0 +1,181 @@
+//! Where each reference of a carried function leads once it is in the payload.
+
+use salve_code::{Reference, ReferenceKind};
+use salve_elf::{Binding, SectionRole, Va};
+use salve_match::{ImageDiff, Place};
+use salve_verdict::registry::{self, ReasonCode};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a reference of the payload leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// It stays inside the payload, at the new image's own address.
+    Payload(Va),
+    OldCode(Va),
+    OldData(Va),
+    /// A slot or stub of the old image that the loader bound.
+    Import(Va),
+}
+
+/// Why a reference cannot be resolved.
+pub(crate) struct Unresolved {
+    pub(crate) code: ReasonCode,
+    pub(crate) seen: String,
+}
+
+pub(crate) struct Resolver<'d, 'i, 'a> {
+    diff: &'d ImageDiff<'i, 'a>,
+    /// Functions of the new image that the payload holds.
+    carried: BTreeSet<usize>,
+    /// Carried functions with an old entry that a detour leads from, by new index.
+    detoured: BTreeMap<usize, usize>,
+    /// Stubs of the old image by import.
+    stubs: BTreeMap<u32, Va>,
+    /// Slots of the old image, with what they hold.
+    slots: Vec<(Va, Binding)>,
+}
+
+impl<'d, 'i, 'a> Resolver<'d, 'i, 'a> {
+    pub(crate) fn new(
+        diff: &'d ImageDiff<'i, 'a>,
+        carried: BTreeSet<usize>,
+        detoured: BTreeMap<usize, usize>,
+    ) -> Self {
+        let mut stubs = BTreeMap::new();
+        for stub in diff.old.plt.stubs() {
+            if let Place::Import(id) = diff.old.place(stub.entry) {
+                stubs.entry(id).or_insert(stub.entry);
+            }
+        }
+        let slots = diff
+            .old
+            .image
+            .relocs()
+            .iter()
+            .filter(|r| matches!(diff.old.place(r.at), Place::Slot(_)))
+            .map(|r| (r.at, r.binding))
+            .collect();
+        Self { diff, carried, detoured, stubs, slots }
+    }
+
+    pub(crate) fn resolve(&self, reference: &Reference) -> Result<Target, Unresolved> {
+        let x = reference.target;
+        let unresolved = |code: ReasonCode, seen: String| Err(Unresolved { code, seen });
+        match self.diff.new.place(x) {
+            Place::Import(id) => match self.stubs.get(&id) {
+                Some(stub) => Ok(Target::Import(*stub)),
+                None => unresolved(registry::NEW_IMPORT, format!("calls the import at {x}, for which the old image has no stub")),
+            },
+            Place::Code { function, offset } => self.code(reference, function, offset),
+            Place::Slot(binding) => self.slot(x, binding),
+            Place::Data { section } => self.data(x, section),
+            Place::SectionEnd { .. } => {
+                unresolved(registry::UNPROVEN_REFERENCE, format!("refers to {x}, the end of a section"))
+            }
+            Place::Other => unresolved(registry::UNPROVEN_REFERENCE, format!("refers to {x}, which is no object")),
+        }
+    }
+
+    fn code(&self, reference: &Reference, function: usize, offset: u64) -> Result<Target, Unresolved> {
+        let x = reference.target;
+        let branch = matches!(reference.kind, ReferenceKind::Call | ReferenceKind::Jump);
+        if self.carried.contains(&function) {
+            // Pointer identity: an address that is a value is the old entry, where there is one.
+            let old_entry = self
+                .detoured
+                .get(&function)
+                .filter(|_| !branch && offset == 0)
+                .and_then(|o| self.diff.old.image.functions().get(*o));
+            return Ok(old_entry.map_or(Target::Payload(x), |f| Target::OldCode(f.range.start())));
+        }
+        self.diff
+            .old_of(function)
+            .and_then(|o| self.diff.old.image.functions().get(o))
+            .and_then(|f| f.range.start().checked_add(offset))
+            .map(Target::OldCode)
+            .ok_or_else(|| Unresolved {
+                code: registry::UNPROVEN_REFERENCE,
+                seen: format!("leads to {x}, in a function without a counterpart"),
+            })
+    }
+
+    /// The old image's slot that is bound to the same thing.
+    fn slot(&self, x: Va, binding: Binding) -> Result<Target, Unresolved> {
+        let same = |(_, old): &&(Va, Binding)| self.same_binding(*old, binding);
+        if let Some((at, _)) = self.slots.iter().find(same) {
+            return Ok(Target::Import(*at));
+        }
+        let code = match binding {
+            Binding::Symbol { .. } => registry::NEW_IMPORT,
+            Binding::ThreadLocal { .. } => registry::THREAD_LOCAL,
+            Binding::Relative { .. } | Binding::Indirect { .. } | Binding::Copy { .. } => registry::UNPROVEN_REFERENCE,
+        };
+        Err(Unresolved { code, seen: format!("reads the slot at {x}; the old image has none that is bound to the same") })
+    }
+
+    fn same_binding(&self, old: Binding, new: Binding) -> bool {
+        let name = |side: &salve_match::Side<'_, '_>, symbol: usize| {
+            side.image.symbols().get(symbol).map(|s| (s.name.to_owned(), s.version.map(str::to_owned)))
+        };
+        let (before, after) = (&self.diff.old, &self.diff.new);
+        match (old, new) {
+            (Binding::Symbol { symbol: a, addend: p, .. }, Binding::Symbol { symbol: b, addend: q, .. }) => {
+                p == q && name(before, a).is_some() && name(before, a) == name(after, b)
+            }
+            (
+                Binding::ThreadLocal { symbol: a, addend: p, r_type: s },
+                Binding::ThreadLocal { symbol: b, addend: q, r_type: t },
+            ) => {
+                let same_symbol = match (a, b) {
+                    (None, None) => true,
+                    (Some(a), Some(b)) => name(before, a).is_some() && name(before, a) == name(after, b),
+                    _ => false,
+                };
+                p == q && s == t && same_symbol
+            }
+            (Binding::Relative { target: a }, Binding::Relative { target: b }) => self.old_address(b) == Some(a),
+            (Binding::Indirect { resolver: a }, Binding::Indirect { resolver: b }) => self.old_address(b) == Some(a),
+            _different_kinds => false,
+        }
+    }
+
+    /// The old counterpart of an address that a slot holds.
+    fn old_address(&self, new: Va) -> Option<Va> {
+        match self.diff.new.place(new) {
+            Place::Code { function, offset } => {
+                let old = self.diff.old_of(function).and_then(|o| self.diff.old.image.functions().get(o))?;
+                let inside_ok = offset == 0 || !self.carried.contains(&function);
+                let role_ok = !self.carried.contains(&function) || self.detoured.contains_key(&function);
+                (inside_ok && role_ok).then(|| old.range.start().checked_add(offset)).flatten()
+            }
+            Place::Data { .. } => {
+                let writable = self.diff.new.image.section_at(new).is_some_and(|s| s.writable);
+                writable.then(|| self.diff.data.old_of(new, &self.diff.new)).flatten().map(salve_match::Correspondence::old)
+            }
+            Place::Import(_) | Place::Slot(_) | Place::SectionEnd { .. } | Place::Other => None,
+        }
+    }
+
+    fn data(&self, x: Va, section: usize) -> Result<Target, Unresolved> {
+        let Some(section) = self.diff.new.image.sections().get(section) else {
+            return Err(Unresolved { code: registry::UNPROVEN_REFERENCE, seen: format!("refers to {x}") });
+        };
+        match section.role {
+            SectionRole::ReadOnlyData => Ok(Target::Payload(x)),
+            SectionRole::RelroData | SectionRole::WritableData => {
+                self.diff.data.old_of(x, &self.diff.new).map(|c| Target::OldData(c.old())).ok_or_else(|| Unresolved {
+                    code: registry::NEW_DATA,
+                    seen: format!("refers to {x} in {}, which no unchanged code maps to the old image", section.name),
+                })
+            }
+            SectionRole::ThreadLocal => Err(Unresolved {
+                code: registry::THREAD_LOCAL,
+                seen: format!("refers to {x} in {}", section.name),
+            }),
+            SectionRole::Unwind | SectionRole::Linking | SectionRole::Code | SectionRole::Plt => Err(Unresolved {
+                code: registry::UNPROVEN_REFERENCE,
+                seen: format!("refers to {x} in {}", section.name),
+            }),
+        }
+    }
+}

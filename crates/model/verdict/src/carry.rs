@@ -1,0 +1,94 @@
+//! Which functions the livepatch carries.
+
+use salve_match::{ImageDiff, PairEvidence, Place};
+use std::collections::BTreeSet;
+
+/// A changed function that the payload replaces; indices into `functions()`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CarriedPair {
+    pub old: usize,
+    pub new: usize,
+    pub evidence: PairEvidence,
+}
+
+/// What goes into the payload.
+#[derive(Clone, Debug, Default)]
+pub struct Carried {
+    /// Sorted by `new`.
+    pub pairs: Vec<CarriedPair>,
+    /// Functions of the new image without a counterpart.
+    pub added: Vec<usize>,
+    /// Identical pairs that had to join because something refers to their
+    /// inside or they refer to the inside of a changed one; `(old, new)`.
+    pub joined: BTreeSet<usize>,
+}
+
+impl Carried {
+    /// All functions of the new image that the payload holds, sorted.
+    pub fn new_functions(&self) -> BTreeSet<usize> {
+        self.pairs.iter().map(|p| p.new).chain(self.added.iter().copied()).collect()
+    }
+}
+
+/// Closes the changed functions that are no noise over references into their
+/// insides: `.cold` parts, hand-written assembly with several entries.
+pub(crate) fn carried(diff: &ImageDiff<'_, '_>, noise: &BTreeSet<usize>) -> Carried {
+    let mut carried = Carried {
+        pairs: diff
+            .changed
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| !noise.contains(index))
+            .map(|(_, p)| CarriedPair { old: p.old, new: p.new, evidence: p.evidence })
+            .collect(),
+        added: diff.added.clone(),
+        joined: BTreeSet::new(),
+    };
+    loop {
+        let new = carried.new_functions();
+        let staying = diff.identical.iter().copied().filter(|(_, n)| !new.contains(n));
+        let noisy = diff.changed.iter().map(|p| (p.old, p.new)).filter(|(_, n)| !new.contains(n));
+        let joining: Vec<(usize, usize)> =
+            staying.chain(noisy).filter(|(_, n)| enters_inside(diff, *n, &new)).collect();
+        if joining.is_empty() {
+            break;
+        }
+        for (old, n) in joining {
+            carried.joined.insert(n);
+            carried.pairs.push(CarriedPair { old, new: n, evidence: PairEvidence::default() });
+        }
+    }
+    carried.pairs.sort_by_key(|p| p.new);
+    count_callers(diff, &mut carried);
+    carried
+}
+
+fn enters_inside(diff: &ImageDiff<'_, '_>, function: usize, carried: &BTreeSet<usize>) -> bool {
+    diff.new.code.get(function).is_some_and(|code| {
+        code.references.iter().any(|r| {
+            matches!(diff.new.place(r.target), Place::Code { function, offset } if offset != 0 && carried.contains(&function))
+        })
+    })
+}
+
+/// References from every function that stays, noise included, bear out a role.
+fn count_callers(diff: &ImageDiff<'_, '_>, carried: &mut Carried) {
+    let new = carried.new_functions();
+    let staying = diff.identical.iter().copied().chain(diff.changed.iter().map(|p| (p.old, p.new)));
+    let mut callers = std::collections::HashMap::<(usize, usize), u32>::new();
+    for (o, n) in staying.filter(|(_, n)| !new.contains(n)) {
+        let (Some(a), Some(b)) = (diff.old.code.get(o), diff.new.code.get(n)) else { continue };
+        for (x, y) in a.references.iter().zip(&b.references) {
+            if let (Place::Code { function: f, offset: 0 }, Place::Code { function: g, offset: 0 }) =
+                (diff.old.place(x.target), diff.new.place(y.target))
+            {
+                let count = callers.entry((f, g)).or_default();
+                *count = count.saturating_add(1);
+            }
+        }
+    }
+    for pair in &mut carried.pairs {
+        let count = callers.get(&(pair.old, pair.new)).copied().unwrap_or(0);
+        pair.evidence.callers = pair.evidence.callers.max(count);
+    }
+}

@@ -1,0 +1,94 @@
+//! What changed data means.
+
+use crate::carry::Carried;
+use crate::registry;
+use salve_elf::{SectionRole, Va, VaRange};
+use salve_match::{ContentDifference, DataChangeKind, ImageDiff, NoiseContext, data_stamp};
+use salve_patch::{Evidence, Reason};
+
+pub(crate) fn reasons(diff: &ImageDiff<'_, '_>, carried: &Carried, context: &NoiseContext) -> Vec<Reason> {
+    let mut stamps = Vec::new();
+    let mut initialisers = Vec::new();
+    let mut tables = Vec::new();
+    let mut resized = Vec::new();
+    for change in &diff.data_changes {
+        let at = |offset: u64| (change.old.checked_add(offset), change.new.checked_add(offset));
+        let seen = |(old_va, new_va), seen: String| Evidence { function: None, old_va, new_va, seen };
+        match &change.kind {
+            DataChangeKind::Bytes { offset, old, new } => {
+                let place = at(*offset);
+                let stamp = place.0.zip(place.1).and_then(|(o, n)| data_stamp(diff, o, n, context));
+                let written = diff.new.image.section_at(change.new).is_some_and(|s| s.role == SectionRole::WritableData);
+                if let Some((a, b)) = stamp {
+                    stamps.push(seen(place, format!("{} holds {b:?}, before {a:?}", change.section)));
+                } else if written {
+                    initialisers.push(seen(place, format!("{} begins with {new:02x?}, before {old:02x?}", change.section)));
+                } else {
+                    tables.push(seen(place, format!("{} holds {new:02x?}, before {old:02x?}", change.section)));
+                }
+            }
+            DataChangeKind::Text { offset, difference } => {
+                let stamp = match difference {
+                    ContentDifference::Text { old, new } => data_stamp(diff, *old, *new, context),
+                    ContentDifference::Bytes { .. } => None,
+                };
+                match stamp {
+                    Some((a, b)) => stamps.push(seen(at(*offset), format!("points to {b:?}, before to {a:?}"))),
+                    None => tables.push(seen(at(*offset), format!("points to other contents: {difference:?}"))),
+                }
+            }
+            DataChangeKind::Slot { offset } => {
+                tables.push(seen(at(*offset), format!("a pointer in {} leads to something else", change.section)));
+            }
+            DataChangeKind::Resized { old_len_bytes, new_len_bytes } => {
+                if let Some(evidence) = refers_into(diff, carried, change.new, *new_len_bytes) {
+                    resized.push(Evidence {
+                        seen: format!(
+                            "{}: {new_len_bytes:#x} bytes in {}, before {old_len_bytes:#x}",
+                            evidence.seen, change.section
+                        ),
+                        ..evidence
+                    });
+                }
+            }
+        }
+    }
+    let mut reasons = Vec::new();
+    let mut add = |code: registry::ReasonCode, summary: &str, evidence: Vec<Evidence>| {
+        if !evidence.is_empty() {
+            reasons.push(code.because(summary, evidence));
+        }
+    };
+    add(registry::BUILD_STAMP, "texts in data name the build; the old ones stay", stamps);
+    add(registry::CHANGED_INITIALISER, "variables start with another value", initialisers);
+    add(registry::DATA_CHANGED, "tables that unchanged code reads differ", tables);
+    add(registry::DATA_RESIZED, "static data that replaced code refers to has another size", resized);
+    reasons
+}
+
+/// A reference of replaced code into the run.
+fn refers_into(diff: &ImageDiff<'_, '_>, carried: &Carried, new: Va, len_bytes: u64) -> Option<Evidence> {
+    let run = VaRange::new(new, len_bytes)?;
+    for function in carried.new_functions() {
+        let (Some(code), Some(f)) = (diff.new.code.get(function), diff.new.image.functions().get(function)) else {
+            continue;
+        };
+        for reference in code.references.iter().filter(|r| run.contains(r.target)) {
+            // An object that identical code refers to at both its ends has the size it had.
+            let exact = matches!(
+                diff.data.old_of(reference.target, &diff.new),
+                Some(salve_match::Correspondence::Exact(_))
+            );
+            if exact && diff.new.next_anchor(reference.target).is_some_and(|next| run.contains(next)) {
+                continue;
+            }
+            return Some(Evidence {
+                function: Some(f.display_name()),
+                old_va: None,
+                new_va: Some(f.range.start().wrapping_offset(i64::from(reference.at))),
+                seen: format!("refers to {}", reference.target),
+            });
+        }
+    }
+    None
+}

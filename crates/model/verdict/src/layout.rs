@@ -1,0 +1,256 @@
+//! Whether objects changed their layout.
+//!
+//! A field that moves shows as one displacement shift in many functions, a
+//! structure that grows as another size handed to an allocator. A displacement
+//! that changes in one place is an ordinary change of code if both offsets are
+//! in use elsewhere in code that stays; otherwise nobody can tell.
+
+use crate::carry::Carried;
+use crate::registry;
+use iced_x86::{Instruction, Mnemonic, OpKind, Register};
+use salve_elf::{Binding, Va, VaRange};
+use salve_match::{Difference, ImageDiff, OperandChange, Side, align, compare_operands};
+use salve_patch::{Evidence, Reason};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Allocators, and which argument register holds a size (psABI §3.2.3).
+const ALLOCATORS: &[(&str, Register)] = &[
+    ("malloc", Register::RDI),
+    ("calloc", Register::RDI),
+    ("calloc", Register::RSI),
+    ("realloc", Register::RSI),
+    ("reallocarray", Register::RDX),
+    ("aligned_alloc", Register::RSI),
+    ("memalign", Register::RSI),
+    ("posix_memalign", Register::RDX),
+    ("_Znwm", Register::RDI),
+    ("_Znam", Register::RDI),
+    ("g_malloc", Register::RDI),
+    ("g_malloc0", Register::RDI),
+    ("g_slice_alloc", Register::RDI),
+    ("g_slice_alloc0", Register::RDI),
+    ("CRYPTO_malloc", Register::RDI),
+    ("CRYPTO_zalloc", Register::RDI),
+    ("apr_palloc", Register::RSI),
+    ("apr_pcalloc", Register::RSI),
+];
+
+#[derive(Clone, Debug)]
+struct Shift {
+    function: String,
+    old_at: Va,
+    new_at: Va,
+    old: i64,
+    new: i64,
+}
+
+/// Findings over all carried pairs.
+#[derive(Debug, Default)]
+pub(crate) struct Layout {
+    shifts: Vec<Shift>,
+    sizes: Vec<Evidence>,
+    pub(crate) too_large: Vec<Evidence>,
+}
+
+impl Layout {
+    pub(crate) fn of(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Self {
+        let mut layout = Self::default();
+        for pair in &carried.pairs {
+            let functions = (diff.old.image.functions().get(pair.old), diff.new.image.functions().get(pair.new));
+            let (Some(f), Some(g)) = functions else { continue };
+            let delta = align(&diff.old, f.range, &diff.new, g.range);
+            if delta.too_large {
+                layout.too_large.push(Evidence {
+                    function: Some(g.display_name()),
+                    old_va: Some(f.range.start()),
+                    new_va: Some(g.range.start()),
+                    seen: format!("{} and {} bytes", f.range.len_bytes(), g.range.len_bytes()),
+                });
+                continue;
+            }
+            layout.shifts_of(&g.display_name(), &delta, f.range, g.range);
+            layout.sizes_of(diff, &g.display_name(), &delta);
+        }
+        layout
+    }
+
+    fn shifts_of(&mut self, function: &str, delta: &Difference, old_range: VaRange, new_range: VaRange) {
+        let old_frame = uses_frame_pointer(delta.aligned.iter().map(|p| &p.old));
+        let new_frame = uses_frame_pointer(delta.aligned.iter().map(|p| &p.new));
+        for pair in &delta.aligned {
+            if matches!(pair.old.mnemonic(), Mnemonic::Lea | Mnemonic::Nop) && pair.old.memory_index() != Register::None {
+                // Arithmetic in disguise.
+                continue;
+            }
+            for change in compare_operands(pair, old_range, new_range) {
+                let OperandChange::Displacement { base, index: _, old, new } = change else { continue };
+                let frame = base == Register::RSP || (base == Register::RBP && old_frame && new_frame);
+                if frame || base == Register::None || pair.old.mnemonic() == Mnemonic::Nop {
+                    continue;
+                }
+                self.shifts.push(Shift {
+                    function: function.to_owned(),
+                    old_at: Va::new(pair.old.ip()),
+                    new_at: Va::new(pair.new.ip()),
+                    old,
+                    new,
+                });
+            }
+        }
+    }
+
+    fn sizes_of(&mut self, diff: &ImageDiff<'_, '_>, function: &str, delta: &Difference) {
+        const WINDOW: usize = 8;
+        for (index, pair) in delta.aligned.iter().enumerate() {
+            let (Some(x), Some(y)) = (import(&diff.old, &pair.old), import(&diff.new, &pair.new)) else { continue };
+            if x != y {
+                continue;
+            }
+            let before = delta.aligned.get(index.saturating_sub(WINDOW)..index).unwrap_or_default();
+            for (name, register) in ALLOCATORS.iter().filter(|(name, _)| *name == x) {
+                let size = before.iter().rev().find(|p| p.old.op0_register().full_register() == *register);
+                let Some(size) = size.filter(|p| {
+                    p.old.mnemonic() == Mnemonic::Mov && is_immediate(&p.old) && is_immediate(&p.new)
+                }) else {
+                    continue;
+                };
+                let (a, b) = (size.old.immediate(1), size.new.immediate(1));
+                if a != b {
+                    self.sizes.push(Evidence {
+                        function: Some(function.to_owned()),
+                        old_va: Some(Va::new(size.old.ip())),
+                        new_va: Some(Va::new(size.new.ip())),
+                        seen: format!("{name} is asked for {b:#x} bytes, before for {a:#x}"),
+                    });
+                }
+            }
+        }
+    }
+
+    /// The layout reasons that the findings amount to.
+    pub(crate) fn reasons(&self, diff: &ImageDiff<'_, '_>, carried: &Carried) -> Vec<Reason> {
+        let mut reasons = Vec::new();
+        let mut by_delta: BTreeMap<i64, Vec<&Shift>> = BTreeMap::new();
+        for shift in &self.shifts {
+            by_delta.entry(shift.new.wrapping_sub(shift.old)).or_default().push(shift);
+        }
+        let mut explained = BTreeSet::new();
+        for (delta, shifts) in &by_delta {
+            if !is_layout(shifts) {
+                continue;
+            }
+            explained.insert(*delta);
+            let functions: BTreeSet<&str> = shifts.iter().map(|s| s.function.as_str()).collect();
+            let lowest = shifts.iter().map(|s| s.old).min().unwrap_or(0);
+            reasons.push(registry::STRUCT_LAYOUT.because(
+                format!(
+                    "fields from offset {lowest:#x} on moved by {delta:+#x} bytes, seen in {} functions",
+                    functions.len()
+                ),
+                shifts.iter().take(64).map(|s| evidence(s)).collect(),
+            ));
+        }
+        if !self.sizes.is_empty() {
+            reasons.push(registry::STRUCT_LAYOUT.because("an object is allocated with another size", self.sizes.clone()));
+        }
+        let rest: Vec<&Shift> =
+            self.shifts.iter().filter(|s| !explained.contains(&s.new.wrapping_sub(s.old))).collect();
+        if !rest.is_empty() {
+            let used = displacements(diff, carried);
+            let unknown: Vec<Evidence> = rest
+                .iter()
+                .filter(|s| !(used.contains(&s.old) && used.contains(&s.new)))
+                .map(|s| evidence(s))
+                .collect();
+            if !unknown.is_empty() {
+                reasons.push(registry::FIELD_OFFSET.because(
+                    "an access moved to an offset that no unchanged code uses, or from one",
+                    unknown,
+                ));
+            }
+        }
+        if !self.too_large.is_empty() {
+            reasons.push(
+                registry::TOO_LARGE_TO_COMPARE.because("functions too large to align", self.too_large.clone()),
+            );
+        }
+        reasons
+    }
+}
+
+/// One shift in several functions, or of several fields, is a layout that moved.
+fn is_layout(shifts: &[&Shift]) -> bool {
+    let functions: BTreeSet<&str> = shifts.iter().map(|s| s.function.as_str()).collect();
+    let fields: BTreeSet<i64> = shifts.iter().map(|s| s.old).collect();
+    let mut by_field: BTreeMap<i64, BTreeSet<&str>> = BTreeMap::new();
+    for shift in shifts {
+        by_field.entry(shift.old).or_default().insert(&shift.function);
+    }
+    let one_field_everywhere = by_field.values().any(|f| f.len() >= 2);
+    one_field_everywhere || functions.len() >= 3 || (functions.len() >= 2 && fields.len() >= 3) || fields.len() >= 4
+}
+
+fn evidence(shift: &Shift) -> Evidence {
+    Evidence {
+        function: Some(shift.function.clone()),
+        old_va: Some(shift.old_at),
+        new_va: Some(shift.new_at),
+        seen: format!("access at offset {:#x}, before at {:#x}", shift.new, shift.old),
+    }
+}
+
+fn uses_frame_pointer<'i>(mut instructions: impl Iterator<Item = &'i Instruction>) -> bool {
+    instructions.any(|i| {
+        i.mnemonic() == Mnemonic::Mov && i.op0_register() == Register::RBP && i.op1_register() == Register::RSP
+    })
+}
+
+fn is_immediate(instruction: &Instruction) -> bool {
+    matches!(
+        instruction.op1_kind(),
+        OpKind::Immediate8
+            | OpKind::Immediate16
+            | OpKind::Immediate32
+            | OpKind::Immediate64
+            | OpKind::Immediate8to16
+            | OpKind::Immediate8to32
+            | OpKind::Immediate8to64
+            | OpKind::Immediate32to64
+    )
+}
+
+/// The import that a direct call reaches through its stub or slot.
+pub(crate) fn import<'a>(side: &Side<'_, 'a>, instruction: &Instruction) -> Option<&'a str> {
+    let target = match instruction.mnemonic() {
+        Mnemonic::Call | Mnemonic::Jmp if instruction.op0_kind() == OpKind::NearBranch64 => {
+            Va::new(instruction.near_branch64())
+        }
+        Mnemonic::Call | Mnemonic::Jmp if instruction.is_ip_rel_memory_operand() => {
+            Va::new(instruction.ip_rel_memory_address())
+        }
+        _ => return None,
+    };
+    let slot = side.plt.slot_of(target).unwrap_or(target);
+    match side.image.reloc_at(slot)?.binding {
+        Binding::Symbol { symbol, .. } => side.image.symbols().get(symbol).map(|s| s.name),
+        Binding::Relative { .. } | Binding::Indirect { .. } | Binding::ThreadLocal { .. } | Binding::Copy { .. } => None,
+    }
+}
+
+/// Every offset at which code that stays accesses objects.
+fn displacements(diff: &ImageDiff<'_, '_>, carried: &Carried) -> BTreeSet<i64> {
+    let new = carried.new_functions();
+    let mut used = BTreeSet::new();
+    for (_, n) in diff.identical.iter().filter(|(_, n)| !new.contains(n)) {
+        let Some(function) = diff.new.image.functions().get(*n) else { continue };
+        let Some(decoder) = salve_code::decode(diff.new.image, function.range) else { continue };
+        for instruction in decoder {
+            let base = instruction.memory_base();
+            let through = !matches!(base, Register::None | Register::RSP | Register::RIP | Register::EIP);
+            if through && instruction.mnemonic() != Mnemonic::Nop {
+                used.insert(instruction.memory_displacement64().cast_signed());
+            }
+        }
+    }
+    used
+}

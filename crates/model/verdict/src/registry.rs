@@ -1,0 +1,85 @@
+//! Every reason code. A code keeps its meaning for ever; a new meaning gets a new code.
+
+use salve_patch::{Evidence, Reason, Verdict};
+
+/// One registered code.
+#[derive(Clone, Copy, Debug)]
+pub struct ReasonCode {
+    pub code: &'static str,
+    /// The best verdict an image with this reason can have.
+    pub verdict: Verdict,
+    pub meaning: &'static str,
+}
+
+macro_rules! registry {
+    ($($name:ident = $code:literal, $verdict:ident, $meaning:literal;)*) => {
+        $(#[doc = $meaning] pub const $name: ReasonCode =
+            ReasonCode { code: $code, verdict: Verdict::$verdict, meaning: $meaning };)*
+        /// All codes.
+        pub const ALL: &[ReasonCode] = &[$($name),*];
+    };
+}
+
+registry! {
+    SAME_CONTENT = "same-content", Unchanged, "the two files are byte for byte the same";
+    NO_CODE_CHANGE = "no-code-change", Unchanged,
+        "no function and no data that a function reads differ; only notes, build-ids or checksums do";
+    BUILD_STAMP = "build-stamp", Safe,
+        "functions or texts differ in line numbers, versions or dates only, and their values are proven to be passed on unexamined";
+    DEPENDENCY_CONSTANT = "dependency-constant", Safe,
+        "a constant of a dependency's headers changed; the library mapped in each process is checked before anything is written";
+    STARTUP_CODE = "startup-code", Review,
+        "code changed that runs once or at start-up only: what it did in a running process is not done again";
+    CHANGED_INITIALISER = "changed-initialiser", Review,
+        "the initial value of a variable changed; the running process keeps the value it has";
+    READ_ONLY_DATA_CHANGED = "read-only-data-changed", Review,
+        "a constant or table that is no text changed; the functions that refer to it are replaced, others might reach it by calculation";
+    FIELD_OFFSET = "field-offset", Review,
+        "one instruction accesses another offset of an object, and nothing else shows whether the object's layout moved";
+    NEW_CALLBACK = "new-callback", Review,
+        "the address of a new function is taken and may be stored in memory that outlives a revert";
+    CALLBACK_GONE = "callback-gone", Review,
+        "a function whose address was taken is gone; old state may still call it";
+    RESOURCE_PAIR_MOVED = "resource-pair-moved", Review,
+        "an acquire and its release moved between functions; state made by old code may not balance in new code";
+    STRUCT_LAYOUT = "struct-layout", Refused,
+        "fields of a structure moved or its size changed: objects that exist have the old layout";
+    DATA_RESIZED = "data-resized", Refused,
+        "replaced code refers to static data whose size changed";
+    DATA_CHANGED = "data-changed", Refused,
+        "a table that unchanged code reads changed";
+    CALLBACK_REPLACED = "callback-replaced", Refused,
+        "a function whose address was taken is gone and another one appeared: which state calls which cannot be told";
+    ROLE_UNPROVEN = "role-unproven", Refused,
+        "a changed function's address is held somewhere, and nothing proves which new function has its role";
+    NEW_DATA = "new-data", Refused,
+        "replaced code refers to data that the old image lacks or that cannot be placed in it";
+    NEW_IMPORT = "new-import", Refused, "replaced code calls or reads a symbol that the old image does not import";
+    UNPROVEN_REFERENCE = "unproven-reference", Refused, "a reference of replaced code could not be proven";
+    ENTRY_TOO_SMALL = "entry-too-small", Refused,
+        "an old function has no room for a detour that nothing jumps into";
+    EXCEPTIONS = "exceptions", Refused,
+        "exceptions may pass through replaced code, whose unwind tables a running process does not know (limit of Salve)";
+    FIXED_ADDRESS = "fixed-address", Refused, "the program is linked to fixed addresses (limit of Salve)";
+    REBUILT = "rebuilt", Refused, "most of the code differs: another compiler or a large rebuild";
+    TOO_LARGE_TO_COMPARE = "too-large-to-compare", Refused,
+        "two versions of a function are too large to compare within bounds (limit of Salve)";
+    THREAD_LOCAL = "thread-local", Refused, "thread-local storage changed or is referred to in a new way (limit of Salve)";
+    MALFORMED_IMAGE = "malformed-image", Refused, "the file is no image that Salve can work on";
+    NOT_VALIDATED = "not-validated", Refused,
+        "the independent validator could not prove the finished livepatch";
+    IMAGE_ADDED = "image-added", Unchanged, "the image exists in the new version only; no process runs an old one";
+    IMAGE_GONE = "image-gone", Refused, "the image does not exist in the new version";
+}
+
+impl ReasonCode {
+    /// A reason with this code.
+    pub fn because(&self, summary: impl Into<String>, evidence: Vec<Evidence>) -> Reason {
+        Reason { code: self.code.to_owned(), verdict: self.verdict, summary: summary.into(), evidence }
+    }
+}
+
+/// The code of that name.
+pub fn find(code: &str) -> Option<&'static ReasonCode> {
+    ALL.iter().find(|c| c.code == code)
+}
