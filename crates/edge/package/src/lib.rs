@@ -15,13 +15,13 @@
     clippy::arithmetic_side_effects
 )]
 
-// pub mod apt;
+pub mod apt;
 pub mod changelog;
 pub mod deb;
-// pub mod dpkg;
-// mod root;
+pub mod dpkg;
+mod root;
 mod stanza;
 pub mod version;
 
-// pub use root::{Root, RootError};
+pub use root::{Root, RootError};
 pub use version::Version;

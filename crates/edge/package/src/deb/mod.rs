@@ -20,6 +20,7 @@ mod path;
 mod unpack;
 
 pub use control::Control;
+pub(crate) use control::is_name as is_package_name;
 pub use elves::{ElfFile, Summary, elves};
 pub use error::DebError;
 pub use limits::Limits;
