@@ -42,14 +42,32 @@
     )
 )]
 
+mod apply;
+mod deliver;
+#[doc(hidden)]
+pub mod fault;
+mod headroom;
 mod image;
 mod limits;
 pub mod maps;
+mod memory;
 mod outcome;
 mod patcher;
 mod payload;
+mod present;
 mod process;
+mod remote;
+mod requirement;
+mod revert;
+mod room;
+mod seccomp;
 mod status;
+mod stop;
+mod stub;
+mod sys;
+mod transition;
+mod tries;
+mod wait;
 
 pub use image::MappedImage;
 pub use limits::Limits;
@@ -59,7 +77,6 @@ pub use outcome::{
     RevertOutcome, Reverted, WriteFault,
 };
 pub use patcher::{ApplyError, ApplyOptions, Change, Patcher, RevertOptions, Selection};
-pub use payload::livepatch_id;
 pub use process::{
     Facts, Namespaces, OpenError, Process, ProcessId, Protected, ReadError, Seccomp, list_pids, protected,
 };

@@ -39,6 +39,12 @@ impl Mapping {
         self.start <= at && at < self.end
     }
 
+    /// Whether `len` bytes from `at` all lie in it.
+    pub(crate) fn covers(&self, at: RuntimeAddr, len: usize) -> bool {
+        let end = u64::try_from(len).ok().and_then(|len| at.checked_add(len));
+        self.start <= at && end.is_some_and(|end| end <= self.end)
+    }
+
     pub fn len_bytes(&self) -> u64 {
         self.end.raw().saturating_sub(self.start.raw())
     }

@@ -272,6 +272,8 @@ impl From<rustix::io::Errno> for Errno {
 }
 
 impl Errno {
+    pub(crate) const EIO: Self = Self(libc::EIO);
+
     /// The kernel's number in `error`; `EIO` for an error that did not come from the kernel.
     pub fn of(error: &std::io::Error) -> Self {
         Self(error.raw_os_error().unwrap_or(libc::EIO))

@@ -1,12 +1,19 @@
 //! The door to this crate: apply, revert, status.
 
-use crate::image::MappedImage;
+use crate::apply;
+use crate::image::{Found, ImageCache, MappedImage};
 use crate::limits::Limits;
+use crate::maps::Mapping;
 use crate::outcome::{Outcome, RevertOutcome};
+use crate::payload::{self, BuildError, Payload};
 use crate::process::{Process, ReadError};
-use crate::status::ProcessStatus;
+use crate::revert;
+use crate::status::{self, ProcessStatus};
 use core::time::Duration;
-use salve_patch::{ImageReport, LivepatchId, PatchFile};
+use salve_patch::{Distance, ImageReport, LivepatchId, PatchFile};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// One image's livepatch, with the file that it came in (whose origin travels with the payload).
 #[derive(Clone, Copy, Debug)]
@@ -57,19 +64,26 @@ pub enum Selection {
     These(Vec<LivepatchId>),
 }
 
+impl Selection {
+    pub(crate) fn contains(&self, livepatch: LivepatchId) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(ids) => ids.contains(&livepatch),
+        }
+    }
+}
+
 /// Why an attempt could not even be made. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
     #[error("cannot read the process")]
     Read(#[from] ReadError),
-    #[error("no permission to trace the process")]
-    NoPermission,
     #[error("nothing to apply")]
     NothingGiven,
     #[error("cannot make the payload file")]
     Payload(#[source] std::io::Error),
     #[error("cannot encode the payload")]
-    Encode(#[from] salve_patch::EncodeError),
+    Encode(#[source] salve_patch::EncodeError),
     #[error("cannot start the tracing thread")]
     Thread(#[source] std::io::Error),
 }
@@ -79,11 +93,20 @@ pub enum ApplyError {
 #[derive(Debug)]
 pub struct Patcher {
     limits: Limits,
+    images: Mutex<ImageCache>,
+    payloads: Mutex<BTreeMap<(LivepatchId, i64), Arc<Prepared>>>,
+}
+
+/// A payload and the sealed file that holds it.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) payload: Payload,
+    pub(crate) file: File,
 }
 
 impl Patcher {
     pub fn new(limits: Limits) -> Self {
-        Self { limits }
+        Self { limits, images: Mutex::default(), payloads: Mutex::default() }
     }
 
     pub fn limits(&self) -> &Limits {
@@ -92,36 +115,70 @@ impl Patcher {
 
     /// Every file of which the process has executable code mapped, with its content's hash.
     pub fn images(&self, process: &Process) -> Result<Vec<MappedImage>, ReadError> {
-        let _ = process.mappings(&self.limits)?;
-        Err(ReadError::Malformed { what: "images (not written yet)" })
+        let mappings = process.mappings(&self.limits)?;
+        Ok(self.found(process, &mappings)?.into_iter().map(|found| found.image).collect())
     }
 
-    /// Applies every change whose image is mapped in the process, all in one
-    /// transition or none. A change whose image is not mapped is an error of
-    /// the caller: `NotApplied::ImageNotMapped`.
+    /// Applies every change given, all in one transition or none. A change whose
+    /// image is not mapped in the process is [`crate::NotApplied::ImageNotMapped`]:
+    /// choose by [`Patcher::images`] first.
     pub fn apply(
         &self,
         process: &Process,
         changes: &[Change<'_>],
         options: &ApplyOptions,
     ) -> Result<Outcome, ApplyError> {
-        let _ = (process, changes, options);
-        Err(ApplyError::NothingGiven)
+        if changes.is_empty() {
+            return Err(ApplyError::NothingGiven);
+        }
+        apply::apply(self, process, changes, options)
     }
 
+    /// Takes the selected livepatches out of force, all in one transition or none.
     pub fn revert(
         &self,
         process: &Process,
         selection: &Selection,
         options: &RevertOptions,
     ) -> Result<RevertOutcome, ApplyError> {
-        let _ = (process, selection, options);
-        Err(ApplyError::NothingGiven)
+        revert::revert(self, process, selection, options)
     }
 
     /// What is applied, read from the process by content. Stops nothing.
     pub fn status(&self, process: &Process) -> Result<ProcessStatus, ReadError> {
-        let _ = process;
-        Err(ReadError::Malformed { what: "status (not written yet)" })
+        status::read(self, process)
     }
+
+    pub(crate) fn found(&self, process: &Process, mappings: &[Mapping]) -> Result<Vec<Found>, ReadError> {
+        let mut cache = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.images(process, mappings, &self.limits)
+    }
+
+    /// The facts of the program's own file.
+    pub(crate) fn program(&self, process: &Process) -> Result<Arc<crate::image::ImageFile>, ReadError> {
+        let file = process.open_entry("exe", "exe", rustix::fs::OFlags::RDONLY)?;
+        self.images.lock().unwrap_or_else(PoisonError::into_inner).file(&file, &self.limits)
+    }
+
+    /// A livepatch bound to a distance, made once for all processes.
+    pub(crate) fn prepare(&self, change: &Change<'_>, distance: Distance) -> Result<Arc<Prepared>, PrepareError> {
+        let id = change.image.livepatch_id().ok_or(BuildError::NoLivepatch)?;
+        let mut payloads = self.payloads.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = payloads.get(&(id, distance.bytes())) {
+            return Ok(Arc::clone(known));
+        }
+        let (payload, bytes) = Payload::build(change.patch, change.image, distance)?;
+        let file = payload::sealed_file(id, &bytes)?;
+        let prepared = Arc::new(Prepared { payload, file });
+        payloads.insert((id, distance.bytes()), Arc::clone(&prepared));
+        Ok(prepared)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PrepareError {
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    #[error(transparent)]
+    File(#[from] std::io::Error),
 }

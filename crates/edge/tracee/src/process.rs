@@ -140,6 +140,7 @@ struct Stat {
     parent: i32,
     flags: u64,
     start_time: u64,
+    heap_start: u64,
 }
 
 /// `PF_KTHREAD` of `include/linux/sched.h`, shown in `proc_pid_stat(5)` field 9.
@@ -210,10 +211,6 @@ impl Process {
         if bytes.len() > limit { Err(ReadError::TooLarge { what, limit_bytes }) } else { Ok(bytes) }
     }
 
-    pub(crate) fn directory(&self) -> BorrowedFd<'_> {
-        self.directory.as_fd()
-    }
-
     fn stat(&self) -> Result<Stat, ReadError> {
         let what = "stat";
         let bytes = self.read_entry("stat", what, 8192)?;
@@ -223,6 +220,11 @@ impl Process {
     /// Start time as the kernel tells it now; differs from [`Process::id`] never, or the process is gone.
     pub(crate) fn start_time_now(&self) -> Result<u64, ReadError> {
         self.stat().map(|stat| stat.start_time)
+    }
+
+    /// Where the heap begins, whether or not it holds anything yet (`brk(2)`).
+    pub(crate) fn heap_start(&self) -> Result<u64, ReadError> {
+        self.stat().map(|stat| stat.heap_start)
     }
 
     pub fn mappings(&self, limits: &Limits) -> Result<Vec<Mapping>, ReadError> {
@@ -363,7 +365,9 @@ fn parse_stat(bytes: &[u8]) -> Option<Stat> {
     let parent = words.next()?.parse().ok()?;
     let flags = words.nth(4)?.parse().ok()?;
     let start_time = words.nth(12)?.parse().ok()?;
-    Some(Stat { state, parent, flags, start_time })
+    // Field 47; kernels before 3.5 have none, and without permission it is 0.
+    let heap_start = words.nth(24).and_then(|word| word.parse().ok()).unwrap_or(0);
+    Some(Stat { state, parent, flags, start_time, heap_start })
 }
 
 /// A process that Salve leaves alone unless it is told otherwise in so many words.

@@ -1,0 +1,440 @@
+//! Applying livepatches: plan, deliver, transition.
+
+use crate::deliver::{self, DeliverError};
+use crate::headroom;
+use crate::image::{Found, PAGE_BYTES, page_floor};
+use crate::maps::{self, Mapping};
+use crate::memory::Memory;
+use crate::outcome::{Applied, AppliedImage, NotApplied, Outcome};
+use crate::patcher::{ApplyError, ApplyOptions, Change, Patcher, PrepareError};
+use crate::payload::{BuildError, Payload};
+use crate::present::{AtDetour, Present, at_detour};
+use crate::process::{Process, ReadError};
+use crate::remote::{MUNMAP, RemoteError, Target, borrow};
+use crate::requirement;
+use crate::room::{Taken, distances};
+use crate::transition::{Plan, Write};
+use crate::tries::{self, Ended};
+use core::time::Duration;
+use salve_consistency::{Forbidden, UnwindTablesOf};
+use salve_elf::{LoadBias, RuntimeAddr};
+use salve_patch::Livepatch;
+use std::sync::Arc;
+
+/// Why an attempt ends before its transition.
+pub(crate) enum End {
+    Not(NotApplied),
+    Error(ApplyError),
+}
+
+impl From<NotApplied> for End {
+    fn from(why: NotApplied) -> Self {
+        Self::Not(why)
+    }
+}
+
+impl From<ReadError> for End {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Exited => Self::Not(NotApplied::Exited),
+            other => Self::Error(ApplyError::Read(other)),
+        }
+    }
+}
+
+impl From<RemoteError> for End {
+    fn from(error: RemoteError) -> Self {
+        match error {
+            RemoteError::Unsuitable(why) => Self::Not(NotApplied::NoThread { why }),
+            RemoteError::Gone => Self::Not(NotApplied::Exited),
+            RemoteError::Not(why) => Self::Not(why),
+            RemoteError::Call { call, errno } => Self::Not(NotApplied::RemoteCall { call, errno }),
+            RemoteError::Thread(error) => Self::Error(ApplyError::Thread(error)),
+        }
+    }
+}
+
+/// What is known of a process before anything is done to it.
+pub(crate) struct Scene {
+    pub(crate) mappings: Vec<Mapping>,
+    pub(crate) images: Vec<Found>,
+    pub(crate) present: Vec<Present>,
+    pub(crate) memory: Memory,
+}
+
+impl Scene {
+    /// Reads it all, and refuses what cannot be patched whatever the livepatch.
+    pub(crate) fn read(patcher: &Patcher, process: &Process) -> Result<Self, End> {
+        let tracer = process.status(None)?.tracer();
+        if tracer != 0 {
+            return Err(NotApplied::AlreadyTraced { tracer }.into());
+        }
+        let program = patcher.program(process)?;
+        let program = program.elf.as_ref().ok_or(NotApplied::NotX86_64)?;
+        if !program.interpreter {
+            return Err(NotApplied::StaticProgram.into());
+        }
+        // Opened before the mappings are read: after an exec it reads nothing, and
+        // the bytes that are expected are not found.
+        let memory = Memory::open(process)?;
+        let mappings = process.mappings(patcher.limits())?;
+        let images = patcher.found(process, &mappings)?;
+        let (present, _) = Present::find(process, &mappings, &images, patcher.limits())?;
+        stack_switching(&images)?;
+        Ok(Self { mappings, images, present, memory })
+    }
+
+    pub(crate) fn target<'a>(&'a self, patcher: &'a Patcher, process: &'a Process) -> Target<'a> {
+        Target { process, memory: &self.memory, images: &self.images, limits: patcher.limits() }
+    }
+
+    /// The unwinding tables of every image.
+    pub(crate) fn tables(&self) -> Vec<UnwindTablesOf<'_>> {
+        self.images
+            .iter()
+            .filter_map(|image| {
+                let elf = image.file.elf.as_ref()?;
+                let (tables, bias, span) = (elf.unwind.as_deref()?, image.bias()?, elf.span()?);
+                let (start, end) = (span.start().in_process(bias), span.end().in_process(bias));
+                Some(UnwindTablesOf { start, end, bias, tables })
+            })
+            .collect()
+    }
+
+    /// The last byte of the main thread's stack, which stays where it is.
+    pub(crate) fn main_stack(&self) -> Option<RuntimeAddr> {
+        self.mappings.iter().find(|mapping| mapping.is_named("[stack]"))?.end.checked_sub(1)
+    }
+}
+
+/// Stacks that no thread is running on cannot be found, so nothing that makes them is patched.
+///
+/// OpenSSL's libcrypto imports `makecontext` for its asynchronous jobs. Such a job is left
+/// on a stack of its own only by `ASYNC_pause_job`, which engines call; where no other
+/// image imports that, a job runs to its end on the thread that started it.
+fn stack_switching(images: &[Found]) -> Result<(), NotApplied> {
+    let facts = || images.iter().filter_map(|image| Some((image, &image.file.elf.as_ref()?.switching)));
+    let jobs_are_paused = facts().any(|(_, switching)| switching.imports_async_pause);
+    for (image, switching) in facts() {
+        if let Some(symbol) = &switching.symbol
+            && (jobs_are_paused || !switching.exports_async_pause)
+        {
+            return Err(NotApplied::StackSwitching { path: image.display(), symbol: symbol.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// One livepatch and where it goes.
+struct Planned<'a> {
+    change: &'a Change<'a>,
+    livepatch: &'a Livepatch,
+    image: &'a Found,
+    old: LoadBias,
+    /// The payload that is in the process already, if it is.
+    adopted: Option<&'a Present>,
+}
+
+pub(crate) fn apply(
+    patcher: &Patcher,
+    process: &Process,
+    changes: &[Change<'_>],
+    options: &ApplyOptions,
+) -> Result<Outcome, ApplyError> {
+    match try_apply(patcher, process, changes, options) {
+        Ok(outcome) => Ok(outcome),
+        Err(End::Not(why)) => Ok(Outcome::NotApplied { why }),
+        Err(End::Error(error)) => Err(error),
+    }
+}
+
+fn try_apply(
+    patcher: &Patcher,
+    process: &Process,
+    changes: &[Change<'_>],
+    options: &ApplyOptions,
+) -> Result<Outcome, End> {
+    let scene = Scene::read(patcher, process)?;
+    let planned: Vec<Planned<'_>> = changes.iter().map(|change| plan(&scene, change)).collect::<Result<_, _>>()?;
+    let mut states = Vec::new();
+    for one in &planned {
+        states.push(check_detours(&scene, one)?);
+    }
+    if states.iter().flatten().all(|&state| state == AtDetour::Jump) {
+        let livepatches = planned.iter().filter_map(|one| one.change.image.livepatch_id()).collect();
+        return Ok(Outcome::AlreadyApplied { livepatches });
+    }
+    for one in &planned {
+        for requirement in &one.livepatch.requirements {
+            requirement::check(process, &scene.images, &one.change.image.path, requirement, patcher.limits())?;
+        }
+    }
+    let pages = copied_pages(&planned);
+    check_headroom(process, &planned, pages)?;
+    let tables_before = page_tables(process);
+    let target = scene.target(patcher, process);
+    let mut delivered = Delivered { target: &target, mapped: Vec::new(), longest: Duration::ZERO };
+    let result = deliver_and_change(patcher, process, &scene, &planned, options, &mut delivered);
+    match &result {
+        Ok(Outcome::Applied(_) | Outcome::Indeterminate { .. }) => {}
+        // Nothing leads into the new payloads: take them away again.
+        _ => delivered.take_back(),
+    }
+    result.map(|outcome| match outcome {
+        Outcome::Applied(applied) => {
+            let tables = page_tables(process).saturating_sub(tables_before);
+            let memory_added_bytes = pages.saturating_mul(PAGE_BYTES).saturating_add(tables);
+            Outcome::Applied(Applied { memory_added_bytes, ..applied })
+        }
+        other => other,
+    })
+}
+
+/// Payloads that this run mapped.
+struct Delivered<'a> {
+    target: &'a Target<'a>,
+    mapped: Vec<(Arc<crate::patcher::Prepared>, LoadBias)>,
+    longest: Duration,
+}
+
+impl Delivered<'_> {
+    fn take_back(&mut self) {
+        for (prepared, old) in self.mapped.drain(..) {
+            let _ = deliver::unmap(self.target, &prepared.payload, old);
+        }
+    }
+}
+
+/// Finds a change's image in the process, and what is there of it already.
+fn plan<'a>(scene: &'a Scene, change: &'a Change<'a>) -> Result<Planned<'a>, End> {
+    let path = || change.image.path.clone();
+    let bad = |why: &str| NotApplied::BadLivepatch { path: path(), why: why.to_owned() };
+    let livepatch = change.image.livepatch.as_ref().ok_or_else(|| bad("there is none"))?;
+    let id = change.image.livepatch_id().ok_or_else(|| bad("it has no name"))?;
+    let wanted = change.image.old.as_ref().ok_or_else(|| bad("it names no old image"))?;
+    let mut same = scene
+        .images
+        .iter()
+        .enumerate()
+        .filter(|(_, found)| found.image.sha256 == wanted.sha256 && found.image.len_bytes == wanted.len_bytes);
+    let (index, image) = match (same.next(), same.next()) {
+        (Some(one), None) => one,
+        (None, _) => return Err(NotApplied::ImageNotMapped { path: path(), image: wanted.sha256 }.into()),
+        (Some(_), Some(_)) => return Err(NotApplied::MappedTwice { path: path() }.into()),
+    };
+    let old = image.bias().ok_or_else(|| NotApplied::MappedTwice { path: path() })?;
+    for detour in &livepatch.detours {
+        if !image.text_holds(detour.old_va.in_process(old)) {
+            return Err(NotApplied::TextNotFromFile { path: path(), va: detour.old_va }.into());
+        }
+    }
+    let mut adopted = None;
+    for present in scene.present.iter().filter(|present| present.image == index) {
+        if present.payload.id == id {
+            adopted = Some(present);
+        } else if present.state(&scene.memory)?.contains(&AtDetour::Jump) {
+            return Err(NotApplied::OtherLivepatch { path: path(), livepatch: present.payload.id }.into());
+        }
+    }
+    Ok(Planned { change, livepatch, image, old, adopted })
+}
+
+/// What stands at every detour of a change; anything unknown ends the attempt.
+fn check_detours(scene: &Scene, one: &Planned<'_>) -> Result<Vec<AtDetour>, End> {
+    let mut states = Vec::new();
+    for (index, detour) in one.livepatch.detours.iter().enumerate() {
+        let at = detour.old_va.in_process(one.old);
+        // Without a payload there is no jump of ours: compare with what no detour is.
+        let jump = one.adopted.and_then(|present| present.payload.jumps.get(index).copied());
+        let mut state = at_detour(&scene.memory, detour, jump.unwrap_or([0xcc; 5]), at)?;
+        if jump.is_none() && state == AtDetour::Jump {
+            state = AtDetour::Other([0xcc; 5]);
+        }
+        if let AtDetour::Other(found) = state {
+            return Err(NotApplied::UnexpectedBytes {
+                path: one.change.image.path.clone(),
+                function: detour.function.clone(),
+                va: detour.old_va,
+                found: found.to_vec(),
+            }
+            .into());
+        }
+        states.push(state);
+    }
+    Ok(states)
+}
+
+/// Text pages that are copied for the detours and the stub.
+fn copied_pages(planned: &[Planned<'_>]) -> u64 {
+    let mut pages: Vec<u64> = planned
+        .iter()
+        .flat_map(|one| {
+            one.livepatch.detours.iter().flat_map(|detour| {
+                let at = detour.old_va.in_process(one.old).raw();
+                [page_floor(at), page_floor(at.saturating_add(4))]
+            })
+        })
+        .collect();
+    pages.sort_unstable();
+    pages.dedup();
+    u64::try_from(pages.len()).unwrap_or(u64::MAX).saturating_add(1)
+}
+
+fn check_headroom(process: &Process, planned: &[Planned<'_>], pages: u64) -> Result<(), End> {
+    let payload = |one: &Planned<'_>| -> u64 {
+        let segments = one.livepatch.segments.iter();
+        segments.map(|segment| u64::try_from(segment.bytes.len()).unwrap_or(u64::MAX)).fold(0, u64::saturating_add)
+    };
+    let mapped = planned.iter().map(payload).fold(PAGE_BYTES, u64::saturating_add);
+    // Copied pages, a scratch page, and page tables for a region of its own.
+    let private = pages.saturating_add(8).saturating_mul(PAGE_BYTES);
+    match headroom::check(process, mapped.saturating_add(PAGE_BYTES), private)? {
+        Some(why) => Err(why.into()),
+        None => Ok(()),
+    }
+}
+
+fn page_tables(process: &Process) -> u64 {
+    process.status(None).ok().and_then(|status| status.size_bytes("VmPTE")).unwrap_or(0)
+}
+
+fn deliver_and_change(
+    patcher: &Patcher,
+    process: &Process,
+    scene: &Scene,
+    planned: &[Planned<'_>],
+    options: &ApplyOptions,
+    delivered: &mut Delivered<'_>,
+) -> Result<Outcome, End> {
+    let mut plan = Plan {
+        writes: Vec::new(),
+        forbidden: Forbidden::default(),
+        tables: scene.tables(),
+        main_stack: scene.main_stack(),
+    };
+    let mut images = Vec::new();
+    for one in planned {
+        let payload = place(patcher, process, one, delivered)?;
+        let before = plan.writes.len();
+        add_writes(&mut plan.writes, scene, one, &payload)?;
+        plan.forbidden.add_apply(one.livepatch, one.old);
+        let first =
+            payload.segments.first().map_or(0, |segment| segment.new_va.in_process(payload.bias(one.old)).raw());
+        images.push(AppliedImage {
+            path: one.change.image.path.clone(),
+            livepatch: payload.id,
+            detours: plan.writes.len().saturating_sub(before),
+            payload_at: RuntimeAddr::new(first),
+            payload_bytes: payload.len_bytes(),
+        });
+    }
+    let transition = tries::run(process, &scene.memory, &plan, patcher.limits(), options.wait).map_err(End::Error)?;
+    let (tries, longest_stop) = (transition.tries, transition.longest_stop);
+    Ok(match transition.ended {
+        Ended::Done { stopped, threads } => Outcome::Applied(Applied {
+            images,
+            stopped,
+            longest_stop,
+            longest_borrow: delivered.longest,
+            tries,
+            memory_added_bytes: 0,
+            threads,
+        }),
+        Ended::Deferred(blocking) => Outcome::Deferred { blocking, tries },
+        Ended::Not(why) => Outcome::NotApplied { why },
+        Ended::RolledBack(why) => Outcome::RolledBack { why },
+        Ended::Lost(why) => Outcome::Indeterminate { why },
+    })
+}
+
+/// The payload in its place: the one that is there if it is whole, else a new one.
+fn place(
+    patcher: &Patcher,
+    process: &Process,
+    one: &Planned<'_>,
+    delivered: &mut Delivered<'_>,
+) -> Result<Payload, End> {
+    let target = delivered.target;
+    if let Some(present) = one.adopted {
+        if deliver::is_intact(target, &present.payload, one.old) {
+            return Ok(present.payload.clone());
+        }
+        let state = present.state(target.memory)?;
+        if state.contains(&AtDetour::Jump) {
+            return Err(NotApplied::ForgedPayload { path: one.change.image.path.clone() }.into());
+        }
+        // A Salve was killed while it mapped this; nothing leads there.
+        clear(target, &present.mappings)?;
+    }
+    let mappings = process.mappings(patcher.limits())?;
+    let taken = Taken::of(process, &mappings)?;
+    for distance in distances(one.livepatch, one.old, &taken) {
+        let prepared = match patcher.prepare(one.change, distance) {
+            Ok(prepared) => prepared,
+            Err(PrepareError::Build(BuildError::Place(_))) => continue,
+            Err(PrepareError::Build(BuildError::Encode(error))) => return Err(End::Error(ApplyError::Encode(error))),
+            Err(PrepareError::Build(BuildError::NoLivepatch | BuildError::Layout)) => {
+                let path = one.change.image.path.clone();
+                return Err(NotApplied::BadLivepatch { path, why: "it cannot be laid out".to_owned() }.into());
+            }
+            Err(PrepareError::File(error)) => return Err(End::Error(ApplyError::Payload(error))),
+        };
+        match deliver::deliver(target, &prepared.payload, &prepared.file, one.old) {
+            Ok(longest) => {
+                delivered.longest = delivered.longest.max(longest);
+                delivered.mapped.push((Arc::clone(&prepared), one.old));
+                return Ok(prepared.payload.clone());
+            }
+            Err(DeliverError::Taken) => {}
+            Err(DeliverError::Remote(error)) => return Err(error.into()),
+        }
+    }
+    Err(NotApplied::NoRoom { path: one.change.image.path.clone() }.into())
+}
+
+/// Unmaps exactly these mappings.
+pub(crate) fn clear(target: &Target<'_>, mappings: &[Mapping]) -> Result<(), RemoteError> {
+    for some in mappings.chunks(3) {
+        borrow(target, |thread| {
+            some.iter().try_for_each(|mapping| {
+                thread.call(MUNMAP, [mapping.start.raw(), mapping.len_bytes(), 0, 0, 0, 0]).map(|_| ())
+            })
+        })?;
+    }
+    Ok(())
+}
+
+/// The detours that are not there yet.
+fn add_writes(writes: &mut Vec<Write>, scene: &Scene, one: &Planned<'_>, payload: &Payload) -> Result<(), End> {
+    let path = &one.change.image.path;
+    for (detour, jump) in one.livepatch.detours.iter().zip(&payload.jumps) {
+        let at = detour.old_va.in_process(one.old);
+        let mapping = maps::find(&one.image.image.mappings, at).cloned();
+        let (Some(mapping), Ok(expected)) = (mapping, detour.expected.as_slice().try_into()) else {
+            let why = "a detour does not replace five bytes of code".to_owned();
+            return Err(NotApplied::BadLivepatch { path: path.clone(), why }.into());
+        };
+        match at_detour(&scene.memory, detour, *jump, at)? {
+            AtDetour::Jump => {}
+            AtDetour::Original => writes.push(Write {
+                at,
+                expected,
+                new: *jump,
+                path: path.clone(),
+                function: detour.function.clone(),
+                va: detour.old_va,
+                mapping,
+            }),
+            AtDetour::Other(found) => {
+                return Err(NotApplied::UnexpectedBytes {
+                    path: path.clone(),
+                    function: detour.function.clone(),
+                    va: detour.old_va,
+                    found: found.to_vec(),
+                }
+                .into());
+            }
+        }
+    }
+    Ok(())
+}

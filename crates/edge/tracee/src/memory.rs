@@ -1,0 +1,73 @@
+//! The memory of a process, by `/proc/PID/mem`.
+//!
+//! The descriptor is bound to the address space that the process had when it was
+//! opened: after an `execve` it reads nothing, so that a write can never reach
+//! another program. Writes are forced: they go into private mappings of files
+//! that are not writable, by copying the page, never into the file.
+
+use crate::Errno;
+use crate::fault;
+use crate::process::{Process, ReadError};
+use rustix::fs::OFlags;
+use salve_elf::RuntimeAddr;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+#[derive(Debug)]
+pub(crate) struct Memory {
+    file: File,
+}
+
+impl Memory {
+    pub(crate) fn open(process: &Process) -> Result<Self, ReadError> {
+        Ok(Self { file: process.open_entry("mem", "mem", OFlags::RDWR)? })
+    }
+
+    pub(crate) fn open_to_read(process: &Process) -> Result<Self, ReadError> {
+        Ok(Self { file: process.open_entry("mem", "mem", OFlags::RDONLY)? })
+    }
+
+    /// How many bytes could be read: fewer than asked for where mapped memory ends.
+    pub(crate) fn read(&self, at: RuntimeAddr, into: &mut [u8]) -> Result<usize, Errno> {
+        let mut done = 0_usize;
+        while let Some(rest) = into.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let position = at.raw().wrapping_add(u64::try_from(done).unwrap_or(0));
+            match self.file.read_at(rest, position) {
+                Ok(0) => break,
+                Ok(len) => done = done.saturating_add(len),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(_) if done > 0 => break,
+                Err(error) => return Err(Errno::of(&error)),
+            }
+        }
+        Ok(done)
+    }
+
+    pub(crate) fn read_exact(&self, at: RuntimeAddr, into: &mut [u8]) -> Result<(), Errno> {
+        let want = into.len();
+        // Nothing at all comes from an address space that is gone.
+        if self.read(at, into)? == want { Ok(()) } else { Err(Errno::EIO) }
+    }
+
+    pub(crate) fn word(&self, at: RuntimeAddr) -> Result<u64, Errno> {
+        let mut word = [0; 8];
+        self.read_exact(at, &mut word)?;
+        Ok(u64::from_le_bytes(word))
+    }
+
+    pub(crate) fn half_word(&self, at: RuntimeAddr) -> Result<i32, Errno> {
+        let mut word = [0; 4];
+        self.read_exact(at, &mut word)?;
+        Ok(i32::from_le_bytes(word))
+    }
+
+    /// All of it in one write, or an error.
+    pub(crate) fn write(&self, at: RuntimeAddr, bytes: &[u8]) -> Result<(), Errno> {
+        fault::step();
+        match self.file.write_at(bytes, at.raw()) {
+            Ok(len) if len == bytes.len() => Ok(()),
+            Ok(_) => Err(Errno::EIO),
+            Err(error) => Err(Errno::of(&error)),
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Reverting livepatches: the same transition, the other way.
+//!
+//! What is written back comes from the image's own file, and has to be what the
+//! livepatch expected to find when it was applied.
+
+use crate::apply::{End, Scene, clear};
+use crate::image::read_image;
+use crate::maps;
+use crate::outcome::{NotApplied, RevertOutcome, Reverted};
+use crate::patcher::{ApplyError, Patcher, RevertOptions, Selection};
+use crate::present::{AtDetour, Present};
+use crate::process::Process;
+use crate::transition::{JUMP_BYTES, Plan, Write};
+use crate::tries::{self, Ended};
+use salve_consistency::Forbidden;
+use salve_elf::{ContentHash, Va};
+use salve_patch::RevertPolicy;
+
+pub(crate) fn revert(
+    patcher: &Patcher,
+    process: &Process,
+    selection: &Selection,
+    options: &RevertOptions,
+) -> Result<RevertOutcome, ApplyError> {
+    match try_revert(patcher, process, selection, options) {
+        Ok(outcome) => Ok(outcome),
+        Err(End::Not(why)) => Ok(RevertOutcome::NotReverted { why }),
+        Err(End::Error(error)) => Err(error),
+    }
+}
+
+fn try_revert(
+    patcher: &Patcher,
+    process: &Process,
+    selection: &Selection,
+    options: &RevertOptions,
+) -> Result<RevertOutcome, End> {
+    let scene = Scene::read(patcher, process)?;
+    let mut plan = Plan {
+        writes: Vec::new(),
+        forbidden: Forbidden::default(),
+        tables: scene.tables(),
+        main_stack: scene.main_stack(),
+    };
+    let mut chosen = Vec::new();
+    for present in scene.present.iter().filter(|present| selection.contains(present.payload.id)) {
+        let state = present.state(&scene.memory)?;
+        if !state.contains(&AtDetour::Jump) {
+            continue;
+        }
+        let policy = policy(present, options)?;
+        add(&mut plan, patcher, process, &scene, present, &state, policy)?;
+        chosen.push((present, policy));
+    }
+    if chosen.is_empty() {
+        return Ok(RevertOutcome::NothingToRevert);
+    }
+    let transition = tries::run(process, &scene.memory, &plan, patcher.limits(), options.wait).map_err(End::Error)?;
+    let (tries, longest_stop) = (transition.tries, transition.longest_stop);
+    Ok(match transition.ended {
+        Ended::Done { stopped, .. } => RevertOutcome::Reverted(Reverted {
+            livepatches: chosen.iter().map(|(present, _)| present.payload.id).collect(),
+            detours: plan.writes.len(),
+            unmapped: unmap(patcher, process, &scene, &chosen),
+            stopped,
+            longest_stop,
+            tries,
+        }),
+        Ended::Deferred(blocking) => RevertOutcome::Deferred { blocking, tries },
+        Ended::Not(why) => RevertOutcome::NotReverted { why },
+        Ended::RolledBack(why) => RevertOutcome::RolledBack { why },
+        Ended::Lost(why) => RevertOutcome::Indeterminate { why },
+    })
+}
+
+fn path(present: &Present) -> String {
+    present.payload.image().map(|image| image.path.clone()).unwrap_or_default()
+}
+
+/// What the livepatch allows; forced, it is as if its addresses had escaped.
+fn policy(present: &Present, options: &RevertOptions) -> Result<RevertPolicy, NotApplied> {
+    let policy = present.payload.livepatch().map_or(RevertPolicy::Refuse, |livepatch| livepatch.revert);
+    match policy {
+        RevertPolicy::Refuse if options.force => Ok(RevertPolicy::KeepMapped),
+        RevertPolicy::Refuse => Err(NotApplied::RevertRefused { path: path(present) }),
+        RevertPolicy::Unmap | RevertPolicy::KeepMapped => Ok(policy),
+    }
+}
+
+fn add(
+    plan: &mut Plan<'_>,
+    patcher: &Patcher,
+    process: &Process,
+    scene: &Scene,
+    present: &Present,
+    state: &[AtDetour],
+    policy: RevertPolicy,
+) -> Result<(), End> {
+    let bad = |why: &str| End::Not(NotApplied::BadLivepatch { path: path(present), why: why.to_owned() });
+    let image = scene.images.get(present.image).ok_or_else(|| bad("its image is gone"))?;
+    let livepatch = present.payload.livepatch().ok_or_else(|| bad("there is none"))?;
+    let mapping = image.any_mapping().ok_or_else(|| bad("its image is gone"))?;
+    let bytes = read_image(&process.open_mapped(mapping)?, patcher.limits())?;
+    if ContentHash::of(&bytes) != image.image.sha256 {
+        return Err(bad("its image's file changed"));
+    }
+    let original = |va: Va| -> Option<[u8; JUMP_BYTES]> {
+        let offset = usize::try_from(image.file.elf.as_ref()?.file_offset(va)?).ok()?;
+        bytes.get(offset..offset.checked_add(JUMP_BYTES)?)?.try_into().ok()
+    };
+    for ((detour, jump, at), state) in present.detours().zip(state) {
+        match state {
+            AtDetour::Original => continue,
+            AtDetour::Jump => {}
+            AtDetour::Other(found) => {
+                return Err(End::Not(NotApplied::UnexpectedBytes {
+                    path: path(present),
+                    function: detour.function.clone(),
+                    va: detour.old_va,
+                    found: found.to_vec(),
+                }));
+            }
+        }
+        let new = original(detour.old_va).ok_or_else(|| bad("a detour lies outside its image's file"))?;
+        if detour.expected != new {
+            return Err(bad("a detour does not replace what the image's file has there"));
+        }
+        plan.writes.push(Write {
+            at,
+            expected: jump,
+            new,
+            path: path(present),
+            function: detour.function.clone(),
+            va: detour.old_va,
+            mapping: maps::find(&image.image.mappings, at).cloned().ok_or_else(|| bad("its text is gone"))?,
+        });
+    }
+    let whole = policy == RevertPolicy::Unmap;
+    plan.forbidden.add_revert(livepatch, present.old, present.payload.bias(present.old), whole);
+    Ok(())
+}
+
+/// Takes away the payloads whose policy allows it. Nobody is inside, and nothing leads there.
+fn unmap(patcher: &Patcher, process: &Process, scene: &Scene, chosen: &[(&Present, RevertPolicy)]) -> bool {
+    let target = scene.target(patcher, process);
+    let mut all = true;
+    for (present, policy) in chosen {
+        match policy {
+            RevertPolicy::Unmap => all &= clear(&target, &present.mappings).is_ok(),
+            RevertPolicy::KeepMapped | RevertPolicy::Refuse => all = false,
+        }
+    }
+    all
+}

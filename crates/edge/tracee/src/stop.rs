@@ -1,0 +1,132 @@
+//! Stopping every thread of a process together, and letting them all go.
+//!
+//! Threads are attached to first, which stops nothing, and then interrupted. A
+//! thread that still runs may make another, so the list is read again until it
+//! holds no stranger. If one does not stop within the limit, all are let go.
+
+use crate::Errno;
+use crate::limits::Limits;
+use crate::outcome::NotApplied;
+use crate::process::{Process, ReadError};
+use crate::remote::is_zombie;
+use crate::{stub, sys, wait};
+use core::time::Duration;
+use libc::user_regs_struct;
+use std::time::Instant;
+
+#[derive(Debug)]
+pub(crate) enum StopError {
+    /// It sleeps uninterruptibly, or waits for its vfork child.
+    DidNotStop {
+        tid: i32,
+    },
+    Not(NotApplied),
+    Gone,
+}
+
+#[derive(Debug)]
+pub(crate) struct HeldThread {
+    pub(crate) tid: i32,
+    pub(crate) registers: Option<user_regs_struct>,
+}
+
+/// All threads of a process, stopped. Dropping it lets them go.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) threads: Vec<HeldThread>,
+    started: Instant,
+}
+
+impl Held {
+    pub(crate) fn stop_all(process: &Process, limits: &Limits) -> Result<Self, StopError> {
+        let mut held = Self { threads: Vec::with_capacity(128), started: Instant::now() };
+        let mut ended: Vec<i32> = Vec::new();
+        let mut known = held.attach_new(process, limits, &mut ended)?;
+        held.started = Instant::now();
+        let deadline = held.started.checked_add(limits.max_stop).unwrap_or(held.started);
+        while known > 0 {
+            held.interrupt_running(deadline)?;
+            known = held.attach_new(process, limits, &mut ended)?;
+        }
+        if held.threads.is_empty() { Err(StopError::Gone) } else { Ok(held) }
+    }
+
+    /// Attaches to threads that are not held yet; how many there were.
+    fn attach_new(&mut self, process: &Process, limits: &Limits, ended: &mut Vec<i32>) -> Result<usize, StopError> {
+        let tids = process.threads(limits).map_err(|error| match error {
+            ReadError::TooLarge { .. } => StopError::Not(NotApplied::TooManyThreads { threads: limits.max_threads }),
+            _ => StopError::Gone,
+        })?;
+        self.threads.sort_unstable_by_key(|thread| thread.tid);
+        let before = self.threads.len();
+        for tid in tids {
+            let held = self.threads.get(..before).unwrap_or_default();
+            if held.binary_search_by_key(&tid, |thread| thread.tid).is_ok() || ended.contains(&tid) {
+                continue;
+            }
+            match sys::seize(tid) {
+                Ok(()) => self.threads.push(HeldThread { tid, registers: None }),
+                Err(Errno(libc::ESRCH)) => ended.push(tid),
+                Err(_) if is_zombie(process, tid) => ended.push(tid),
+                Err(_) => {
+                    let tracer = process.status(Some(tid)).map_or(0, |status| status.tracer());
+                    return Err(StopError::Not(if tracer == 0 {
+                        NotApplied::NoThread { why: format!("thread {tid} cannot be traced") }
+                    } else {
+                        NotApplied::AlreadyTraced { tracer }
+                    }));
+                }
+            }
+        }
+        Ok(self.threads.len().saturating_sub(before))
+    }
+
+    /// Interrupts all that run, then waits for each and reads its registers.
+    fn interrupt_running(&mut self, deadline: Instant) -> Result<(), StopError> {
+        let mut gone: Vec<i32> = Vec::new();
+        for thread in self.threads.iter().filter(|thread| thread.registers.is_none()) {
+            if sys::interrupt(thread.tid).is_err() {
+                gone.push(thread.tid);
+            }
+        }
+        for thread in self.threads.iter_mut().filter(|thread| thread.registers.is_none()) {
+            match wait::stopped(thread.tid, deadline)
+                .and_then(|stopped| if stopped { sys::registers(thread.tid).map(Some) } else { Ok(None) })
+            {
+                Ok(Some(registers)) => thread.registers = Some(registers),
+                Ok(None) => return Err(StopError::DidNotStop { tid: thread.tid }),
+                Err(_) => gone.push(thread.tid),
+            }
+        }
+        self.threads.retain(|thread| !gone.contains(&thread.tid));
+        Ok(())
+    }
+
+    /// Lets all go. Returns how long they were held, and the first that could not be let go.
+    pub(crate) fn release(mut self) -> (Duration, Option<(i32, Errno)>) {
+        let failed = self.let_go();
+        (self.started.elapsed(), failed)
+    }
+
+    fn let_go(&mut self) -> Option<(i32, Errno)> {
+        let mut failed = None;
+        for thread in self.threads.drain(..) {
+            // One that never stopped cannot be detached from; the end of this tracing thread does it.
+            let Some(registers) = thread.registers else { continue };
+            if let Some(mended) = stub::mended(&registers) {
+                let _ = sys::set_registers(thread.tid, &mended);
+            }
+            match sys::detach(thread.tid) {
+                Ok(()) | Err(Errno(libc::ESRCH)) => {}
+                Err(errno) => failed = failed.or(Some((thread.tid, errno))),
+            }
+        }
+        failed
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.let_go();
+    }
+}

@@ -1,0 +1,321 @@
+//! The moment in which a process changes: stop, check, write, verify, let go.
+//!
+//! Everything that can be prepared is in the [`Plan`]; while threads are stopped
+//! there is no choice left but go or not. Nothing is logged, no file is read but
+//! those of `/proc/PID` that were open before.
+
+use crate::limits::Limits;
+use crate::maps::{self, Mapping};
+use crate::memory::Memory;
+use crate::outcome::{Blocking, BlockingReason, Lost, NotApplied, WriteFault};
+use crate::process::Process;
+use crate::stop::{Held, HeldThread, StopError};
+use crate::{Errno, sys};
+use core::time::Duration;
+use rustix::fs::OFlags;
+use salve_consistency::{Finding, FindingKind, Forbidden, Registers, Span, Step, Thread, ThreadCheck, UnwindTablesOf};
+use salve_elf::{RuntimeAddr, Va};
+use std::fs::File;
+
+pub(crate) const JUMP_BYTES: usize = 5;
+/// psABI §3.2.2: bytes below the stack pointer that a leaf function may use.
+const RED_ZONE_BYTES: u64 = 128;
+const CODE_SEGMENT_64: u64 = 0x33;
+/// `PROCMAP_QUERY_VMA_WRITABLE` and `_EXECUTABLE`.
+const QUERY_WRITABLE: u64 = 2;
+const QUERY_EXECUTABLE: u64 = 4;
+
+/// One write of a transition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Write {
+    pub(crate) at: RuntimeAddr,
+    pub(crate) expected: [u8; JUMP_BYTES],
+    pub(crate) new: [u8; JUMP_BYTES],
+    /// For a reader.
+    pub(crate) path: String,
+    pub(crate) function: String,
+    pub(crate) va: Va,
+    /// The mapping that has to be there still.
+    pub(crate) mapping: Mapping,
+}
+
+/// All that a transition does, decided beforehand.
+pub(crate) struct Plan<'a> {
+    pub(crate) writes: Vec<Write>,
+    pub(crate) forbidden: Forbidden,
+    pub(crate) tables: Vec<UnwindTablesOf<'a>>,
+    /// An address in the main thread's stack that never moves: its last byte.
+    pub(crate) main_stack: Option<RuntimeAddr>,
+}
+
+/// How one try ended.
+#[derive(Debug)]
+pub(crate) enum Tried {
+    Done { stopped: Duration, threads: usize },
+    Blocked { blocking: Vec<Blocked>, stopped: Duration },
+    Not(NotApplied),
+    RolledBack(WriteFault),
+    Lost(Lost),
+}
+
+/// A blocking thread, before anybody has asked for its name.
+#[derive(Debug)]
+pub(crate) struct Blocked {
+    pub(crate) tid: i32,
+    pub(crate) function: String,
+    pub(crate) why: BlockingReason,
+}
+
+impl Blocked {
+    pub(crate) fn named(self, process: &Process) -> Blocking {
+        Blocking { tid: self.tid, comm: process.thread_name(self.tid), function: self.function, why: self.why }
+    }
+}
+
+/// One try, on the calling thread, which has to be one that nothing else traces from.
+pub(crate) fn attempt(process: &Process, memory: &Memory, plan: &Plan<'_>, limits: &Limits) -> Tried {
+    let Ok(space) = Space::open(process, limits) else { return Tried::Not(NotApplied::Exited) };
+    let mut chunk = vec![0_u8; 64 << 10];
+    let held = match Held::stop_all(process, limits) {
+        Ok(held) => held,
+        Err(StopError::DidNotStop { tid }) => {
+            let why = BlockingReason::DidNotStop;
+            let blocking = vec![Blocked { tid, function: String::new(), why }];
+            return Tried::Blocked { blocking, stopped: limits.max_stop };
+        }
+        Err(StopError::Not(why)) => return Tried::Not(why),
+        Err(StopError::Gone) => return Tried::Not(NotApplied::Exited),
+    };
+    let threads = held.threads.len();
+    let result = act(process, memory, plan, limits, &held, space, &mut chunk);
+    let (stopped, failed) = held.release();
+    match (result, failed) {
+        (Err(Act::Lost(why)), _) => Tried::Lost(why),
+        (_, Some((tid, errno))) => Tried::Lost(Lost::NotReleased { tid, errno }),
+        (Ok(()), None) => Tried::Done { stopped, threads },
+        (Err(Act::Blocked(blocking)), None) => Tried::Blocked { blocking, stopped },
+        (Err(Act::Not(why)), None) => Tried::Not(why),
+        (Err(Act::RolledBack(why)), None) => Tried::RolledBack(why),
+    }
+}
+
+enum Act {
+    Blocked(Vec<Blocked>),
+    Not(NotApplied),
+    RolledBack(WriteFault),
+    Lost(Lost),
+}
+
+fn act(
+    process: &Process,
+    memory: &Memory,
+    plan: &Plan<'_>,
+    limits: &Limits,
+    held: &Held,
+    mut space: Space,
+    chunk: &mut [u8],
+) -> Result<(), Act> {
+    let start_time = process.start_time_now().map_err(|_| Act::Not(NotApplied::Exited))?;
+    if start_time != process.id().start_time {
+        return Err(Act::Not(NotApplied::Exited));
+    }
+    space.refresh(process, limits).map_err(|_| Act::Not(NotApplied::Exited))?;
+    verify(memory, plan, &space)?;
+    let mut blocking = Vec::new();
+    for thread in &held.threads {
+        if let Some(blocked) = check(memory, plan, limits, thread, &space, process.pid(), chunk) {
+            blocking.push(blocked);
+        }
+    }
+    if blocking.is_empty() { write(memory, &plan.writes) } else { Err(Act::Blocked(blocking)) }
+}
+
+/// The mapping is the same file's, and the bytes are the expected ones, at every place.
+fn verify(memory: &Memory, plan: &Plan<'_>, space: &Space) -> Result<(), Act> {
+    for write in &plan.writes {
+        if !space.still_is(&write.mapping, write.at) {
+            let (path, va) = (write.path.clone(), write.va);
+            return Err(Act::Not(NotApplied::TextNotFromFile { path, va }));
+        }
+        let mut found = [0; JUMP_BYTES];
+        // An address space that is gone (exit, exec) reads nothing.
+        memory.read_exact(write.at, &mut found).map_err(|_| Act::Not(NotApplied::Executed))?;
+        if found != write.expected {
+            return Err(Act::Not(NotApplied::UnexpectedBytes {
+                path: write.path.clone(),
+                function: write.function.clone(),
+                va: write.va,
+                found: found.to_vec(),
+            }));
+        }
+    }
+    Ok(())
+}
+
+/// All writes, each read back; or none.
+fn write(memory: &Memory, writes: &[Write]) -> Result<(), Act> {
+    for (index, write) in writes.iter().enumerate() {
+        let fault = match memory.write(write.at, &write.new) {
+            Err(errno) => Some(WriteFault::Write { at: write.at, errno }),
+            Ok(()) => {
+                let mut found = [0; JUMP_BYTES];
+                let same = memory.read_exact(write.at, &mut found).is_ok() && found == write.new;
+                (!same).then_some(WriteFault::ReadBack { at: write.at })
+            }
+        };
+        if let Some(fault) = fault {
+            undo(memory, writes.get(..=index).unwrap_or(writes))?;
+            let forbidden =
+                matches!(fault, WriteFault::Write { errno: Errno(libc::EIO | libc::EPERM | libc::EACCES), .. });
+            // The very first write failing is how a hardened kernel says no: nothing was changed.
+            return Err(if forbidden && index == 0 {
+                Act::Not(NotApplied::TextWriteForbidden)
+            } else {
+                Act::RolledBack(fault)
+            });
+        }
+    }
+    Ok(())
+}
+
+fn undo(memory: &Memory, writes: &[Write]) -> Result<(), Act> {
+    for write in writes.iter().rev() {
+        let mut found = [0; JUMP_BYTES];
+        let lost = |errno| Act::Lost(Lost::UndoFailed { at: write.at, errno });
+        memory.read_exact(write.at, &mut found).map_err(lost)?;
+        if found == write.expected {
+            continue;
+        }
+        memory.write(write.at, &write.expected).map_err(lost)?;
+        memory.read_exact(write.at, &mut found).map_err(lost)?;
+        if found != write.expected {
+            return Err(lost(Errno::EIO));
+        }
+    }
+    Ok(())
+}
+
+/// Whether one thread keeps the transition from happening.
+fn check(
+    memory: &Memory,
+    plan: &Plan<'_>,
+    limits: &Limits,
+    held: &HeldThread,
+    space: &Space,
+    pid: i32,
+    chunk: &mut [u8],
+) -> Option<Blocked> {
+    let blocked = |function: String, why| Some(Blocked { tid: held.tid, function, why });
+    let thread = match describe(plan, limits, held, space, held.tid == pid) {
+        Ok(thread) => thread,
+        Err(why) => return blocked(String::new(), why),
+    };
+    let mut check = ThreadCheck::new(&plan.forbidden, &plan.tables, &thread, limits.max_frames);
+    loop {
+        match check.poll() {
+            Step::Done(None) => return None,
+            Step::Done(Some(Finding { function, kind })) => return blocked(function, reason(kind)),
+            Step::ReadMemory { at, len_bytes } => {
+                let len = usize::try_from(len_bytes).unwrap_or(chunk.len()).min(chunk.len());
+                let room = chunk.get_mut(..len).unwrap_or_default();
+                let got = memory.read(at, room).unwrap_or(0);
+                check.provide(room.get(..got).unwrap_or_default());
+            }
+        }
+    }
+}
+
+fn reason(kind: FindingKind) -> BlockingReason {
+    match kind {
+        FindingKind::Executing { at } => BlockingReason::Executing { at },
+        FindingKind::Frame { at } => BlockingReason::Frame { at },
+        FindingKind::MaybeFrame { at } => BlockingReason::MaybeFrame { at },
+        FindingKind::Unreadable { at } => BlockingReason::StackUnknown { stack_pointer: at },
+    }
+}
+
+/// Registers, and the memory that may hold frames.
+fn describe(
+    plan: &Plan<'_>,
+    limits: &Limits,
+    held: &HeldThread,
+    space: &Space,
+    is_main: bool,
+) -> Result<Thread, BlockingReason> {
+    let Some(r) = &held.registers else { return Err(BlockingReason::DidNotStop) };
+    let stack_pointer = RuntimeAddr::new(r.rsp);
+    let unknown = BlockingReason::StackUnknown { stack_pointer };
+    if r.cs != CODE_SEGMENT_64 || !r.rsp.is_multiple_of(8) {
+        return Err(unknown);
+    }
+    let (_, current) = space.at(stack_pointer).ok_or_else(|| unknown.clone())?;
+    let from = RuntimeAddr::new(r.rsp.saturating_sub(RED_ZONE_BYTES).max(current.start.raw()));
+    let mut live = vec![Span { start: from, end: current.end }];
+    let anchor = if is_main { plan.main_stack } else { Some(RuntimeAddr::new(r.fs_base)) };
+    let own = anchor.and_then(|anchor| space.at(anchor)).map(|(_, span)| span);
+    match own {
+        Some(own) if own == current => {}
+        // A signal's alternate stack, or one that the program made: what it left behind counts too.
+        Some(own) => live.push(own),
+        None => return Err(unknown),
+    }
+    for span in &live {
+        let bytes = span.end.raw().saturating_sub(span.start.raw());
+        if bytes > limits.max_stack_bytes {
+            return Err(BlockingReason::StackTooDeep { bytes });
+        }
+    }
+    let general =
+        [r.rax, r.rdx, r.rcx, r.rbx, r.rsi, r.rdi, r.rbp, r.rsp, r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15];
+    let registers = Registers { general, instruction_pointer: RuntimeAddr::new(r.rip) };
+    Ok(Thread { tid: held.tid, registers, live, own_stack: own })
+}
+
+/// What is mapped where, asked while threads are stopped: by a query for one address
+/// where the kernel has it (two microseconds), by reading all of `maps` where not.
+struct Space {
+    maps: File,
+    parsed: Option<Vec<Mapping>>,
+}
+
+impl Space {
+    fn open(process: &Process, _: &Limits) -> Result<Self, crate::ReadError> {
+        Ok(Self { maps: process.open_entry("maps", "maps", OFlags::RDONLY)?, parsed: None })
+    }
+
+    fn refresh(&mut self, process: &Process, limits: &Limits) -> Result<(), crate::ReadError> {
+        if matches!(sys::mapping_at(&self.maps, 0), Err(Errno(libc::ENOTTY | libc::EINVAL))) {
+            self.parsed = Some(process.mappings(limits)?);
+        }
+        Ok(())
+    }
+
+    /// The readable, writable kind of mapping that a stack is in, as (executable, span).
+    fn at(&self, at: RuntimeAddr) -> Option<(bool, Span)> {
+        if let Some(parsed) = &self.parsed {
+            let mapping = maps::find(parsed, at).filter(|mapping| mapping.perms.write)?;
+            return Some((mapping.perms.execute, Span { start: mapping.start, end: mapping.end }));
+        }
+        let found = sys::mapping_at(&self.maps, at.raw()).ok().filter(|found| found.flags & QUERY_WRITABLE != 0)?;
+        let span = Span { start: RuntimeAddr::new(found.start), end: RuntimeAddr::new(found.end) };
+        Some((found.flags & QUERY_EXECUTABLE != 0, span))
+    }
+
+    /// Whether `at` is still in private executable code of the same file at the same place.
+    fn still_is(&self, mapping: &Mapping, at: RuntimeAddr) -> bool {
+        let place = |start: u64, offset: u64| at.raw().wrapping_sub(start).wrapping_add(offset);
+        let want = place(mapping.start.raw(), mapping.offset.raw());
+        if let Some(parsed) = &self.parsed {
+            return maps::find(parsed, at).is_some_and(|now| {
+                now.same_file(mapping) && now.perms == mapping.perms && place(now.start.raw(), now.offset.raw()) == want
+            });
+        }
+        sys::mapping_at(&self.maps, at.raw()).is_ok_and(|now| {
+            now.inode == mapping.inode
+                && (now.dev_major, now.dev_minor) == mapping.dev
+                && now.flags & QUERY_EXECUTABLE != 0
+                && now.flags & QUERY_WRITABLE == 0
+                && place(now.start, now.offset) == want
+        })
+    }
+}
