@@ -72,12 +72,7 @@ impl Haproxy {
 
     /// Sends the request and says whose behaviour the answer is.
     pub fn behaviour(&self) -> Result<Behaviour> {
-        let (status, after) = ask(self.probe)?;
-        match status {
-            408 => Ok(Behaviour::Old { after }),
-            400 => Ok(Behaviour::New { after }),
-            other => bail!("status {other} is neither the old behaviour nor the new one"),
-        }
+        behaviour_at(self.probe)
     }
 
     /// An ordinary request with a short chunk-size line, which both versions take.
@@ -119,9 +114,15 @@ impl std::fmt::Display for Behaviour {
     }
 }
 
-fn ask(server: SocketAddr) -> Result<(u16, Duration)> {
+/// Sends the request to the probe's frontend of any HAProxy with [`configuration`].
+pub fn behaviour_at(probe: SocketAddr) -> Result<Behaviour> {
     // Longer than `tune.bufsize` below, so it can never be buffered whole.
-    send(server, &request(3000))
+    let (status, after) = send(probe, &request(3000))?;
+    match status {
+        408 => Ok(Behaviour::Old { after }),
+        400 => Ok(Behaviour::New { after }),
+        other => bail!("status {other} is neither the old behaviour nor the new one"),
+    }
 }
 
 fn request(extension_bytes: usize) -> Vec<u8> {
@@ -145,7 +146,8 @@ fn send(server: SocketAddr, request: &[u8]) -> Result<(u16, Duration)> {
     Ok((status.parse().with_context(|| format!("status {status:?}"))?, after))
 }
 
-fn configuration(service: SocketAddr, probe: SocketAddr, backend: SocketAddr) -> String {
+/// Two frontends: one forwards to `backend`, one answers by itself.
+pub fn configuration(service: SocketAddr, probe: SocketAddr, backend: SocketAddr) -> String {
     let patience = OLD_PATIENCE.as_millis();
     format!(
         "global
@@ -173,11 +175,13 @@ frontend probe
     )
 }
 
-fn free_port() -> Result<SocketAddr> {
+/// A port that nobody uses at this moment.
+pub fn free_port() -> Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
     listener.local_addr().context("a listener without an address")
 }
 
-fn listens(address: SocketAddr) -> bool {
+/// Whether something accepts connections there.
+pub fn listens(address: SocketAddr) -> bool {
     TcpStream::connect(address).is_ok()
 }

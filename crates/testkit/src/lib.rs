@@ -15,8 +15,11 @@
 //! | [`backend`], [`load`] | an HTTP server and steady traffic, on loopback |
 //! | [`haproxy`] | the real HAProxy and the request that tells old from new |
 //! | [`salve`] | running the built `salve` and reading its report |
+//! | [`embedded`] | a library of the corpus inside a running program |
+//! | [`patchfile`] | what `derive` and `inspect` say of a pair |
 //! | [`events`] | the events that `salve` recorded |
 //! | [`debian`] | a throw-away Debian root with a working apt |
+//! | [`meddler`] | a proxy in the middle that changes what it passes on |
 //! | [`demo`] | the main job, end to end |
 //! | [`not_run`] | saying loudly that something could not be run |
 #![forbid(unsafe_code)]
@@ -26,12 +29,15 @@ pub mod backend;
 pub mod corpus;
 pub mod debian;
 pub mod demo;
+pub mod embedded;
 pub mod events;
 pub mod haproxy;
 pub mod load;
+pub mod meddler;
 pub mod needs;
 pub mod not_run;
 pub mod observe;
+pub mod patchfile;
 pub mod running;
 pub mod salve;
 pub mod tree;

@@ -201,3 +201,11 @@ pub fn threads(pid: u32) -> Result<usize> {
 pub fn tracer(pid: u32) -> Result<i32> {
     Ok(process(pid)?.status().with_context(|| format!("cannot read /proc/{pid}/status"))?.tracerpid)
 }
+
+/// The child of a process that has exactly one.
+pub fn only_child(pid: u32) -> Option<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    let mut children = children.split_whitespace();
+    let first = children.next()?.parse().ok()?;
+    if children.next().is_none() { Some(first) } else { None }
+}
