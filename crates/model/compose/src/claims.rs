@@ -1,8 +1,8 @@
 //! The comparison written down as claims for the validator.
 
-use salve_elf::{Va, VaRange};
-use salve_match::{ImageDiff, Place, Side};
-use salve_patch::{Claims, DataRun, FunctionPair, NoiseClaim, NoiseKind, NoiseSite};
+use salve_elf::{SectionRole, Va, VaRange};
+use salve_match::{ImageDiff, Place, Side, text_at};
+use salve_patch::{Claims, DataRun, FunctionPair, NoiseClaim, NoiseKind, NoiseSite, TextPair};
 use salve_verdict::Judgement;
 use std::collections::BTreeSet;
 
@@ -36,54 +36,100 @@ pub fn claims(diff: &ImageDiff<'_, '_>, judgement: &Judgement) -> Claims {
     tables.dedup_by_key(|t| (t.new, t.old));
     let staying: BTreeSet<Va> = same.iter().map(|p| p.new.start()).chain(noise.iter().map(|c| c.pair.new.start())).collect();
     tables.retain(|t| staying.contains(&t.new_owner));
+    let (data, texts) = runs(diff, &carried);
     Claims {
         same,
         noise,
         changed,
         added: judgement.carried.added.iter().filter_map(|n| range(&diff.new, *n)).collect(),
         gone: diff.gone.iter().filter_map(|o| range(&diff.old, *o)).collect(),
-        data: runs(diff, &carried),
+        data,
+        texts,
         jump_tables: tables,
     }
 }
 
-/// Runs sorted by new address, not overlapping: overlapping ones that agree are
-/// joined, of ones that disagree the later keeps its start.
-fn runs(diff: &ImageDiff<'_, '_>, carried: &BTreeSet<usize>) -> Vec<DataRun> {
+/// Runs sorted by new address and overlapping on neither side, and the texts
+/// for which no run fits.
+///
+/// Linkers store a text that is the tail of another inside it, and choose
+/// differently in two builds. Of two runs that disagree about a byte, the longer
+/// one keeps it and the other becomes a claim about its text alone; what is no
+/// text is dropped, and the validator then refuses whatever needed it.
+fn runs(diff: &ImageDiff<'_, '_>, carried: &BTreeSet<usize>) -> (Vec<DataRun>, Vec<TextPair>) {
     let mut all: Vec<DataRun> = diff.runs.iter().copied().filter(|r| r.len_bytes > 0).collect();
     all.extend(single_objects(diff, carried));
     all.sort_unstable();
+    all.dedup();
+    let mut texts = BTreeSet::new();
+    let kept = without_conflicts(diff, all, |r| r.new, &mut texts);
+    let mut kept = without_conflicts(diff, kept, |r| r.old, &mut texts);
+    kept.sort_unstable();
     let mut runs: Vec<DataRun> = Vec::new();
-    for run in all {
-        let Some(last) = runs.last_mut() else {
-            runs.push(run);
-            continue;
-        };
-        let end = last.new.wrapping_offset(last.len_bytes.cast_signed());
-        if run.new >= end {
-            let joins = run.new == end
-                && run.new.wrapping_distance_from(run.old) == last.new.wrapping_distance_from(last.old)
-                && diff.new.image.section_index_at(run.new) == diff.new.image.section_index_at(last.new);
-            if joins {
-                last.len_bytes = last.len_bytes.saturating_add(run.len_bytes);
-            } else {
-                runs.push(run);
+    for run in kept {
+        let joins = runs.last().is_some_and(|last| {
+            run.new <= end(last.new, last.len_bytes)
+                && distance(&run) == distance(last)
+                && diff.new.image.section_index_at(run.new) == diff.new.image.section_index_at(last.new)
+        });
+        match runs.last_mut().filter(|_| joins) {
+            Some(last) => {
+                let until = end(run.new, run.len_bytes).max(end(last.new, last.len_bytes));
+                last.len_bytes = until.wrapping_distance_from(last.new).cast_unsigned();
             }
-            continue;
-        }
-        let run_end = run.new.wrapping_offset(run.len_bytes.cast_signed());
-        if run.new.wrapping_distance_from(run.old) == last.new.wrapping_distance_from(last.old) {
-            let len = run_end.max(end).wrapping_distance_from(last.new);
-            last.len_bytes = len.cast_unsigned();
-        } else {
-            last.len_bytes = run.new.wrapping_distance_from(last.new).cast_unsigned();
-            if last.len_bytes == 0 {
-                runs.pop();
-            }
-            runs.push(run);
+            None => runs.push(run),
         }
     }
-    runs
+    (runs, texts.into_iter().collect())
+}
+
+fn end(start: Va, len_bytes: u64) -> Va {
+    start.wrapping_offset(len_bytes.cast_signed())
+}
+
+fn distance(run: &DataRun) -> i64 {
+    run.new.wrapping_distance_from(run.old)
+}
+
+/// Resolves overlaps on one side between runs of different distances.
+fn without_conflicts(
+    diff: &ImageDiff<'_, '_>,
+    mut runs: Vec<DataRun>,
+    side: impl Fn(&DataRun) -> Va,
+    texts: &mut BTreeSet<TextPair>,
+) -> Vec<DataRun> {
+    runs.sort_unstable_by_key(|r| (side(r), core::cmp::Reverse(r.len_bytes), r.new, r.old));
+    let mut kept: Vec<DataRun> = Vec::new();
+    for run in runs {
+        let mut wins = true;
+        while let Some(last) = kept.last() {
+            let conflict = side(&run) < end(side(last), last.len_bytes) && distance(&run) != distance(last);
+            if !conflict {
+                break;
+            }
+            if last.len_bytes >= run.len_bytes {
+                wins = false;
+                break;
+            }
+            let loser = *last;
+            kept.pop();
+            as_text(diff, loser, texts);
+        }
+        if wins {
+            kept.push(run);
+        } else {
+            as_text(diff, run, texts);
+        }
+    }
+    kept
+}
+
+fn as_text(diff: &ImageDiff<'_, '_>, run: DataRun, texts: &mut BTreeSet<TextPair>) {
+    let (a, b) = (text_at(&diff.old, run.old, 0), text_at(&diff.new, run.new, 0));
+    let constant = diff.new.image.section_at(run.new).is_some_and(|s| s.role == SectionRole::ReadOnlyData);
+    if constant && a.is_some() && a == b {
+        texts.insert(TextPair { new: run.new, old: run.old });
+    }
 }
 
 /// Data that only carried functions refer to, in sections without a longer run.

@@ -133,8 +133,8 @@ impl<'d, 'i, 'a> Resolver<'d, 'i, 'a> {
                 };
                 p == q && s == t && same_symbol
             }
-            (Binding::Relative { target: a }, Binding::Relative { target: b }) => self.old_address(b) == Some(a),
-            (Binding::Indirect { resolver: a }, Binding::Indirect { resolver: b }) => self.old_address(b) == Some(a),
+            (Binding::Relative { target: a }, Binding::Relative { target: b })
+            | (Binding::Indirect { resolver: a }, Binding::Indirect { resolver: b }) => self.old_address(b) == Some(a),
             _different_kinds => false,
         }
     }

@@ -31,6 +31,10 @@ pub struct Claims {
     /// contents the bytes are equal, but for relocated slots (which have to
     /// bind the same thing) and listed jump tables. Sorted by `new`.
     pub data: Vec<DataRun>,
+    /// Texts that are equal up to and including their terminating zero, where no
+    /// run fits because the linker stored one as the tail of another (suffix
+    /// merging). Only addresses that are taken may lead there. Sorted.
+    pub texts: Vec<TextPair>,
     /// Jump tables in read-only data: `entries` signed 32-bit distances from
     /// the table's start into the function that owns it. Sorted by `new`.
     pub jump_tables: Vec<JumpTable>,
@@ -72,6 +76,13 @@ pub struct DataRun {
     pub new: Va,
     pub old: Va,
     pub len_bytes: u64,
+}
+
+/// Starts of two equal zero-terminated texts in read-only data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TextPair {
+    pub new: Va,
+    pub old: Va,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

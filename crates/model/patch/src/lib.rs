@@ -30,7 +30,7 @@ mod place;
 mod verdict;
 
 pub use check::{Fault, Invalid};
-pub use claims::{Claims, DataRun, FunctionPair, JumpTable, NoiseClaim, NoiseKind, NoiseSite};
+pub use claims::{Claims, DataRun, FunctionPair, JumpTable, NoiseClaim, NoiseKind, NoiseSite, TextPair};
 pub use decode::{DecodeError, Limits, decode};
 pub use encode::{EncodeError, encode};
 pub use livepatch::{

@@ -8,17 +8,22 @@
 //! * loader slots (`.got*`): bound to the same thing, for every slot that is read;
 //! * data: inside a run, for the whole of the access.
 //!
-//! An address that lies in nothing claimed corresponds only in three cases, each
-//! for addresses that are taken and not read: the ends of sections of the same
-//! name (`__bss_start`, `_end`, `__TMC_END__`, the end of an array that ends its
-//! section); the start of the loader's own tables (`.dynamic`, `.eh_frame*`); and
-//! the start of the image. One past the end of a run is otherwise refused: it
-//! cannot be told from the start of a changed object that lies there.
+//! An address that lies in nothing claimed corresponds in these cases only:
+//! * taken, not read: the ends of sections of the same name, as they are or aligned
+//!   up (`__bss_start`, `_end`, `__TMC_END__`, the end of an array that ends its
+//!   section); the start of the loader's own tables (`.dynamic`, `.eh_frame*`); the
+//!   start of the image;
+//! * read: equal bytes of the file's header at the same offset;
+//! * jumped to: just past the end of the same function, where padding follows.
+//!
+//! One past the end of a run is otherwise refused: it cannot be told from the
+//! start of a changed object that lies there.
 
-use crate::decode::Use;
+use crate::decode::{Decoder, Use};
 use crate::image::{Binding, Image, Role};
 use crate::index::{Index, Pair};
 use crate::invalid::Mismatch;
+use crate::lockstep::nop_len;
 use crate::marks::Marks;
 use salve_elf::{Va, VaRange};
 
@@ -38,6 +43,7 @@ pub(crate) struct Correspondence<'a> {
     pub(crate) new: &'a Image<'a>,
     pub(crate) index: Index,
     pub(crate) marks: Marks,
+    pub(crate) decoder: Decoder,
     /// Thread-local storage has the same layout and the same initial contents.
     pub(crate) tls_same: bool,
 }
@@ -47,6 +53,7 @@ impl<'a> Correspondence<'a> {
         match self.new.section_at(new).map(|s| s.role) {
             Some(Role::Code) => match self.index.pair_at(new) {
                 Some(pair) => self.check_code(old, new, role, pair),
+                None if self.is_same_dead_end(old, new, role) => Ok(Where::Code),
                 None if matches!(role, Use::Jump | Use::Call) => Err(Mismatch::Unclaimed),
                 None => self.check_data(old, new, role),
             },
@@ -196,8 +203,12 @@ impl<'a> Correspondence<'a> {
 
     fn check_data(&self, old: Va, new: Va, role: Use) -> Result<Where, Mismatch> {
         let taken = matches!(role, Use::Address | Use::Pointer);
+        if taken && self.index.is_text(old, new) {
+            return Ok(Where::Data);
+        }
         let Some((_, expected)) = self.index.run_at(new) else {
-            return if taken && self.is_landmark(old, new) { Ok(Where::Data) } else { Err(Mismatch::Unclaimed) };
+            let found = taken && self.is_landmark(old, new) || self.is_same_header(old, new, role);
+            return if found { Ok(Where::Data) } else { Err(Mismatch::Unclaimed) };
         };
         if expected != old {
             // The end of a section and the start of the next one can be one address in one image and two in the other.
@@ -224,9 +235,32 @@ impl<'a> Correspondence<'a> {
         own_tables || starts_image || self.same_section_end(old, new)
     }
 
+    /// A linker's symbol for an end may be aligned up, to 8 and more.
     fn same_section_end(&self, old: Va, new: Va) -> bool {
         let ends = self.old.section_ending(old).zip(self.new.section_ending(new));
-        ends.is_some_and(|(a, b)| a.name == b.name)
+        ends.is_some_and(|((a, i), (b, j))| a.name == b.name && (i == j || i == 1 || j == 1))
+    }
+
+    /// A field of the file's own header, read where it is loaded (the loader does).
+    fn is_same_header(&self, old: Va, new: Va, role: Use) -> bool {
+        let Use::Access(Some(len)) = role else { return false };
+        let read = |image: &Image<'a>, at: Va| {
+            let from = usize::try_from(at.raw().checked_sub(image.span.start().raw())?).ok()?;
+            image.headers.get(from..from.checked_add(usize::from(len))?).map(|bytes| (from, bytes))
+        };
+        read(self.old, old).zip(read(self.new, new)).is_some_and(|(a, b)| a == b)
+    }
+
+    /// A jump to just past the function it is in, where only padding follows:
+    /// compilers write it for what cannot be reached. It leads nowhere in both.
+    fn is_same_dead_end(&self, old: Va, new: Va, role: Use) -> bool {
+        let before = new.checked_sub(1).and_then(|last| self.index.pair_at(last));
+        let ends = before.is_some_and(|p| p.stays() && p.new.end() == new && p.old.end() == old);
+        let padded = |image: &Image<'a>, at: Va| {
+            let bytes = image.section_at(at).and_then(|s| s.from(at));
+            bytes.is_some_and(|b| nop_len(&self.decoder, b).is_some() || matches!(b, [0 | 0xcc, ..]))
+        };
+        role == Use::Jump && ends && padded(self.old, old) && padded(self.new, new)
     }
 }
 

@@ -4,7 +4,7 @@ use crate::image::{Image, Role};
 use crate::invalid::{Invalid, Side};
 use core::cell::Cell;
 use salve_elf::{Va, VaRange};
-use salve_patch::{Claims, DataRun};
+use salve_patch::{Claims, DataRun, TextPair};
 
 /// What is claimed of a function pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub(crate) struct Index {
     pub(crate) runs: Vec<DataRun>,
     /// The same, sorted by `old`.
     runs_by_old: Vec<DataRun>,
+    /// Sorted, each proven equal.
+    texts: Vec<TextPair>,
 }
 
 impl Index {
@@ -63,6 +65,7 @@ impl Index {
         carried.extend(&claims.added);
         carried.sort_unstable();
         let runs = sorted_runs(old, new, &claims.data)?;
+        let texts = proven_texts(old, new, &claims.texts)?;
         let mut runs_by_old = runs.clone();
         runs_by_old.sort_unstable_by_key(|r| r.old);
         for two in runs_by_old.windows(2) {
@@ -72,7 +75,7 @@ impl Index {
                 return Err(Invalid::RunOutside { old: b.old, new: b.new });
             }
         }
-        Ok(Self { pairs, carried, runs, runs_by_old })
+        Ok(Self { pairs, carried, runs, runs_by_old, texts })
     }
 
     /// The pair whose new range holds `at`.
@@ -84,6 +87,11 @@ impl Index {
     pub(crate) fn carried_at(&self, at: Va) -> Option<VaRange> {
         let next = self.carried.partition_point(|r| r.start() <= at);
         self.carried.get(next.checked_sub(1)?).copied().filter(|r| r.contains(at))
+    }
+
+    /// Whether equal texts are claimed to start at the two addresses.
+    pub(crate) fn is_text(&self, old: Va, new: Va) -> bool {
+        self.texts.binary_search(&TextPair { new, old }).is_ok()
     }
 
     /// The run whose new range holds `at`, and the old address of the same thing.
@@ -117,6 +125,27 @@ impl Index {
         }
         true
     }
+}
+
+/// Each pair equal to its terminating zero, in constant data that no relocation changes.
+fn proven_texts(old: &Image<'_>, new: &Image<'_>, claimed: &[TextPair]) -> Result<Vec<TextPair>, Invalid> {
+    let text = |image: &Image<'_>, at: Va| {
+        let section = image.section_at(at).filter(|s| s.role == Role::Data && s.is_constant())?;
+        let bytes = section.from(at)?;
+        let len = bytes.iter().position(|b| *b == 0)?;
+        let end = at.checked_add(u64::try_from(len).ok()?)?.checked_add(1)?;
+        let unrelocated = image.slots_in(VaRange::try_from((at, end)).ok()?).is_empty();
+        unrelocated.then(|| bytes.get(..len).map(<[u8]>::to_vec)).flatten()
+    };
+    for pair in claimed {
+        let (a, b) = (text(old, pair.old), text(new, pair.new));
+        if a.is_none() || a != b {
+            return Err(Invalid::DataDiffers { old: pair.old, new: pair.new });
+        }
+    }
+    let mut texts = claimed.to_vec();
+    texts.sort_unstable();
+    Ok(texts)
 }
 
 fn sorted_runs(old: &Image<'_>, new: &Image<'_>, claimed: &[DataRun]) -> Result<Vec<DataRun>, Invalid> {
