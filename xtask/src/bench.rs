@@ -1,7 +1,60 @@
-//! Placeholder
+//! `cargo xtask bench`: what Salve costs, beside what the machine costs anyway.
+//!
+//! Every figure stands beside a floor that was measured in the same run: the
+//! same bytes read and hashed, the same threads stopped by the smallest tracer
+//! there can be, the longest gap that a thread sees when nobody touches it.
+//! Ratios between lines of one run mean something, single figures do not.
+//! Nothing is asserted.
+
+mod derive;
+mod stop;
+mod table;
+
+use crate::cargo;
 use anyhow::Result;
+use salve_testkit::needs::{self, Need};
+use std::path::PathBuf;
+use table::Table;
+
 #[derive(clap::Args)]
-pub(crate) struct Arguments {}
-pub(crate) fn run(_: &Arguments) -> Result<()> {
+pub(crate) struct Arguments {
+    /// Two libssl3 packages, old and new [default: 3.0.20 and 3.0.22 from the archive, when it has them]
+    #[arg(long, num_args = 2, value_names = ["OLD", "NEW"])]
+    libssl: Vec<PathBuf>,
+    /// How often each thing is measured
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    runs: u32,
+    /// Only the time and memory of deriving
+    #[arg(long, conflicts_with = "stop")]
+    derive: bool,
+    /// Only the stops of running processes
+    #[arg(long)]
+    stop: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    needs::ensure(&[Need::Compiler])?;
+    cargo::build_programs()?;
+    println!("{} runs of each; the machine: {}", arguments.runs, machine());
+    let mut table = Table::default();
+    if !arguments.stop {
+        derive::measure(&mut table, arguments.runs, &arguments.libssl)?;
+    }
+    if !arguments.derive {
+        stop::measure(&mut table, arguments.runs)?;
+    }
+    println!("\n{table}");
     Ok(())
+}
+
+fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cpuinfo = read("/proc/cpuinfo");
+    let model = cpuinfo.lines().find_map(|l| l.strip_prefix("model name")).unwrap_or(": unknown processor");
+    let count = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    format!(
+        "{} × {count}, Linux {}",
+        model.trim_start_matches([' ', '\t', ':']),
+        read("/proc/sys/kernel/osrelease").trim()
+    )
 }

@@ -21,6 +21,7 @@
 //! | [`debian`] | a throw-away Debian root with a working apt |
 //! | [`meddler`] | a proxy in the middle that changes what it passes on |
 //! | [`demo`] | the main job, end to end |
+//! | [`tools`] | small C programs to measure with |
 //! | [`not_run`] | saying loudly that something could not be run |
 #![forbid(unsafe_code)]
 #![expect(clippy::missing_panics_doc, reason = "only tests call this, and a panic is how a test fails")]
@@ -40,5 +41,6 @@ pub mod observe;
 pub mod patchfile;
 pub mod running;
 pub mod salve;
+pub mod tools;
 pub mod tree;
 pub mod victim;
