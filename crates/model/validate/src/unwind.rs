@@ -33,7 +33,7 @@ impl<'c, 'a> Unwind<'c, 'a> {
         let inside = |range: salve_elf::VaRange, from: Va| range.start().wrapping_distance_from(from);
         inside(old.range, pair.old.start()) == inside(new.range, pair.new.start())
             && old.range.len_bytes() == new.range.len_bytes()
-            && old.instructions == new.instructions
+            && same_instructions(old.instructions, new.instructions)
             && self.is_same_common(old.common, new.common)
             && match (old.handlers, new.handlers) {
                 (None, None) => true,
@@ -79,6 +79,14 @@ impl<'c, 'a> Unwind<'c, 'a> {
         }
         Some(true)
     }
+}
+
+/// Equal but for the `DW_CFA_nop`s (zero bytes) that pad an entry to its
+/// alignment (DWARF 5 §6.4.1), which depends on where the entry lies.
+fn same_instructions(old: &[u8], new: &[u8]) -> bool {
+    let common = old.len().min(new.len());
+    let padding = |bytes: &[u8]| bytes.get(common..).is_some_and(|rest| rest.iter().all(|b| *b == 0));
+    old.get(..common) == new.get(..common) && padding(old) && padding(new)
 }
 
 fn frames<'i, 'a>(image: &'i Image<'a>, range: salve_elf::VaRange) -> &'i [Frame<'a>] {
