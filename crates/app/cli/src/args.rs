@@ -111,14 +111,14 @@ pub(crate) struct Derive {
 pub(crate) struct Inspect {
     /// The patch file
     pub(crate) file: PathBuf,
-    /// Show this function's old and new code side by side; needs --old and --new
-    #[arg(long, value_name = "FUNCTION", requires = "old", requires = "new")]
+    /// Show this function's new code, and the old one beside it where --old names it
+    #[arg(long, value_name = "FUNCTION")]
     pub(crate) asm: Option<String>,
-    /// What the patch file was derived from: the old package, program or tree
+    /// What the patch file was derived from, for --asm: the old package, program or tree
     #[arg(long, value_name = "OLD", requires = "asm")]
     pub(crate) old: Option<PathBuf>,
-    /// What the patch file was derived from: the new package, program or tree
-    #[arg(long, value_name = "NEW", requires = "asm")]
+    /// The new side too, for --asm: then functions that the patch does not carry can be shown
+    #[arg(long, value_name = "NEW", requires_all = ["asm", "old"])]
     pub(crate) new: Option<PathBuf>,
     /// Only this image, by its path in the package
     #[arg(long, value_name = "PATH")]

@@ -12,6 +12,7 @@ mod command;
 mod console;
 mod event;
 mod exit;
+mod heal;
 mod host;
 mod machine;
 mod plan;

@@ -19,7 +19,7 @@ pub(crate) struct Problem {
 }
 
 /// The same as data, as `--json` carries it.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct ProblemReport {
     pub(crate) code: &'static str,
     pub(crate) message: String,
@@ -123,7 +123,8 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
 pub(crate) fn one_line(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
-            let hide = c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+            let hide = c.is_control()
+                || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
             let (kept, escaped) = if hide { (None, Some(c.escape_unicode())) } else { (Some(c), None) };
             kept.into_iter().chain(escaped.into_iter().flatten())
         })

@@ -155,7 +155,7 @@ impl Action {
                 Self { outcome: Ending::Indeterminate, ..self }.because("indeterminate", chain(&why))
             }
             Err(ApplyError::Read(ReadError::Exited)) => Self { outcome: Ending::Gone, ..self },
-            Err(error @ ApplyError::NoPermission) => {
+            Err(error @ ApplyError::Read(ReadError::NoPermission { .. })) => {
                 Self { outcome: Ending::Failed, ..self }.because("no-permission", chain(&error))
             }
             Err(error) => Self { outcome: Ending::Failed, ..self }.because("not-attempted", chain(&error)),

@@ -3,7 +3,7 @@
 
 mod action;
 
-pub(crate) use action::{Action, Ending, Measured, blocker, nanoseconds};
+pub(crate) use action::{Action, Ending, blocker, nanoseconds};
 
 use crate::console::Console;
 use crate::event::{Event, EventLog, LivepatchRef, ProcessRef, UpdateRef};
@@ -82,7 +82,8 @@ pub(crate) fn apply_all(
         progress.step(&format!("{} (pid {})", task.process.program, task.process.pid));
         // Alone, it may use the time at once; among others it gets one try first.
         let first = if tasks.len() == 1 { wait.min(SLICE) } else { Duration::ZERO };
-        let (end, tries) = if interrupt.came() { (interrupted(task), 0) } else { attempt(patcher, task, first, guard, 0) };
+        let (end, tries) =
+            if interrupt.came() { (interrupted(task), 0) } else { attempt(patcher, task, first, guard, 0) };
         if end.outcome == Ending::Deferred && !wait.is_zero() {
             again.push((index, tries));
             ends.push(Some(end));

@@ -56,7 +56,9 @@ pub(crate) fn run(args: &Apply, context: &mut Context) -> Result<ApplyReport, Pr
             Err(action) => actions.push(action),
         }
     }
-    updates::record_judged(&mut context.log, &update, &patch, &args.consent.accept);
+    for image in &patch.images {
+        updates::record_judged(&mut context.log, &update, image, &args.consent.accept);
+    }
     for event in actions.iter().filter_map(Action::event) {
         context.log.record(&event);
     }
@@ -79,10 +81,13 @@ fn check_direction(patch: &PatchFile, accepted: &BTreeSet<String>) -> Result<(),
     match &patch.origin {
         Origin::Packages { old, new, .. } => updates::check_forward(old, new),
         Origin::Files { .. } if accepted.contains(DIRECTION_UNKNOWN) => Ok(()),
-        Origin::Files { old, new } => {
-            Err(Problem::refused(DIRECTION_UNKNOWN, format!("direction unknown: nothing says that {new} is newer than {old}"))
-                .hint(format!("if you know that it is, say so: --accept {DIRECTION_UNKNOWN}; packages (.deb) prove it themselves")))
-        }
+        Origin::Files { old, new } => Err(Problem::refused(
+            DIRECTION_UNKNOWN,
+            format!("direction unknown: nothing says that {new} is newer than {old}"),
+        )
+        .hint(format!(
+            "if you know that it is, say so: --accept {DIRECTION_UNKNOWN}; packages (.deb) prove it themselves"
+        ))),
     }
 }
 
@@ -111,8 +116,7 @@ fn planned<'a>(
         .filter(|image| image.livepatch.is_some())
         .map(|image| Change { patch, image })
         .collect();
-    let action =
-        |ending| Action::new(process.name.clone(), update.clone(), livepatch_refs(&changes), ending);
+    let action = |ending| Action::new(process.name.clone(), update.clone(), livepatch_refs(&changes), ending);
     if let Some(leave) = process.leave {
         // Named by its number, a container's process or a storage daemon was
         // chosen by a person; process 1 and Salve's own line never work.

@@ -1,11 +1,13 @@
 //! `salve inspect FILE`: what a patch file would do, for a reader.
 
+use super::{file, material};
 use crate::args::Inspect;
-use crate::command::file;
-use crate::console::Report;
+use crate::console::{Console, Report};
 use crate::exit::Exit;
-use crate::problem::Problem;
+use crate::machine::deriver::{Code, Deriving, Sandboxed};
+use crate::problem::{Problem, one_line};
 use crate::view::PatchView;
+use salve_protocol::{AssemblyView, RowKind};
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -14,9 +16,11 @@ use std::io::{self, Write};
 pub(crate) struct InspectReport {
     #[serde(flatten)]
     patch: PatchView,
+    /// One function's code, where it was asked for.
+    assembly: Option<AssemblyView>,
 }
 
-pub(crate) fn run(args: &Inspect) -> Result<InspectReport, Problem> {
+pub(crate) fn run(args: &Inspect, console: Console) -> Result<InspectReport, Problem> {
     let (patch, sha256) = file::read_patch(&args.file)?;
     let mut view = PatchView::of(&patch, &args.file, sha256);
     if let Some(path) = &args.image {
@@ -27,7 +31,22 @@ pub(crate) fn run(args: &Inspect) -> Result<InspectReport, Problem> {
                 .hint(format!("it holds {}", known.join(", "))));
         }
     }
-    Ok(InspectReport { patch: view })
+    let assembly = args.asm.as_ref().map(|function| assembly(args, function, console)).transpose()?;
+    Ok(InspectReport { patch: view, assembly })
+}
+
+fn assembly(args: &Inspect, function: &str, console: Console) -> Result<AssemblyView, Problem> {
+    let code = match (&args.old, &args.new) {
+        (Some(old), Some(new)) => {
+            let (old, new) = material::pair(old, new)?;
+            Code::Images { old, new }
+        }
+        (old, _) => Code::Patch {
+            patch: file::open_regular(&args.file)?,
+            old: old.as_ref().map(|old| material::one(old)).transpose()?,
+        },
+    };
+    Sandboxed::locate(console)?.assembly(function, args.image.as_deref(), code)
 }
 
 impl Report for InspectReport {
@@ -36,11 +55,43 @@ impl Report for InspectReport {
     }
 
     fn human(&self, out: &mut dyn Write, verbose: bool) -> io::Result<()> {
+        if let Some(assembly) = &self.assembly {
+            return side_by_side(out, assembly);
+        }
         self.patch.heading(out)?;
+        writeln!(
+            out,
+            "made by {}, format {}, sha256 {}",
+            one_line(&self.patch.created_by),
+            self.patch.format_version,
+            self.patch.sha256
+        )?;
         for image in &self.patch.images {
             writeln!(out)?;
             image.full(out, verbose)?;
         }
         Ok(())
     }
+}
+
+/// Old on the left, new on the right; `|` where they differ, `<` and `>` where
+/// a side has nothing, as `diff --side-by-side` marks them.
+fn side_by_side(out: &mut dyn Write, view: &AssemblyView) -> io::Result<()> {
+    const WIDTH: usize = 58;
+    writeln!(out, "{} in {}", one_line(&view.function), one_line(&view.image))?;
+    writeln!(out, "{:<WIDTH$}   new", "old")?;
+    for row in &view.rows {
+        let text = |line: &Option<salve_protocol::AssemblyLine>| {
+            line.as_ref().map_or_else(String::new, |line| format!("{} {}", line.va, one_line(&line.text)))
+        };
+        let mark = match row.kind {
+            RowKind::Same => ' ',
+            RowKind::Changed => '|',
+            RowKind::Removed => '<',
+            RowKind::Added => '>',
+        };
+        let (old, new) = (text(&row.old), text(&row.new));
+        writeln!(out, "{}", format!("{old:<WIDTH$} {mark} {new}").trim_end())?;
+    }
+    view.notes.iter().try_for_each(|note| writeln!(out, "note: {}", one_line(note)))
 }

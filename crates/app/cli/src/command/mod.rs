@@ -3,19 +3,24 @@
 
 mod apply;
 mod completions;
+mod derive;
 pub(crate) mod file;
 mod inspect;
 mod man;
+mod material;
 mod revert;
 mod status;
 pub(crate) mod updates;
 
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, Heal};
 use crate::carry::Interrupt;
 use crate::console::{self, Console, Report};
 use crate::event::{Event, EventLog, LogState};
 use crate::exit::Exit;
+use crate::heal::HealReport;
 use crate::host::Actor;
+use crate::machine::debian::{self, Debian};
+use crate::machine::deriver::Sandboxed;
 use crate::problem::Problem;
 
 /// What a command that decides or acts needs besides what was typed.
@@ -32,7 +37,7 @@ pub(crate) fn run(cli: &Cli, console: Console) -> Exit {
     let looked = match &cli.command {
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
-        Command::Inspect(args) => inspect::run(args).map(|report| console.report(name, &report, None)),
+        Command::Inspect(args) => inspect::run(args, console).map(|report| console.report(name, &report, None)),
         Command::Status(args) => status::run(args, console).map(|report| console.report(name, &report, None)),
         Command::Derive(_) | Command::Heal(_) | Command::Apply(_) | Command::Revert(_) => {
             return act(cli, name, console);
@@ -47,6 +52,10 @@ fn act(cli: &Cli, name: &'static str, console: Console) -> Exit {
     let log = EventLog::new(name, cli.global.events.as_deref(), actor.clone());
     let mut context = Context { console, actor, log, interrupt: Interrupt::listen() };
     match &cli.command {
+        Command::Derive(args) => {
+            let result = derive::run(args, &mut context);
+            end(name, result, context)
+        }
         Command::Apply(args) => {
             let result = apply::run(args, &mut context);
             end(name, result, context)
@@ -55,11 +64,19 @@ fn act(cli: &Cli, name: &'static str, console: Console) -> Exit {
             let result = revert::run(args, &mut context);
             end(name, result, context)
         }
-        _ => {
-            let problem = Problem::failed("todo", "not there yet");
-            end::<apply::ApplyReport>(name, Err(problem), context)
+        Command::Heal(args) => {
+            let result = heal(args, &mut context);
+            end(name, result, context)
         }
+        Command::Inspect(_) | Command::Status(_) | Command::Completions(_) | Command::Man(_) => Exit::Done,
     }
+}
+
+fn heal(args: &Heal, context: &mut Context) -> Result<HealReport, Problem> {
+    let root = debian::root()?;
+    let packages = Debian::read(&root)?;
+    let deriver = Sandboxed::locate(context.console)?;
+    crate::heal::run(args, context, &packages, &deriver)
 }
 
 /// Closes the log before the report is printed, so that the report can tell how

@@ -198,7 +198,7 @@ impl Reversion {
             Ok(RevertOutcome::Indeterminate { why }) => {
                 self.because(RevertEnding::Indeterminate, "indeterminate", chain(&why))
             }
-            Err(error @ ApplyError::NoPermission) => {
+            Err(error @ ApplyError::Read(ReadError::NoPermission { .. })) => {
                 self.because(RevertEnding::Failed, "no-permission", chain(&error))
             }
             Err(error) => self.because(RevertEnding::Failed, "not-attempted", chain(&error)),

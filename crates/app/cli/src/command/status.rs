@@ -59,7 +59,10 @@ struct Carried {
 enum State {
     Applied,
     /// Whoever wrote it was killed in between; `apply` finishes it, `revert` undoes it.
-    Partial { present: u64, total: u64 },
+    Partial {
+        present: u64,
+        total: u64,
+    },
     Reverted,
 }
 
@@ -221,7 +224,9 @@ impl Carried {
             State::Applied => "applied".to_owned(),
             State::Reverted => "reverted, its payload is still mapped".to_owned(),
             State::Partial { present, total } => {
-                format!("HALF APPLIED: {present} of {total} functions; `salve apply` finishes it, `salve revert` undoes it")
+                format!(
+                    "HALF APPLIED: {present} of {total} functions; `salve apply` finishes it, `salve revert` undoes it"
+                )
             }
         };
         let short: String = self.id.chars().take(12).collect();
@@ -232,7 +237,13 @@ impl Carried {
             _plain_files => one_line(&self.path),
         };
         writeln!(out, "  {short}  {what}: {state}")?;
-        writeln!(out, "    image {}, {} functions: {}", one_line(&self.path), self.functions.len(), self.names(verbose))?;
+        writeln!(
+            out,
+            "    image {}, {} functions: {}",
+            one_line(&self.path),
+            self.functions.len(),
+            self.names(verbose)
+        )?;
         writeln!(out, "    CVEs: {}", cve_list(&self.cves))?;
         if verbose {
             writeln!(out, "    payload: {} at {}", bytes_for_people(self.payload_bytes), self.payload_at)?;
@@ -242,7 +253,9 @@ impl Carried {
             OnRestart::OldCode => {
                 writeln!(out, "    a restart falls back to the old code: the file on disk is the old one")
             }
-            OnRestart::OtherCode => writeln!(out, "    a restart runs other code: the file on disk is neither of the two"),
+            OnRestart::OtherCode => {
+                writeln!(out, "    a restart runs other code: the file on disk is neither of the two")
+            }
             OnRestart::Unknown => writeln!(out, "    what a restart runs is unknown: the file on disk cannot be read"),
         }
     }
@@ -274,7 +287,13 @@ impl Report for StatusReport {
             writeln!(out, "pid {} {}", view.process.pid, one_line(&view.process.program))?;
             view.livepatches.iter().try_for_each(|livepatch| livepatch.lines(out, verbose))?;
             for payload in &view.unreadable {
-                writeln!(out, "  unreadable payload {} at {}: {}", one_line(&payload.name), payload.at, one_line(&payload.why))?;
+                writeln!(
+                    out,
+                    "  unreadable payload {} at {}: {}",
+                    one_line(&payload.name),
+                    payload.at,
+                    one_line(&payload.why)
+                )?;
             }
             for text in &view.modified_text {
                 writeln!(

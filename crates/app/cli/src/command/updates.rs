@@ -6,6 +6,7 @@ use crate::event::{Event, EventLog, ImageRef, UpdateRef};
 use crate::machine::processes::Seen;
 use crate::plan::{Consent, Decision, Offer, OfferedImage, Runner, consent};
 use crate::problem::Problem;
+use core::cmp::Ordering;
 use salve_elf::ContentHash;
 use salve_patch::{ImageReport, Origin, PackageId, PatchFile};
 use salve_tracee::{LivepatchState, Patcher};
@@ -41,8 +42,7 @@ pub(crate) fn offer<'a>(update: &'a UpdateRef, patch: &'a PatchFile) -> Offer<'a
 /// What planning needs of a process. What it carries is read from the process,
 /// by content; what cannot be read is not carried.
 pub(crate) fn runner(patcher: &Patcher, process: &Seen) -> Runner {
-    let images =
-        process.images.iter().map(|image| (image.path.to_string_lossy().into_owned(), image.sha256)).collect();
+    let images = process.images.iter().map(|image| (image.path.to_string_lossy().into_owned(), image.sha256)).collect();
     Runner { images, carries: carried(patcher, process) }
 }
 
@@ -73,18 +73,29 @@ pub(crate) fn ending_of(decision: &Decision) -> Option<(Ending, String, String)>
     })
 }
 
-/// Versions of one package that have to lead forward.
+/// Two versions of one package that have to lead forward.
 pub(crate) fn check_forward(old: &PackageId, new: &PackageId) -> Result<(), Problem> {
     if old.name != new.name || old.architecture != new.architecture {
-        return Err(Problem::refused(
-            "different-packages",
-            format!(
-                "{} ({}) and {} ({}) are two different packages",
-                old.name, old.architecture, new.name, new.architecture
-            ),
-        ));
+        let name = |id: &PackageId| format!("{} ({})", id.name, id.architecture);
+        let what = format!("{} and {} are two different packages", name(old), name(new));
+        return Err(Problem::refused("different-packages", what));
     }
-    Ok(())
+    match salve_package::version::compare(&old.version, &new.version) {
+        Some(Ordering::Less) => Ok(()),
+        Some(Ordering::Equal) => {
+            Err(Problem::refused("same-version", format!("{} is version {} on both sides", new.name, new.version))
+                .hint("a rebuild under the same version has no direction"))
+        }
+        Some(Ordering::Greater) => Err(Problem::refused(
+            "downgrade",
+            format!("{} {} is older than {}: a downgrade is never applied", new.name, new.version, old.version),
+        )
+        .hint("to take a livepatch out again, use `salve revert`")),
+        None => Err(Problem::refused(
+            "unknown-direction",
+            format!("versions {} and {} of {} cannot be compared", old.version, new.version, new.name),
+        )),
+    }
 }
 
 pub(crate) fn image_ref(image: &ImageReport) -> ImageRef {
@@ -95,19 +106,16 @@ pub(crate) fn image_ref(image: &ImageReport) -> ImageRef {
     }
 }
 
-/// One `judged` event for every image that changed.
-pub(crate) fn record_judged(log: &mut EventLog, update: &UpdateRef, patch: &PatchFile, accepted: &[String]) {
+/// The verdict on one image, and whether it lets something in.
+pub(crate) fn record_judged(log: &mut EventLog, update: &UpdateRef, image: &ImageReport, accepted: &[String]) {
     let codes: BTreeSet<String> = accepted.iter().cloned().collect();
-    for image in &patch.images {
-        let taken = consent([(image.verdict, image.reasons.as_slice())], &codes) == Consent::Take;
-        log.record(&Event::Judged {
-            update: update.clone(),
-            image: image_ref(image),
-            verdict: image.verdict,
-            reasons: image.reasons.clone(),
-            accepted: accepted.to_vec(),
-            taken,
-            functions: image.functions,
-        });
-    }
+    log.record(&Event::Judged {
+        update: update.clone(),
+        image: image_ref(image),
+        verdict: image.verdict,
+        reasons: image.reasons.clone(),
+        accepted: accepted.to_vec(),
+        taken: consent([(image.verdict, image.reasons.as_slice())], &codes) == Consent::Take,
+        functions: image.functions,
+    });
 }

@@ -57,10 +57,16 @@ pub(crate) struct Blocker {
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum LeftSubject {
     Process(ProcessRef),
-    Image { process: ProcessRef, path: String },
+    Image {
+        process: ProcessRef,
+        path: String,
+    },
     Update(UpdateRef),
     /// A file of the update that no livepatch reaches: configuration, data, scripts.
-    File { update: UpdateRef, path: String },
+    File {
+        update: UpdateRef,
+        path: String,
+    },
 }
 
 /// What happened. The tag is the event's name.
@@ -93,12 +99,7 @@ pub(crate) enum Event {
     /// They were in it before.
     AlreadyApplied { process: ProcessRef, update: UpdateRef, livepatches: Vec<LivepatchRef> },
     /// The limit passed while threads stood in functions that are replaced; nothing was changed.
-    Deferred {
-        process: ProcessRef,
-        update: UpdateRef,
-        livepatches: Vec<LivepatchRef>,
-        blocking: Vec<Blocker>,
-    },
+    Deferred { process: ProcessRef, update: UpdateRef, livepatches: Vec<LivepatchRef>, blocking: Vec<Blocker> },
     /// Looked at immediately before the write, and not done; nothing was changed.
     NotApplied { process: ProcessRef, update: UpdateRef, livepatches: Vec<LivepatchRef>, code: String, why: String },
     /// Begun, and undone.

@@ -1,13 +1,13 @@
 //! Files on disk that may replace code: opened once, hashed once, held open
 //! from derivation to apply, and looked at again before they are used.
 
-use crate::command::file::{open_regular, read_all};
+use crate::command::file::{MAX_FILE_BYTES, open_regular};
 use crate::plan::FileOwner;
 use crate::problem::Problem;
 use salve_elf::ContentHash;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -18,8 +18,6 @@ pub(crate) struct HeldFile {
     pub(crate) file: File,
     pub(crate) sha256: ContentHash,
     pub(crate) owner: FileOwner,
-    /// Kept only while a package's checksum may have to be computed.
-    pub(crate) bytes: Vec<u8>,
     stamp: Stamp,
 }
 
@@ -50,7 +48,7 @@ impl HeldFile {
         let file = open_regular(path)?;
         let unreadable = |error| crate::command::file::cannot_read(path, error);
         let before = file.metadata().map_err(unreadable)?;
-        let bytes = read_all(&file, path)?;
+        let bytes = read_at_start(&file, path)?;
         let after = file.metadata().map_err(unreadable)?;
         if Stamp::of(&before) != Stamp::of(&after) {
             return Err(Problem::failed("changing", format!("{} changes while it is read", path.display()))
@@ -61,7 +59,6 @@ impl HeldFile {
             file,
             sha256: ContentHash::of(&bytes),
             owner: FileOwner { uid: after.uid(), mode: after.mode() & 0o7777 },
-            bytes,
             stamp: Stamp::of(&after),
         })
     }
@@ -71,11 +68,31 @@ impl HeldFile {
         std::fs::metadata(&self.path).is_ok_and(|now| Stamp::of(&now) == self.stamp)
     }
 
+    /// The content again, from the descriptor that is held; an error if it is
+    /// no longer what was hashed.
+    pub(crate) fn read(&self) -> Result<Vec<u8>, Problem> {
+        let bytes = read_at_start(&self.file, &self.path)?;
+        if ContentHash::of(&bytes) == self.sha256 {
+            Ok(bytes)
+        } else {
+            Err(Problem::failed("changed", format!("{} was written to meanwhile", self.path.display())))
+        }
+    }
+
     /// A second descriptor of the same open file, for a process that reads it
     /// by offset.
     pub(crate) fn duplicate(&self) -> Result<File, Problem> {
         self.file.try_clone().map_err(|error| crate::command::file::cannot_read(&self.path, error))
     }
+}
+
+/// Whatever the descriptor's position is: others may share it.
+fn read_at_start(file: &File, path: &Path) -> Result<Vec<u8>, Problem> {
+    let unreadable = |error| crate::command::file::cannot_read(path, error);
+    let len = file.metadata().map_err(unreadable)?.len().min(MAX_FILE_BYTES);
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+    file.read_exact_at(&mut bytes, 0).map_err(unreadable)?;
+    Ok(bytes)
 }
 
 /// Every path that was asked about in this run, once.

@@ -94,7 +94,11 @@ mod tests {
                 &["runs-once"],
                 Consent::Accept { codes: set(&["ordering"]) },
             ),
-            (vec![(Verdict::Refused, &layout)], &["struct-layout"], Consent::Refused { codes: set(&["struct-layout"]) }),
+            (
+                vec![(Verdict::Refused, &layout)],
+                &["struct-layout"],
+                Consent::Refused { codes: set(&["struct-layout"]) },
+            ),
             (
                 vec![(Verdict::Safe, &none), (Verdict::Refused, &layout)],
                 &[],

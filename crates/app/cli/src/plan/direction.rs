@@ -20,12 +20,22 @@ pub(crate) enum Running {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     /// Everything the process can be running is older.
-    Forward { from: String, to: String },
+    Forward {
+        from: String,
+        to: String,
+    },
     /// The same version: another build of it, or the same code.
-    Same { version: String },
+    Same {
+        version: String,
+    },
     /// Something that the process may be running is newer.
-    Backward { from: String, to: String },
-    Unknown { why: String },
+    Backward {
+        from: String,
+        to: String,
+    },
+    Unknown {
+        why: String,
+    },
 }
 
 /// Compares by `compare`, the package manager's own order of versions;
@@ -44,7 +54,9 @@ pub(crate) fn direction(
         Running::OneOf { versions } => versions,
     };
     if candidates.is_empty() {
-        return Direction::Unknown { why: "no version is known to have been installed since the process started".into() };
+        return Direction::Unknown {
+            why: "no version is known to have been installed since the process started".into(),
+        };
     }
     let mut same = None;
     for version in candidates {
@@ -59,9 +71,9 @@ pub(crate) fn direction(
     }
     match same {
         // One of several may be the same version: then what runs may be newer code of it.
-        Some(version) if candidates.len() > 1 => Direction::Unknown {
-            why: format!("{version} was installed more than once since the process started"),
-        },
+        Some(version) if candidates.len() > 1 => {
+            Direction::Unknown { why: format!("{version} was installed more than once since the process started") }
+        }
         Some(version) => Direction::Same { version },
         None => Direction::Forward { from: candidates.join(" or "), to: to.to_owned() },
     }

@@ -40,7 +40,9 @@ impl Leave {
             Self::Init => "process 1 is left alone".into(),
             Self::OwnLine => "Salve runs beneath it; to stop it would stop Salve".into(),
             Self::RootStorage => "it may serve the root file system; while it is stopped nothing could be read".into(),
-            Self::Elsewhere { what } => format!("it has {what} of its own; containers and confined services are opt-in"),
+            Self::Elsewhere { what } => {
+                format!("it has {what} of its own; containers and confined services are opt-in")
+            }
         }
     }
 }

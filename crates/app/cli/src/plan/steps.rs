@@ -56,10 +56,16 @@ pub(crate) enum Decision {
     /// The update changes no code in what the process maps.
     Unchanged,
     /// A person has to accept these first.
-    NeedsAccept { codes: BTreeSet<String> },
-    Refused { codes: BTreeSet<String> },
+    NeedsAccept {
+        codes: BTreeSet<String>,
+    },
+    Refused {
+        codes: BTreeSet<String>,
+    },
     /// The offers contradict each other about this process.
-    Ambiguous { why: String },
+    Ambiguous {
+        why: String,
+    },
 }
 
 /// Every step, in the order of the runners and of the sources' names.
@@ -116,7 +122,8 @@ fn offered<'a>(path: &str, content: ContentHash, offers: &[Offer<'a>]) -> Found<
     let Some(&(o, i, offer, image)) = found.first() else { return Found::Nothing };
     if let Some((_, _, other, _)) = found.iter().find(|(_, _, _, other)| other.new != image.new) {
         let version = |offer: &Offer<'_>| offer.new_version.unwrap_or("an unknown version").to_owned();
-        let why = format!("{path} could become {} {} or {} {}", offer.source, version(offer), other.source, version(other));
+        let why =
+            format!("{path} could become {} {} or {} {}", offer.source, version(offer), other.source, version(other));
         return Found::Contradiction { source: offer.source, why };
     }
     match found.iter().find(|(_, _, _, image)| image.path == path) {
@@ -125,12 +132,7 @@ fn offered<'a>(path: &str, content: ContentHash, offers: &[Offer<'a>]) -> Found<
     }
 }
 
-fn decide(
-    images: &[(usize, usize)],
-    process: &Runner,
-    offers: &[Offer<'_>],
-    accepted: &BTreeSet<String>,
-) -> Decision {
+fn decide(images: &[(usize, usize)], process: &Runner, offers: &[Offer<'_>], accepted: &BTreeSet<String>) -> Decision {
     let images: Vec<&OfferedImage<'_>> =
         images.iter().filter_map(|&(offer, image)| offers.get(offer)?.images.get(image)).collect();
     let changing: Vec<&&OfferedImage<'_>> = images.iter().filter(|image| image.has_livepatch).collect();
@@ -229,10 +231,8 @@ mod tests {
 
     #[test]
     fn two_packages_of_one_source_are_one_transition() {
-        let offers = [
-            offer("bind9", vec![safe("/lib/a", "a1", "a2")]),
-            offer("bind9", vec![safe("/sbin/named", "n1", "n2")]),
-        ];
+        let offers =
+            [offer("bind9", vec![safe("/lib/a", "a1", "a2")]), offer("bind9", vec![safe("/sbin/named", "n1", "n2")])];
         let got = steps(&[runner(&[("/lib/a", "a1"), ("/sbin/named", "n1")])], &offers, &BTreeSet::new());
         assert_eq!(got.len(), 1);
         assert_eq!(got[0].images, [(0, 0), (1, 0)]);

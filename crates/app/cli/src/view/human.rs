@@ -117,7 +117,9 @@ impl LivepatchView {
             let old = ranges(&function.old_ranges);
             let new = ranges(&function.new_ranges);
             match function.detour_at {
-                Some(at) => writeln!(out, "    replaces {}: old {old}, new {new}, jump at {at}", one_line(&function.name))?,
+                Some(at) => {
+                    writeln!(out, "    replaces {}: old {old}, new {new}, jump at {at}", one_line(&function.name))?
+                }
                 None => writeln!(out, "    adds {}: new {new}", one_line(&function.name))?,
             }
         }
@@ -133,7 +135,11 @@ impl LivepatchView {
         }
         writeln!(out, "    revert: {}", revert_words(self.revert))?;
         let named = self.bound.iter().filter(|b| b.to.is_some()).count();
-        writeln!(out, "    bound to the old image: {} fields, {named} of them to replaced functions", self.bound.len())?;
+        writeln!(
+            out,
+            "    bound to the old image: {} fields, {named} of them to replaced functions",
+            self.bound.len()
+        )?;
         let shown = if verbose { self.bound.len() } else { 0 };
         for field in self.bound.iter().take(shown) {
             writeln!(
@@ -195,7 +201,11 @@ fn ranges(ranges: &[VaRange]) -> String {
     if ranges.is_empty() {
         return "none".into();
     }
-    ranges.iter().map(|range| format!("{} ({} bytes)", range.start(), range.len_bytes())).collect::<Vec<_>>().join(" + ")
+    ranges
+        .iter()
+        .map(|range| format!("{} ({} bytes)", range.start(), range.len_bytes()))
+        .collect::<Vec<_>>()
+        .join(" + ")
 }
 
 fn revert_words(policy: RevertPolicy) -> &'static str {

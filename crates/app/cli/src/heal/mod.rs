@@ -1,0 +1,150 @@
+//! `salve heal`: finds the processes that run old code, derives what brings
+//! them up to date, and applies what may be applied.
+//!
+//! Resolve (`disk`, `archive`, `handed`: which update is there for which
+//! content, with the direction proven) → derive (`salve-derive`) → plan
+//! (`plan::steps`, pure) → carry out (`carry`). Nothing is decided after the
+//! plan but to stop: the guard that runs immediately before each process can
+//! only say no.
+
+mod archive;
+mod disk;
+mod handed;
+mod offers;
+mod pending;
+mod report;
+
+use crate::args::Heal;
+use crate::carry::{self, Action, Ending, Task, livepatch_refs};
+use crate::command::{Context, updates};
+use crate::event::{Event, LeftSubject};
+use crate::machine::deriver::Deriving;
+use crate::machine::packages::PackageFacts;
+use crate::machine::processes::{Processes, Seen};
+use crate::plan::{Decision, Runner, Step, steps};
+use crate::problem::Problem;
+use offers::Offered;
+use pending::{Blocked, Resolved};
+pub(crate) use report::HealReport;
+use report::Mode;
+use salve_tracee::Change;
+use std::collections::BTreeSet;
+
+pub(crate) fn run(
+    args: &Heal,
+    context: &mut Context,
+    packages: &dyn PackageFacts,
+    deriver: &dyn Deriving,
+) -> Result<HealReport, Problem> {
+    let processes = Processes::new();
+    let (seen, unseen) = processes.survey(&args.pids)?;
+    let mut resolved = match (&args.candidate, args.from.as_slice()) {
+        (Some(names), _) => archive::resolve(names, &seen, packages, context.console)?,
+        (None, []) => disk::resolve(&seen, &processes, packages)?,
+        (None, _) => handed::resolve(args, &seen, packages, deriver, &context.actor)?,
+    };
+    resolved.left.extend(unseen.into_iter().map(report::Left::unseen));
+    let mode = match (&args.candidate, args.from.is_empty()) {
+        (Some(_), _) => Mode::Candidate,
+        (None, true) => Mode::Disk,
+        (None, false) => Mode::From,
+    };
+    let pending = core::mem::take(&mut resolved.pending);
+    let offered = offers::derive_all(pending, deriver, args, context);
+    let accepted: BTreeSet<String> = args.consent.accept.iter().cloned().collect();
+    let runners: Vec<Runner> = seen.iter().map(|process| updates::runner(&processes.patcher, process)).collect();
+    let offers: Vec<_> = offered.iter().map(Offered::offer).collect();
+    let steps = steps(&runners, &offers, &accepted);
+    let mut actions = core::mem::take(&mut resolved.settled);
+    let mut tasks = Vec::new();
+    for step in &steps {
+        let Some(process) = seen.get(step.runner) else { continue };
+        match planned(process, step, &offered, &resolved) {
+            Ok(task) if args.dry_run => {
+                let refs = livepatch_refs(&task.changes);
+                actions.push(Action::new(task.process, task.update, refs, Ending::Planned));
+            }
+            Ok(task) => tasks.push(task),
+            Err(action) => actions.push(action),
+        }
+    }
+    if !args.dry_run {
+        record_left(context, &resolved);
+        for event in actions.iter().filter_map(Action::event) {
+            context.log.record(&event);
+        }
+        actions.extend(carry::apply_all(
+            &processes.patcher,
+            &tasks,
+            args.consent.wait,
+            &|task| offers::check_again(task, &offered, packages),
+            &context.interrupt,
+            &mut context.log,
+            context.console,
+        ));
+    }
+    fall_back(&mut actions, &offered, context, args.dry_run);
+    actions.sort_by(|a, b| (a.process.pid, &a.update).cmp(&(b.process.pid, &b.update)));
+    Ok(HealReport::new(mode, args.dry_run, args.consent.accept.clone(), &offered, actions, resolved.left))
+}
+
+/// A step as a task, or as the end it comes to without one.
+fn planned<'a>(process: &Seen, step: &Step, offered: &'a [Offered], resolved: &Resolved) -> Result<Task<'a>, Action> {
+    let changes: Vec<Change<'a>> = step
+        .images
+        .iter()
+        .filter_map(|(offer, image)| {
+            let patch = offered.get(*offer)?.patch()?;
+            let image = patch.images.get(*image)?;
+            image.livepatch.as_ref().map(|_| Change { patch, image })
+        })
+        .collect();
+    let update = step
+        .images
+        .first()
+        .and_then(|(offer, _)| offered.get(*offer))
+        .map_or_else(|| pending::nameless(&step.source), |offered| offered.update.clone());
+    let action = |ending| Action::new(process.name.clone(), update.clone(), livepatch_refs(&changes), ending);
+    if let Some(Blocked { code, why }) = resolved.blocked.get(&(process.id, step.source.clone())) {
+        return Err(action(Ending::Refused).because(code.clone(), why.clone()));
+    }
+    match updates::ending_of(&step.decision) {
+        None => Ok(Task { id: process.id, process: process.name.clone(), update, changes }),
+        Some((ending, code, why)) => Err(match &step.decision {
+            Decision::Already | Decision::Unchanged => action(ending),
+            _left => action(ending).because(code, why),
+        }),
+    }
+}
+
+fn record_left(context: &mut Context, resolved: &Resolved) {
+    for left in &resolved.left {
+        let subject = match (&left.process, &left.path, &left.update) {
+            (Some(process), Some(path), _) => LeftSubject::Image { process: process.clone(), path: path.clone() },
+            (Some(process), None, _) => LeftSubject::Process(process.clone()),
+            (None, Some(path), Some(update)) => LeftSubject::File { update: update.clone(), path: path.clone() },
+            (None, _, Some(update)) => LeftSubject::Update(update.clone()),
+            (None, _, None) => continue,
+        };
+        context.log.record(&Event::Left { subject, code: left.code.clone(), why: left.why.clone() });
+    }
+}
+
+/// Whoever runs new code that the disk does not have goes back to the old code
+/// at the next restart: said, and an event.
+fn fall_back(actions: &mut [Action], offered: &[Offered], context: &mut Context, dry_run: bool) {
+    for action in actions {
+        if !matches!(action.outcome, Ending::Applied | Ending::AlreadyApplied | Ending::Planned) {
+            continue;
+        }
+        let Some(offer) = offered.iter().find(|offer| offer.update == action.update) else { continue };
+        action.restart_falls_back = offer.disk_is_old;
+        if action.restart_falls_back && action.outcome == Ending::Applied && !dry_run {
+            context.log.record(&Event::RestartFallsBack {
+                process: action.process.clone(),
+                update: action.update.clone(),
+                installed_version: offer.installed_version.clone(),
+            });
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! What `heal` reports.
+
+use super::offers::Offered;
+use crate::carry::{Action, Ending};
+use crate::console::Report;
+use crate::event::{ProcessRef, UpdateRef};
+use crate::exit::Exit;
+use crate::machine::processes::{Seen, Unseen};
+use crate::problem::{Problem, ProblemReport, one_line};
+use crate::view::{ImageView, cve_list};
+use salve_elf::ContentHash;
+use salve_patch::{Cves, Origin};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Mode {
+    Disk,
+    Candidate,
+    From,
+}
+
+#[derive(Serialize)]
+pub(crate) struct HealReport {
+    mode: Mode,
+    dry_run: bool,
+    accepted: Vec<String>,
+    updates: Vec<UpdateView>,
+    processes: Vec<Action>,
+    left: Vec<Left>,
+}
+
+/// One update, and the images of it that some process maps.
+#[derive(Serialize)]
+struct UpdateView {
+    #[serde(flatten)]
+    update: UpdateRef,
+    package: String,
+    cves: Cves,
+    patch_sha256: Option<ContentHash>,
+    derived_ms: Option<u64>,
+    images: Vec<ImageView>,
+    /// Why nothing could be derived.
+    problem: Option<ProblemReport>,
+    #[serde(skip)]
+    exit: Exit,
+}
+
+/// Something that was found and left as it is.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Left {
+    pub(crate) process: Option<ProcessRef>,
+    pub(crate) update: Option<UpdateRef>,
+    pub(crate) path: Option<String>,
+    pub(crate) code: String,
+    pub(crate) why: String,
+    #[serde(skip)]
+    exit: Exit,
+}
+
+impl Left {
+    pub(crate) fn image(process: &Seen, path: &str, code: &str, why: String) -> Self {
+        Self {
+            process: Some(process.name.clone()),
+            update: None,
+            path: Some(path.to_owned()),
+            code: code.to_owned(),
+            why,
+            exit: exit_of(code),
+        }
+    }
+
+    pub(crate) fn update(update: &UpdateRef, code: &str, why: String) -> Self {
+        Self {
+            process: None,
+            update: Some(update.clone()),
+            path: None,
+            code: code.to_owned(),
+            why,
+            exit: exit_of(code),
+        }
+    }
+
+    pub(crate) fn problem(update: &UpdateRef, problem: &Problem) -> Self {
+        let report = problem.report();
+        let why = core::iter::once(report.message).chain(report.causes).collect::<Vec<_>>().join(": ");
+        Self { exit: problem.exit, ..Self::update(update, report.code, why) }
+    }
+
+    pub(crate) fn unseen(unseen: Unseen) -> Self {
+        let name = unseen.name.unwrap_or_else(|| ProcessRef {
+            pid: u32::try_from(unseen.pid).unwrap_or(u32::MAX),
+            start_ticks: 0,
+            program: String::new(),
+        });
+        Self {
+            process: Some(name),
+            update: None,
+            path: None,
+            code: "not-looked-at".into(),
+            why: unseen.why,
+            exit: Exit::Done,
+        }
+    }
+}
+
+/// What leaving something for this reason means for the end of the command:
+/// what is left by policy is as it should be; what waits is incomplete; what
+/// could not be proven is refused.
+fn exit_of(code: &str) -> Exit {
+    match code {
+        "init" | "own-ancestor" | "root-storage" | "elsewhere" | "not-running" | "not-looked-at" | "not-healed" => {
+            Exit::Done
+        }
+        "half-configured" | "changed-meanwhile" => Exit::Incomplete,
+        _unproven => Exit::Refused,
+    }
+}
+
+impl HealReport {
+    pub(crate) fn new(
+        mode: Mode,
+        dry_run: bool,
+        accepted: Vec<String>,
+        offered: &[Offered],
+        processes: Vec<Action>,
+        left: Vec<Left>,
+    ) -> Self {
+        let updates = offered.iter().map(UpdateView::of).collect();
+        Self { mode, dry_run, accepted, updates, processes, left }
+    }
+}
+
+impl UpdateView {
+    fn of(offered: &Offered) -> Self {
+        let (problem, exit) = match &offered.result {
+            Ok(_) => (None, Exit::Done),
+            Err((report, exit)) => (Some(report.clone()), *exit),
+        };
+        let derived = offered.result.as_ref().ok();
+        Self {
+            update: offered.update.clone(),
+            package: offered.package.clone(),
+            cves: match offered.patch().map(|patch| &patch.origin) {
+                Some(Origin::Packages { cves, .. }) => cves.clone(),
+                Some(Origin::Files { .. }) | None => Cves::Unknown,
+            },
+            patch_sha256: derived.map(|derived| derived.sha256),
+            derived_ms: derived.map(|derived| u64::try_from(derived.took.as_millis()).unwrap_or(u64::MAX)),
+            images: offered.images().map(ImageView::of).collect(),
+            problem,
+            exit,
+        }
+    }
+
+    fn lines(&self, out: &mut dyn Write, verbose: bool) -> io::Result<()> {
+        let version = |version: &Option<String>| version.as_deref().map_or_else(|| "?".into(), one_line);
+        writeln!(
+            out,
+            "{} {} -> {}",
+            one_line(&self.package),
+            version(&self.update.old_version),
+            version(&self.update.new_version)
+        )?;
+        if let Some(problem) = &self.problem {
+            writeln!(out, "  cannot be derived: {}", one_line(&problem.message))?;
+            problem.causes.iter().try_for_each(|cause| writeln!(out, "    caused by: {cause}"))?;
+            return problem.hint.iter().try_for_each(|hint| writeln!(out, "    hint: {}", one_line(hint)));
+        }
+        writeln!(out, "CVEs: {}", cve_list(&self.cves))?;
+        self.images.iter().try_for_each(|image| image.summary(out, verbose))
+    }
+}
+
+impl Report for HealReport {
+    fn exit(&self) -> Exit {
+        let actions = self.processes.iter().map(|action| action.outcome.exit());
+        let left = self.left.iter().map(|left| left.exit);
+        let updates = self.updates.iter().map(|update| update.exit);
+        actions.chain(left).chain(updates).fold(Exit::Done, Exit::and)
+    }
+
+    fn human(&self, out: &mut dyn Write, verbose: bool) -> io::Result<()> {
+        if self.updates.is_empty() && self.processes.is_empty() && self.left.iter().all(Left::is_quiet) {
+            writeln!(out, "{}", self.nothing())?;
+        }
+        for update in &self.updates {
+            update.lines(out, verbose)?;
+            let actions = self.processes.iter().filter(|action| action.update == update.update);
+            actions.clone().try_for_each(|action| action.lines(out, verbose))?;
+            if actions.clone().any(|action| action.restart_falls_back) {
+                writeln!(out, "  the next restart falls back to the old code until the package is installed")?;
+            }
+            writeln!(out)?;
+        }
+        let known = |action: &&Action| !self.updates.iter().any(|update| update.update == action.update);
+        let mut others = self.processes.iter().filter(known).peekable();
+        if others.peek().is_some() {
+            writeln!(out, "up to date already:")?;
+            others.try_for_each(|action| action.lines(out, verbose))?;
+            writeln!(out)?;
+        }
+        self.left_lines(out, verbose)?;
+        self.summary(out)
+    }
+}
+
+impl HealReport {
+    fn nothing(&self) -> &'static str {
+        match self.mode {
+            Mode::Disk => "every process runs the code that is on disk",
+            Mode::Candidate => "no process runs code for which the archive has something newer",
+            Mode::From => "no process runs code of these packages",
+        }
+    }
+
+    fn left_lines(&self, out: &mut dyn Write, verbose: bool) -> io::Result<()> {
+        let mut by_reason: BTreeMap<(&str, &str), Vec<&Left>> = BTreeMap::new();
+        for left in self.left.iter().filter(|left| verbose || !left.is_quiet()) {
+            by_reason.entry((&left.code, &left.why)).or_default().push(left);
+        }
+        for ((code, why), what) in by_reason {
+            writeln!(out, "left: {} [{}]", one_line(why), one_line(code))?;
+            const SHOWN: usize = 10;
+            let shown = if verbose { what.len() } else { SHOWN };
+            for left in what.iter().take(shown) {
+                writeln!(out, "  {}", left.subject())?;
+            }
+            if let Some(rest) = what.len().checked_sub(shown).filter(|rest| *rest > 0) {
+                writeln!(out, "  and {rest} more (-v lists them)")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn summary(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut counts: BTreeMap<Ending, usize> = BTreeMap::new();
+        for action in &self.processes {
+            let count = counts.entry(action.outcome).or_default();
+            *count = count.saturating_add(1);
+        }
+        if counts.is_empty() {
+            return Ok(());
+        }
+        let words: Vec<String> = counts.iter().map(|(ending, count)| format!("{count} {}", ending.words())).collect();
+        writeln!(out, "processes: {}", words.join(", "))
+    }
+}
+
+impl Left {
+    /// Said only to who asked to hear more.
+    fn is_quiet(&self) -> bool {
+        self.code == "not-looked-at"
+    }
+
+    fn subject(&self) -> String {
+        let process = self.process.as_ref().map(|p| format!("pid {} {}", p.pid, one_line(&p.program)));
+        let path = self.path.as_deref().map(one_line);
+        let update = self.update.as_ref().map(|update| {
+            format!("{} {}", one_line(&update.source), one_line(update.new_version.as_deref().unwrap_or("")))
+        });
+        match (process, path, update) {
+            (Some(process), Some(path), _) => format!("{process}: {path}"),
+            (Some(process), None, _) => process,
+            (None, Some(path), Some(update)) => format!("{path} of {update}"),
+            (None, Some(path), None) => path,
+            (None, None, Some(update)) => update,
+            (None, None, None) => String::new(),
+        }
+    }
+}

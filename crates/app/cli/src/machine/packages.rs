@@ -1,0 +1,68 @@
+//! What the package manager knows, as planning asks for it.
+//!
+//! A trait, because `heal` is tested against package databases that never were.
+
+use crate::problem::Problem;
+use core::cmp::Ordering;
+use salve_patch::PackageId;
+use std::collections::BTreeMap;
+use std::fs::File;
+
+/// Who owns a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    One(Owned),
+    Nobody,
+    /// A diverted or shared path: whose code it is cannot be said.
+    Several(Vec<String>),
+}
+
+/// A file of an installed package.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Owned {
+    pub(crate) package: PackageId,
+    /// The path as the package names it.
+    pub(crate) listed: String,
+}
+
+/// An installed package and the newer version that is offered for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    pub(crate) installed: PackageId,
+    pub(crate) version: String,
+}
+
+pub(crate) trait PackageFacts {
+    /// The owners of all these paths, in one pass.
+    fn owners(&self, paths: &[String]) -> Result<BTreeMap<String, Owner>, Problem>;
+
+    /// The package of that name, in the native architecture if in several.
+    fn installed(&self, name: &str) -> Option<PackageId>;
+
+    /// Whether `bytes` are what the installed version has there; `None` where
+    /// the database keeps no checksum.
+    fn is_installed_content(&self, owned: &Owned, bytes: &[u8]) -> Option<bool>;
+
+    /// Every version other than the present one that may have been installed at
+    /// some time since `since` (seconds since the epoch); the reason in words
+    /// where the history does not reach that far.
+    fn others_since(&self, package: &PackageId, since: i64) -> Result<Vec<String>, String>;
+
+    /// A package of this source that something is being done to, as the database
+    /// says at this moment; a database that cannot be read counts as one.
+    fn unsettled(&self, source: &str) -> Option<String>;
+
+    /// Installed packages with a newer candidate: those named, or all.
+    fn candidates(&self, names: &[String]) -> Result<Vec<Candidate>, Problem>;
+
+    /// The candidate's package file, verified as the package manager verifies it.
+    fn download(&self, candidate: &Candidate) -> Result<File, Problem>;
+
+    /// The Debian changelog of the installed version, if it is at hand.
+    fn changelog(&self, package: &PackageId) -> Option<File>;
+}
+
+/// The package manager's order of versions; `None` for what is no version.
+pub(crate) fn compare(a: &str, b: &str) -> Option<Ordering> {
+    salve_package::version::compare(a, b)
+}
