@@ -35,9 +35,15 @@ pub(crate) fn extent(side: &Side<'_, '_>, va: Va) -> Option<u64> {
     Some(to_anchor.max(text))
 }
 
-/// Compares the read-only objects at `old_va` and `new_va`; `None` if they are the same.
-pub(crate) fn compare(old: &Side<'_, '_>, old_va: Va, new: &Side<'_, '_>, new_va: Va) -> Option<ContentDifference> {
-    let differ = |offset| Some(ContentDifference::Bytes { old: old_va, new: new_va, offset });
+/// Compares the read-only objects at `old_va` and `new_va`; the number of bytes
+/// that are known to be the same, if the objects are.
+pub(crate) fn compare(
+    old: &Side<'_, '_>,
+    old_va: Va,
+    new: &Side<'_, '_>,
+    new_va: Va,
+) -> Result<u64, ContentDifference> {
+    let differ = |offset| Err(ContentDifference::Bytes { old: old_va, new: new_va, offset });
     let (Some(old_len), Some(new_len)) = (extent(old, old_va), extent(new, new_va)) else {
         return differ(0);
     };
@@ -54,17 +60,19 @@ pub(crate) fn compare(old: &Side<'_, '_>, old_va: Va, new: &Side<'_, '_>, new_va
         let rest = |bytes: &[u8]| bytes.get(common..).is_some_and(|rest| rest.iter().any(|b| *b != 0));
         (rest(&a) || rest(&b)).then_some(common)
     });
-    let offset = u64::try_from(first?).unwrap_or(u64::MAX);
+    let Some(first) = first else { return Ok(len) };
+    let offset = u64::try_from(first).unwrap_or(u64::MAX);
     match (text_at(old, old_va, 2), text_at(new, new_va, 2)) {
         // The texts differ, and nothing lies behind them that could belong to the object.
         (Some(x), Some(y)) if x != y && only_text(&a, x) && only_text(&b, y) => {
-            Some(ContentDifference::Text { old: old_va, new: new_va })
+            Err(ContentDifference::Text { old: old_va, new: new_va })
         }
         // One text, and what differs lies behind the padding that follows it.
         (Some(x), Some(y)) if x == y && padded(&a, x, old_va) && padded(&b, y, new_va) => {
             // An array large enough to hold rows of text is aligned to 16 in both images.
             let row = old_va.raw().is_multiple_of(16) && new_va.raw().is_multiple_of(16);
-            if row { differ(offset) } else { None }
+            let text_len = u64::try_from(x.len()).unwrap_or(u64::MAX).saturating_add(1);
+            if row { differ(offset) } else { Ok(text_len) }
         }
         _ => differ(offset),
     }

@@ -121,6 +121,7 @@ pub fn diff<'i, 'a>(old: &'i Image<'a>, new: &'i Image<'a>) -> ImageDiff<'i, 'a>
     let gone = pairing.of_old.iter().enumerate().filter(|(_, n)| n.is_none()).map(|(o, _)| o).collect();
     let data_changes = {
         let verifier = Verifier { old: &old, new: &new, pairing: &pairing, classes: &classes, data: &data };
+        verifier.learn_exports(&mut learnt);
         crate::data::changes(&verifier, &mut learnt)
     };
     let mut diff = ImageDiff {

@@ -150,15 +150,9 @@ impl Verifier<'_, '_, '_> {
                     learnt.runs.push(DataRun { new, old, len_bytes: entries_bytes });
                     return Ok(true);
                 }
-                match content::compare(self.old, old, self.new, new) {
-                    None => {
-                        let len = |side, va| content::extent(side, va).unwrap_or(0);
-                        let len_bytes = len(self.old, old).min(len(self.new, new));
-                        learnt.runs.push(DataRun { new, old, len_bytes });
-                        Ok(true)
-                    }
-                    Some(difference) => Err(difference),
-                }
+                let len_bytes = content::compare(self.old, old, self.new, new)?;
+                learnt.runs.push(DataRun { new, old, len_bytes });
+                Ok(true)
             }
             SectionRole::Linking => {
                 Ok(old.raw().wrapping_sub(s.range.start().raw()) == new.raw().wrapping_sub(t.range.start().raw())
@@ -266,6 +260,30 @@ pub(crate) fn code_votes(
     }
     symbol_votes(old, new, &mut votes);
     votes
+}
+
+impl Verifier<'_, '_, '_> {
+    /// Exported read-only objects, which other images may refer to.
+    pub(crate) fn learn_exports(&self, learnt: &mut Learnt) {
+        let read_only = |side: &Side<'_, '_>| -> Vec<(u32, Va)> {
+            let symbols = side.image.symbols().iter().enumerate();
+            let mut found: Vec<(u32, Va)> = symbols
+                .filter(|(_, s)| s.defined && side.role_at(s.value) == Some(SectionRole::ReadOnlyData))
+                .filter_map(|(i, s)| Some((side.symbol_id(i)?, s.value)))
+                .collect();
+            found.sort_unstable();
+            found
+        };
+        let olds = read_only(self.old);
+        for (id, new) in read_only(self.new) {
+            if let Ok(index) = olds.binary_search_by_key(&id, |(id, _)| *id)
+                && let Some((_, old)) = olds.get(index)
+            {
+                // A difference is no mismatch of code; the validator finds what needs it.
+                let _same = self.same_data(*old, new, None, learnt);
+            }
+        }
+    }
 }
 
 /// Exported data has names.
