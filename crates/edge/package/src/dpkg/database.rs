@@ -103,6 +103,11 @@ impl<'r> Database<'r> {
         self.installed().filter(move |package| package.id().source == source)
     }
 
+    /// Every package that something is being done to.
+    pub fn all_unsettled(&self) -> impl Iterator<Item = &Installed> {
+        self.packages.values().filter(|package| !package.status.is_settled())
+    }
+
     /// The packages of a source that something is being done to. Empty is what
     /// healing has to wait for.
     pub fn unsettled<'d>(&'d self, source: &'d str) -> impl Iterator<Item = &'d Installed> {
