@@ -11,6 +11,7 @@
 //! | [`needs`] | what has to be installed from apt, and installing it |
 //! | [`running`] | a child process that is killed when the test ends, however it ends |
 //! | [`observe`] | its executable memory, private memory, sockets and identity |
+//! | [`spinner`] | a program that measures how long it was stopped |
 //! | [`victim`] | small C programs that carry their expectations in the source |
 //! | [`backend`], [`load`] | an HTTP server and steady traffic, on loopback |
 //! | [`haproxy`] | the real HAProxy and the request that tells old from new |
@@ -41,6 +42,7 @@ pub mod observe;
 pub mod patchfile;
 pub mod running;
 pub mod salve;
+pub mod spinner;
 pub mod tools;
 pub mod tree;
 pub mod victim;

@@ -127,6 +127,28 @@ impl Run {
     }
 }
 
+impl Run {
+    /// The code of the error that it reported, if it reported one.
+    pub fn error_code(&self) -> Result<Option<String>> {
+        let report = self.report()?;
+        let code = report.get("error").and_then(|error| error.get("code")).and_then(Value::as_str);
+        Ok(code.map(str::to_owned))
+    }
+
+    /// The outcome on the only process that the report names, and its code.
+    pub fn only_outcome(&self) -> Result<(String, Option<String>)> {
+        let report = self.report()?;
+        let actions = report.get("result").and_then(|result| result.get("processes")).and_then(Value::as_array);
+        match actions.map(Vec::as_slice) {
+            Some([action]) => {
+                let text = |key| action.get(key).and_then(Value::as_str).map(str::to_owned);
+                Ok((text("outcome").context("an action without an outcome")?, text("code")))
+            }
+            _ => bail!("{} does not name exactly one process: {}", self.asked, self.stdout),
+        }
+    }
+}
+
 /// Every value that stands under `key` anywhere in a report, in order.
 ///
 /// Tests that only care that a thing is said somewhere use this; those that

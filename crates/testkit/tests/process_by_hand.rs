@@ -1,0 +1,282 @@
+//! `salve apply`, `revert` and `status` on processes of our own, and all the
+//! ways in which a process is not the one a patch is for.
+
+use anyhow::{Context as _, Result, ensure};
+use salve_testkit::observe::{self, Text};
+use salve_testkit::patchfile::{self, Derived};
+use salve_testkit::running::Running;
+use salve_testkit::salve::{Run, Salve, exit};
+use salve_testkit::spinner::{Programs, Spinner};
+use salve_testkit::victim::{Kind, Source};
+use salve_testkit::{not_run, tree};
+use std::path::Path;
+use std::process::Command;
+
+const NOTHING: Vec<String> = Vec::new();
+
+fn derive(salve: &Salve, old: &Path, new: &Path) -> Result<Derived> {
+    let derived = patchfile::derive(salve, old, new)?;
+    ensure!(derived.run.code == Some(exit::DONE), "{}{}", derived.run.stdout, derived.run.stderr);
+    ensure!(!derived.only_image()?.changed().is_empty(), "nothing to apply: {}", derived.run.stdout);
+    Ok(derived)
+}
+
+fn apply(salve: &Salve, patch: &Path, pid: u32, wait: &str) -> Result<Run> {
+    let pid = pid.to_string();
+    let words = ["apply", "--pid", &pid, "--wait", wait, "--accept", "direction-unknown"];
+    salve.json(&words.iter().map(AsRef::as_ref).chain([patch.as_os_str()]).collect::<Vec<_>>())
+}
+
+fn revert(salve: &Salve, pid: u32, wait: &str) -> Result<Run> {
+    salve.json(&["revert", "--pid", &pid.to_string(), "--wait", wait])
+}
+
+#[test]
+fn a_patch_goes_in_once_and_comes_out_without_a_trace_on_one_thread_and_on_ten() -> Result<()> {
+    if not_run::unless_root("apply and revert by hand") {
+        return Ok(());
+    }
+    let salve = Salve::built()?;
+    let programs = Programs::compile(&[])?;
+    let derived = derive(&salve, &programs.old, &programs.new)?;
+    for threads in [1, 10] {
+        let mut victim = Spinner::start(&programs.old, threads)?;
+        let before = Text::of(victim.pid())?;
+        victim.wait_for_answer(false)?;
+        for _ in 0..3 {
+            let run = apply(&salve, &derived.file, victim.pid(), "30s")?.expect_code(exit::DONE)?;
+            assert_eq!(run.only_outcome()?.0, "applied");
+            victim.wait_for_answer(true)?;
+            assert_eq!(observe::writable_and_executable(victim.pid())?, NOTHING);
+            assert_eq!(observe::tracer(victim.pid())?, 0);
+            let patched = Text::of(victim.pid())?;
+            let run = apply(&salve, &derived.file, victim.pid(), "30s")?.expect_code(exit::DONE)?;
+            assert_eq!(run.only_outcome()?.0, "already-applied");
+            assert_eq!(Text::of(victim.pid())?.differences_from(&patched), NOTHING);
+            revert(&salve, victim.pid(), "30s")?.expect_code(exit::DONE)?;
+            victim.wait_for_answer(false)?;
+            assert_eq!(Text::of(victim.pid())?.changes_to(&before), NOTHING);
+        }
+        victim.must_run()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn two_plain_files_prove_no_direction_and_are_applied_only_when_a_person_says_so() -> Result<()> {
+    if not_run::unless_root("direction unknown") {
+        return Ok(());
+    }
+    let salve = Salve::built()?;
+    let programs = Programs::compile(&[])?;
+    let derived = derive(&salve, &programs.old, &programs.new)?;
+    let victim = Spinner::start(&programs.old, 1)?;
+    let before = Text::of(victim.pid())?;
+    let pid = victim.pid().to_string();
+    let run = salve.json(&["apply".as_ref(), derived.file.as_os_str(), "--pid".as_ref(), pid.as_ref()])?;
+    let run = run.expect_code(exit::REFUSED)?;
+    assert_eq!(run.error_code()?.as_deref(), Some("direction-unknown"));
+    assert_eq!(Text::of(victim.pid())?.differences_from(&before), NOTHING);
+    Ok(())
+}
+
+#[test]
+fn a_patch_for_another_image_with_the_same_build_id_is_not_applied() -> Result<()> {
+    if not_run::unless_root("a forged build-id") {
+        return Ok(());
+    }
+    let salve = Salve::built()?;
+    let id = "-Wl,--build-id=0x1111111111111111111111111111111111111111";
+    let programs = Programs::compile(&[id])?;
+    let other = Programs::compile(&[id, "-DOTHER", "-fno-inline", "-O1"])?;
+    let derived = derive(&salve, &programs.old, &programs.new)?;
+    let mut victim = Spinner::start(&other.old, 2)?;
+    let before = Text::of(victim.pid())?;
+    let run = apply(&salve, &derived.file, victim.pid(), "1s")?.expect_code(exit::REFUSED)?;
+    assert_eq!(run.only_outcome()?, ("not-applied".to_owned(), Some("image-not-mapped".to_owned())));
+    assert_eq!(Text::of(victim.pid())?.differences_from(&before), NOTHING);
+    victim.must_run()
+}
+
+#[test]
+fn a_patch_file_with_a_flipped_byte_touches_no_process() -> Result<()> {
+    if not_run::unless_root("a flipped patch") {
+        return Ok(());
+    }
+    let salve = Salve::built()?;
+    let programs = Programs::compile(&[])?;
+    let derived = derive(&salve, &programs.old, &programs.new)?;
+    let victim = Spinner::start(&programs.old, 1)?;
+    let before = Text::of(victim.pid())?;
+    let good = std::fs::read(&derived.file)?;
+    for part in 1..12 {
+        let mut bytes = good.clone();
+        let at = good.len() * part / 12;
+        if let Some(byte) = bytes.get_mut(at) {
+            *byte ^= 1;
+        }
+        std::fs::write(&derived.file, &bytes)?;
+        let run = apply(&salve, &derived.file, victim.pid(), "1s")?.expect_code(exit::FAILED)?;
+        assert_eq!(run.error_code()?.as_deref(), Some("not-a-patch"), "byte {at}");
+    }
+    assert_eq!(Text::of(victim.pid())?.differences_from(&before), NOTHING);
+    Ok(())
+}
+
+#[test]
+fn who_may_not_trace_a_process_changes_nothing_in_it() -> Result<()> {
+    if not_run::unless_root("without permission") {
+        return Ok(());
+    }
+    let salve = Salve::built()?;
+    let programs = Programs::compile(&[])?;
+    let derived = derive(&salve, &programs.old, &programs.new)?;
+    let victim = Spinner::start(&programs.old, 1)?;
+    let before = Text::of(victim.pid())?;
+    // The build directory may lie where nobody may look.
+    let here = tree::scratch("nobody")?;
+    for program in ["salve", "salve-derive"] {
+        let from = salve.program().with_file_name(program);
+        std::fs::copy(&from, here.path().join(program)).with_context(|| from.display().to_string())?;
+    }
+    let patch = here.path().join("patch.salve");
+    std::fs::copy(&derived.file, &patch)?;
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(here.path().join("salve"));
+    command.args(["apply", "--json", "--accept", "direction-unknown", "--events", "/dev/null", "--pid"]);
+    let run = Run::of(command.arg(victim.pid().to_string()).arg(&patch))?.expect_code(exit::FAILED)?;
+    let report = run.report()?;
+    let codes = salve_testkit::salve::texts(&report, "code");
+    assert!(codes.contains(&"no-permission"), "{}", run.stdout);
+    assert_eq!(Text::of(victim.pid())?.differences_from(&before), NOTHING);
+    Ok(())
+}
+
+/// `victims/sleep_inside.c`, asleep in the function that the update changes until told to go on.
+struct Sleeper {
+    process: Running,
+    state: std::path::PathBuf,
+    directory: tempfile::TempDir,
+}
+
+impl Sleeper {
+    fn start() -> Result<Self> {
+        let directory = tree::scratch("sleeper")?;
+        let source = Source::named("sleep_inside.c")?;
+        source.compile(Kind::Program, false, &directory.path().join("sleeper"), &[])?;
+        source.compile(Kind::Program, true, &directory.path().join("sleeper-new"), &[])?;
+        let state = directory.path().join("state");
+        std::fs::write(&state, "go")?;
+        let mut command = Command::new(directory.path().join("sleeper"));
+        let mut process = Running::start(command.arg(&state), directory.path().join("output"))?;
+        process.wait_for_line("got 100")?;
+        Ok(Self { process, state, directory })
+    }
+
+    fn derive(&self, salve: &Salve) -> Result<Derived> {
+        derive(salve, &self.directory.path().join("sleeper"), &self.directory.path().join("sleeper-new"))
+    }
+
+    /// From now on it sleeps inside; waits until it does.
+    fn sleep(&mut self) -> Result<()> {
+        std::fs::write(&self.state, "wait")?;
+        // One round at most is under way: when nothing is printed for ten of them, it sleeps.
+        let mut last = (usize::MAX, 0);
+        self.process.wait_for("the sleep", |process| {
+            let length = process.output().ok()?.len();
+            last = if length == last.0 { (length, last.1 + 1) } else { (length, 0) };
+            (last.1 > 10).then_some(())
+        })
+    }
+
+    fn go_on(&self) -> Result<()> {
+        std::fs::write(&self.state, "go").context("cannot wake it")
+    }
+
+    /// Waits until it prints what the old code gives, or the new.
+    fn wait_for_got(&mut self, value: u32) -> Result<()> {
+        let line = format!("got {value}");
+        self.process.wait_for(&line, |process| {
+            let output = process.output().ok()?;
+            (output.lines().last()? == line).then_some(())
+        })
+    }
+}
+
+#[test]
+fn a_thread_asleep_in_a_replaced_function_defers_the_transition_both_ways() -> Result<()> {
+    if not_run::unless_root("a deferred transition") {
+        return Ok(());
+    }
+    let salve = Salve::built()?;
+    let mut sleeper = Sleeper::start()?;
+    let derived = sleeper.derive(&salve)?;
+    let pid = sleeper.process.pid();
+    let before = Text::of(pid)?;
+
+    sleeper.sleep()?;
+    let run = apply(&salve, &derived.file, pid, "500ms")?.expect_code(exit::INCOMPLETE)?;
+    assert_eq!(run.only_outcome()?.0, "deferred");
+    let report = run.report()?;
+    let blocking = salve_testkit::salve::values(&report, "blocking");
+    let functions: Vec<&str> = blocking.iter().flat_map(|b| salve_testkit::salve::texts(b, "function")).collect();
+    assert!(functions.contains(&"wait_for_work"), "{}", run.stdout);
+    let threads = blocking.iter().flat_map(|b| salve_testkit::salve::values(b, "tid"));
+    assert!(threads.clone().count() > 0 && threads.clone().all(|tid| tid.as_u64() == Some(u64::from(pid))));
+    assert_eq!(Text::of(pid)?.changes_to(&before), NOTHING);
+
+    sleeper.go_on()?;
+    apply(&salve, &derived.file, pid, "30s")?.expect_code(exit::DONE)?;
+    sleeper.wait_for_got(200)?;
+
+    sleeper.sleep()?;
+    revert(&salve, pid, "500ms")?.expect_code(exit::INCOMPLETE)?;
+    sleeper.go_on()?;
+    sleeper.wait_for_got(200)?;
+    revert(&salve, pid, "30s")?.expect_code(exit::DONE)?;
+    sleeper.wait_for_got(100)?;
+    assert_eq!(Text::of(pid)?.changes_to(&before), NOTHING);
+    sleeper.process.must_run()
+}
+
+#[test]
+fn a_process_that_dies_while_it_is_waited_for_is_told_as_gone() -> Result<()> {
+    if not_run::unless_root("a process that dies halfway") {
+        return Ok(());
+    }
+    let salve = Salve::built()?;
+    let mut sleeper = Sleeper::start()?;
+    let derived = sleeper.derive(&salve)?;
+    let pid = sleeper.process.pid();
+    sleeper.sleep()?;
+    let file = derived.file.clone();
+    let applying = std::thread::spawn(move || apply(&salve, &file, pid, "30s"));
+    std::thread::sleep(std::time::Duration::from_millis(400));
+    sleeper.process.signal(rustix::process::Signal::KILL)?;
+    let run = applying.join().map_err(|_| anyhow::anyhow!("the thread broke"))??.expect_code(exit::DONE)?;
+    assert_eq!(run.only_outcome()?.0, "gone");
+    Ok(())
+}
+
+#[test]
+fn status_says_what_is_in_a_process_without_any_state_file() -> Result<()> {
+    if not_run::unless_root("status") {
+        return Ok(());
+    }
+    let salve = Salve::built()?;
+    let programs = Programs::compile(&[])?;
+    let derived = derive(&salve, &programs.old, &programs.new)?;
+    let victim = Spinner::start(&programs.old, 1)?;
+    let pid = victim.pid().to_string();
+    let inspected = derived.inspected.as_ref().context("no inspection")?;
+    let livepatch = inspected.pointer("/result/images/0/livepatch/id").and_then(|id| id.as_str()).context("no id")?;
+    let mentions = |run: &Run| run.stdout.contains(livepatch);
+    assert!(!mentions(&salve.json(&["status", &pid])?.expect_code(exit::DONE)?));
+    apply(&salve, &derived.file, victim.pid(), "30s")?.expect_code(exit::DONE)?;
+    // Another HOME, no environment: nothing but the process itself can tell.
+    let bare = Run::of(salve.command(&["status", &pid, "--json"]).env_clear().env("HOME", "/nonexistent"))?;
+    assert!(mentions(&bare.clone().expect_code(exit::DONE)?), "{}", bare.stdout);
+    revert(&salve, victim.pid(), "30s")?.expect_code(exit::DONE)?;
+    assert!(!mentions(&salve.json(&["status", &pid])?.expect_code(exit::DONE)?));
+    Ok(())
+}
