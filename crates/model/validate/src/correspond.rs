@@ -155,9 +155,7 @@ impl<'a> Correspondence<'a> {
     }
 
     fn check_binding(&self, old: Binding, new: Binding) -> Result<Where, Mismatch> {
-        use Binding::{
-            Address, Copy, Jump, Relative, Resolved, TlsDescriptor, TlsFromThread, TlsModule, TlsOffset,
-        };
+        use Binding::{Address, Copy, Jump, Relative, Resolved, TlsDescriptor, TlsFromThread, TlsModule, TlsOffset};
         match (old, new) {
             (Relative(a), Relative(b)) => self.check(a, b, Use::Pointer),
             (Resolved(a), Resolved(b)) => {
@@ -228,9 +226,9 @@ impl<'a> Correspondence<'a> {
 
     fn is_landmark(&self, old: Va, new: Va) -> bool {
         let starts = |image: &'a Image<'a>, at: Va| image.section_at(at).filter(|s| s.range.start() == at);
-        let own_tables = starts(self.old, old).zip(starts(self.new, new)).is_some_and(|(a, b)| {
-            a.name == b.name && matches!(a.name, b".dynamic" | b".eh_frame" | b".eh_frame_hdr")
-        });
+        let own_tables = starts(self.old, old)
+            .zip(starts(self.new, new))
+            .is_some_and(|(a, b)| a.name == b.name && matches!(a.name, b".dynamic" | b".eh_frame" | b".eh_frame_hdr"));
         let starts_image = old == self.old.span.start() && new == self.new.span.start();
         own_tables || starts_image || self.same_section_end(old, new)
     }

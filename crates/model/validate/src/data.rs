@@ -2,7 +2,7 @@
 
 use crate::correspond::Correspondence;
 use crate::decode::Use;
-use crate::image::{Image, Role, Slot};
+use crate::image::{Image, Slot};
 use crate::index::Pair;
 use crate::invalid::{Invalid, Mismatch};
 use crate::lockstep::{Seen, TableUse, table_entry};
@@ -13,6 +13,8 @@ pub(crate) struct Data<'c, 'a> {
     pub(crate) map: &'c Correspondence<'a>,
     /// Sorted by `new`.
     pub(crate) tables: &'c [JumpTable],
+    /// Writable data whose initial contents differ.
+    pub(crate) kept: &'c [DataRun],
 }
 
 impl Data<'_, '_> {
@@ -94,14 +96,29 @@ impl Data<'_, '_> {
             .and_then(|r| self.map.old.bytes(r))
             .zip(VaRange::new(from, len).and_then(|r| self.map.new.bytes(r)))
             .ok_or(differs)?;
-        if self.map.new.fixed && section.role != Role::Code {
+        if self.map.new.fixed && section.may_hold_pointers() {
             return self.check_words(old_from, from, old, new);
         }
         if old == new {
             return Ok(());
         }
-        let offset = old.iter().zip(new).position(|(a, b)| a != b).and_then(|o| i64::try_from(o).ok()).unwrap_or(0);
+        let keeps = section.is_writable() && !section.is_run_by_loader() && !section.name.starts_with(b".data.rel.ro");
+        let kept = |offset: usize| {
+            let at = |start: Va| u64::try_from(offset).ok().and_then(|o| start.checked_add(o));
+            keeps && at(old_from).zip(at(from)).is_some_and(|(old, new)| self.is_kept(old, new))
+        };
+        let unexplained = old.iter().zip(new).enumerate().find(|(i, (a, b))| a != b && !kept(*i));
+        let Some((offset, _)) = unexplained else { return Ok(()) };
+        let offset = i64::try_from(offset).unwrap_or(0);
         Err(Invalid::DataDiffers { old: old_from.wrapping_offset(offset), new: from.wrapping_offset(offset) })
+    }
+
+    /// Whether the value at these two places is claimed to differ initially only.
+    fn is_kept(&self, old: Va, new: Va) -> bool {
+        self.kept.iter().any(|k| {
+            let inside = new.raw().wrapping_sub(k.new.raw());
+            inside < k.len_bytes && old.raw().wrapping_sub(k.old.raw()) == inside
+        })
     }
 
     /// In a fixed image a pointer in data has no relocation: every aligned word
@@ -116,8 +133,11 @@ impl Data<'_, '_> {
             let aligned = here.raw().is_multiple_of(8) && there.raw().is_multiple_of(8);
             let step = match (rest.0.first_chunk(), rest.1.first_chunk()) {
                 (Some(a), Some(b)) if aligned => {
+                    let number = a == b && self.is_no_pointer(new, offset, u64::from_le_bytes(*b));
                     let (a, b) = (i64::from_le_bytes(*a), i64::from_le_bytes(*b));
-                    self.map.check_number(a, b, Use::Pointer).map_err(|_| differs)?;
+                    if !number {
+                        self.map.check_number(a, b, Use::Pointer).map_err(|_| differs)?;
+                    }
                     8
                 }
                 _ if rest.0.first() == rest.1.first() => 1,
@@ -126,6 +146,16 @@ impl Data<'_, '_> {
             offset = offset.saturating_add(step);
         }
         Ok(())
+    }
+
+    /// An equal word that happens to look like an address: the end of a text (what
+    /// precedes it is not the high half of another word), or no instruction's place.
+    fn is_no_pointer(&self, run: &[u8], offset: usize, word: u64) -> bool {
+        let target = Va::new(word);
+        let before = offset.checked_sub(1).and_then(|at| run.get(at));
+        let in_text = before.is_some_and(|byte| *byte != 0);
+        let is_code = self.map.new.section_at(target).is_some_and(|s| s.is_code());
+        in_text || is_code && !self.map.marks.is_start(target)
     }
 
     fn check_table(&self, table: &JumpTable) -> Result<(), Invalid> {
@@ -153,18 +183,23 @@ impl Data<'_, '_> {
     }
 
     /// Tables that no claim lists are found by their use: an address that is taken,
-    /// in constant data, whose first entry leads into code. They are read until an
-    /// entry leads elsewhere, or the next thing that is referred to begins, and every
+    /// in constant data, whose first entries lead to instructions. They are read until
+    /// an entry leads to none, or the next thing that is referred to begins, and every
     /// entry has to lead to the same place: equal bytes are no proof, because the
     /// entries are distances.
     pub(crate) fn check_used_tables(&self, seen: &Seen, new_data: &[Va]) -> Result<(), Invalid> {
         for TableUse { new, old } in &seen.tables {
-            let mut at = *new;
             let next = new_data.partition_point(|t| t <= new);
             let limit = new_data.get(next).copied();
+            // One entry that leads to an instruction may be chance.
+            let second = new.wrapping_offset(4);
+            if limit.is_none_or(|l| second < l) && self.entry_target(*new, second).is_none() {
+                continue;
+            }
+            let mut at = *new;
             let mut entry = 0_u32;
             while limit.is_none_or(|l| at < l)
-                && let Some(new_target) = table_entry(self.map.new, *new, at)
+                && let Some(new_target) = self.entry_target(*new, at)
             {
                 self.check_entry(*new, *old, entry, at, new_target)?;
                 at = at.checked_add(4).ok_or(Invalid::TableOutside { new: *new })?;
@@ -174,10 +209,13 @@ impl Data<'_, '_> {
         Ok(())
     }
 
+    fn entry_target(&self, table: Va, at: Va) -> Option<Va> {
+        table_entry(self.map.new, table, at).filter(|target| self.map.marks.is_start(*target))
+    }
+
     fn check_entry(&self, new: Va, old: Option<Va>, entry: u32, at: Va, new_target: Va) -> Result<(), Invalid> {
         let Some(old) = old else {
             // A carried function's table: it has to lead inside the payload.
-            self.map.marks.wanted(new_target);
             let carried = self.map.index.carried_at(new_target).is_some();
             return if carried { Ok(()) } else { Err(Invalid::Unresolved { at, new_target }) };
         };

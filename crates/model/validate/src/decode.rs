@@ -8,7 +8,7 @@
 //! cannot become a reference that nobody checked. Nothing here depends on the values of displacements and
 //! immediates, so two byte strings that differ only there decode alike.
 
-use crate::encoding::Encoding;
+use crate::encoding::{Encoding, Vector};
 use yaxpeax_x86::long_mode::{InstDecoder, Instruction, Opcode, Operand, RegSpec, Segment};
 
 /// Where control goes after an instruction.
@@ -90,8 +90,6 @@ pub(crate) struct Instr {
     pub(crate) immediate: usize,
     /// Refers to thread-local storage by a distance from the thread pointer.
     pub(crate) thread_relative: bool,
-    /// Loads a sign-extended 32-bit table entry (`movslq (base,index,4)`).
-    pub(crate) loads_distance: bool,
     pub(crate) is_nop: bool,
 }
 
@@ -107,21 +105,14 @@ impl Decoder {
     pub(crate) fn decode(&self, bytes: &[u8], absolute: bool) -> Option<Instr> {
         // No instruction is longer; a longer slice only invites overreading.
         let window = bytes.get(..bytes.len().min(15))?;
-        let instruction = self.0.decode_slice(window).ok()?;
+        let Ok(instruction) = self.0.decode_slice(window) else { return vector(window, absolute) };
         let len = usize::try_from(yaxpeax_arch::LengthedInstruction::len(&instruction).to_const()).ok()?;
         let bytes = window.get(..len)?;
         let encoding = Encoding::of(bytes)?;
         let opcode = instruction.opcode();
         let flow = flow(&instruction, opcode);
-        let mut out = Instr {
-            len,
-            flow,
-            fields: [None; 2],
-            immediate: 0,
-            thread_relative: false,
-            loads_distance: false,
-            is_nop: opcode == Opcode::NOP,
-        };
+        let mut out =
+            Instr { len, flow, fields: [None; 2], immediate: 0, thread_relative: false, is_nop: opcode == Opcode::NOP };
         if encoding.is_branch != matches!(flow, Flow::Branch | Flow::Jump | Flow::Call) {
             return None;
         }
@@ -150,7 +141,6 @@ impl Decoder {
                 }
                 continue;
             }
-            out.loads_distance |= opcode == Opcode::MOVSXD && memory.indexed;
             if memory.rip {
                 refers_to_next = true;
                 let role = role(&instruction, flow, opcode);
@@ -162,6 +152,30 @@ impl Decoder {
         }
         (encoding.is_next_relative == refers_to_next).then_some(out)
     }
+}
+
+/// A vector instruction that the decoder does not know. It may read as much as a register holds.
+fn vector(window: &[u8], absolute: bool) -> Option<Instr> {
+    const WIDEST: u8 = 32;
+    let vector = Vector::of(window)?;
+    let bytes = window.get(..vector.len)?;
+    let encoding = Encoding::of(bytes)?;
+    let mut out = Instr {
+        len: vector.len,
+        flow: Flow::Next,
+        fields: [None; 2],
+        immediate: encoding.immediate_width,
+        thread_relative: false,
+        is_nop: false,
+    };
+    if absolute && vector.has_memory && encoding.displacement_width >= 4 && !encoding.is_next_relative {
+        return None;
+    }
+    if encoding.is_next_relative {
+        let (offset, width) = (encoding.displacement_at, encoding.displacement_width);
+        out.push(Field { offset, width, base: Base::Next, role: Use::Access(Some(WIDEST)) });
+    }
+    Some(out)
 }
 
 impl Instr {
@@ -270,4 +284,22 @@ fn memory(operand: &Operand) -> Option<Option<Memory>> {
         | Operand::Nothing => None,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn len(bytes: &[u8]) -> Option<usize> {
+        Decoder::new().decode(bytes, false).map(|i| i.len)
+    }
+
+    #[test]
+    fn vector_instructions_that_the_decoder_does_not_know_are_read_by_their_encoding() {
+        // vprotd $0xe,%xmm4,%xmm5; vfmaddsd %xmm2,%xmm1,%xmm0,%xmm0; kmovq %rbx,%k1
+        assert_eq!(len(&[0x8f, 0xe8, 0x78, 0xc2, 0xec, 0x0e, 0x41, 0xc1, 0xce, 0x09]), Some(6));
+        assert_eq!(len(&[0xc4, 0xe3, 0xf9, 0x6b, 0xc2, 0x10, 0x66, 0x48, 0x0f]), Some(6));
+        assert_eq!(len(&[0xc4, 0xe1, 0xfb, 0x92, 0xcb, 0x62, 0xf1]), Some(5));
+        assert_eq!(len(&[0xc5, 0xf8, 0x92, 0xc8, 0x62, 0xf1]), Some(4));
+    }
 }

@@ -151,7 +151,8 @@ impl OldCode<'_, '_> {
     /// nothing that stays.
     fn check_replaced(&self, parts: &[VaRange]) -> Result<(), Invalid> {
         let listed = |new: bool| {
-            let ranges = self.livepatch.replaced.iter().flat_map(move |r| if new { &r.new_ranges } else { &r.old_ranges });
+            let ranges =
+                self.livepatch.replaced.iter().flat_map(move |r| if new { &r.new_ranges } else { &r.old_ranges });
             let mut ranges: Vec<VaRange> = ranges.copied().collect();
             ranges.sort_unstable();
             ranges
@@ -207,7 +208,8 @@ pub(crate) fn check_reached(map: &Correspondence<'_>) -> Result<(), Invalid> {
         let old_entry = pair.old.start();
         // A slot of the old image that no run covers is still there, and may be used.
         let pointed_at = map.old.slots.iter().any(|s| s.binding.target() == Some(old_entry));
-        let exported = map.old.symbols.iter().filter(|s| !s.local).any(|s| s.defined.is_some_and(|d| d.at == old_entry));
+        let exported =
+            map.old.symbols.iter().filter(|s| !s.local).any(|s| s.defined.is_some_and(|d| d.at == old_entry));
         if pair.reached.get() || pointed_at || exported {
             return Err(Invalid::DetourMissing { old_entry });
         }

@@ -12,11 +12,66 @@ pub(crate) struct Encoding {
     pub(crate) is_next_relative: bool,
     /// Is a direct branch; its immediate is the distance.
     pub(crate) is_branch: bool,
-    displacement_at: usize,
+    pub(crate) displacement_at: usize,
     /// 0, 1, 4, or 8 for the `moffs` forms.
     pub(crate) displacement_width: usize,
     immediate_at: usize,
     pub(crate) immediate_width: usize,
+}
+
+/// A vector instruction, read without the decoder.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Vector {
+    pub(crate) len: usize,
+    pub(crate) has_memory: bool,
+}
+
+impl Vector {
+    /// What VEX and XOP prefixes start is regular: a ModRM byte, and an immediate
+    /// that the map and for one map the opcode decide (SDM vol. 2 §2.3; AMD APM
+    /// vol. 6 for XOP and FMA4). None of it branches. This reads the few that the
+    /// decoder does not know.
+    pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
+        let legacy = bytes.iter().take_while(|b| matches!(b, 0x67 | 0x2e | 0x36 | 0x3e | 0x26)).count();
+        let (opcode_at, immediate) = match *bytes.get(legacy..)? {
+            [0xc5, _, opcode, ..] => (2_usize, vex_immediate(1, opcode)?),
+            [0xc4, map, _, opcode, ..] => (3, vex_immediate(map & 0x1f, opcode)?),
+            [0x8f, map, _, _, ..] => match map & 0x1f {
+                8 => (3, 1),
+                9 => (3, 0),
+                10 => (3, 4),
+                _ => return None,
+            },
+            _ => return None,
+        };
+        let after = legacy.checked_add(opcode_at)?.checked_add(1)?;
+        let modrm = *bytes.get(after)?;
+        let mut len = after.checked_add(1)?.checked_add(immediate)?;
+        let (mode, rm) = (modrm >> 6, modrm & 7);
+        let mut has_no_base = rm == 5;
+        if mode != 3 && rm == 4 {
+            has_no_base = *bytes.get(after.checked_add(1)?)? & 7 == 5;
+            len = len.checked_add(1)?;
+        }
+        len = len.checked_add(match mode {
+            0 if has_no_base => 4,
+            1 => 1,
+            2 => 4,
+            _ => 0,
+        })?;
+        (len <= bytes.len()).then_some(Self { len, has_memory: mode != 3 })
+    }
+}
+
+fn vex_immediate(map: u8, opcode: u8) -> Option<usize> {
+    match map {
+        // `vzeroupper` has no ModRM byte; the decoder knows it.
+        1 if opcode == 0x77 => None,
+        1 => Some(usize::from(matches!(opcode, 0x70..=0x73 | 0xc2 | 0xc4..=0xc6))),
+        2 => Some(0),
+        3 => Some(1),
+        _ => None,
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

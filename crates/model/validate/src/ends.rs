@@ -25,7 +25,10 @@ pub(crate) struct Targets {
 
 impl Targets {
     pub(crate) fn new(map: &Correspondence<'_>, seen: &mut Seen) -> Self {
-        Self { old: all(map.old, core::mem::take(&mut seen.old_data)), new: all(map.new, core::mem::take(&mut seen.new_data)) }
+        Self {
+            old: all(map.old, core::mem::take(&mut seen.old_data)),
+            new: all(map.new, core::mem::take(&mut seen.new_data)),
+        }
     }
 }
 
@@ -48,10 +51,9 @@ pub(crate) fn check(map: &Correspondence<'_>, targets: &Targets) -> Result<(), I
         if next.is_some_and(|next| (next.old, next.new) == (old_end, new_end)) {
             continue;
         }
-        for (side, image, start, end, targets) in [
-            (Side::Old, map.old, run.old, old_end, &targets.old),
-            (Side::New, map.new, run.new, new_end, &targets.new),
-        ] {
+        for (side, image, start, end, targets) in
+            [(Side::Old, map.old, run.old, old_end, &targets.old), (Side::New, map.new, run.new, new_end, &targets.new)]
+        {
             // Stubs' slots are judged one by one, and code's literals by hand-written code alone.
             let exempt = image.section_at(start).is_some_and(|s| s.role != Role::Data);
             if !exempt && !is_boundary(image, start, end, targets) {
@@ -65,13 +67,10 @@ pub(crate) fn check(map: &Correspondence<'_>, targets: &Targets) -> Result<(), I
 fn is_boundary(image: &Image<'_>, start: Va, end: Va, targets: &[Va]) -> bool {
     let Some(section) = image.section_at(start) else { return false };
     let limit = section.range.end();
-    end == limit
-        || targets.binary_search(&end).is_ok()
-        || follows_string(image, start, end, targets)
-        || {
-            let next = targets.get(targets.partition_point(|t| *t < end)).copied().unwrap_or(limit).min(limit);
-            is_padding(image, end, next)
-        }
+    end == limit || targets.binary_search(&end).is_ok() || follows_string(image, start, end, targets) || {
+        let next = targets.get(targets.partition_point(|t| *t < end)).copied().unwrap_or(limit).min(limit);
+        is_padding(image, end, next)
+    }
 }
 
 /// `end` follows the NUL (and perhaps more of them) of text that starts where something refers to.

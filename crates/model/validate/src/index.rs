@@ -127,25 +127,33 @@ impl Index {
     }
 }
 
-/// Each pair equal to its terminating zero, in constant data that no relocation changes.
+/// Each pair equal to its terminating zero, in constant data, and text: not the
+/// first bytes of some table that happen to precede a zero. One of a short pair has
+/// to be the tail of a longer text, which is what makes such a claim necessary.
 fn proven_texts(old: &Image<'_>, new: &Image<'_>, claimed: &[TextPair]) -> Result<Vec<TextPair>, Invalid> {
-    let text = |image: &Image<'_>, at: Va| {
-        let section = image.section_at(at).filter(|s| s.role == Role::Data && s.is_constant())?;
-        let bytes = section.from(at)?;
-        let len = bytes.iter().position(|b| *b == 0)?;
-        let end = at.checked_add(u64::try_from(len).ok()?)?.checked_add(1)?;
-        let unrelocated = image.slots_in(VaRange::try_from((at, end)).ok()?).is_empty();
-        unrelocated.then(|| bytes.get(..len).map(<[u8]>::to_vec)).flatten()
-    };
+    const TELLING_BYTES: usize = 8;
+    let is_text = |b: &u8| matches!(b, b'\t'..=b'\r' | 0x1b | b' '..=b'~' | 0x80..);
     for pair in claimed {
         let (a, b) = (text(old, pair.old), text(new, pair.new));
-        if a.is_none() || a != b {
+        let proven = a.zip(b).is_some_and(|(a, b)| {
+            let follows_text = [(old, pair.old), (new, pair.new)].into_iter().any(|(image, at)| {
+                at.checked_sub(1).and_then(|before| image.array(before)).is_some_and(|[byte]| is_text(&byte))
+            });
+            a == b && a.iter().all(is_text) && (a.len() >= TELLING_BYTES || follows_text)
+        });
+        if !proven {
             return Err(Invalid::DataDiffers { old: pair.old, new: pair.new });
         }
     }
     let mut texts = claimed.to_vec();
     texts.sort_unstable();
     Ok(texts)
+}
+
+/// A zero-terminated text without its zero. Constant data has no relocations.
+fn text<'a>(image: &Image<'a>, at: Va) -> Option<&'a [u8]> {
+    let bytes = image.section_at(at).filter(|s| s.is_constant())?.from(at)?;
+    bytes.get(..bytes.iter().position(|b| *b == 0)?)
 }
 
 fn sorted_runs(old: &Image<'_>, new: &Image<'_>, claimed: &[DataRun]) -> Result<Vec<DataRun>, Invalid> {

@@ -149,11 +149,15 @@ pub enum Invalid {
     NotCarried { range: VaRange },
     #[error("the payload cannot be placed: {0}")]
     Place(String),
-    #[error("reference of the payload at {at} leads to {old_target} in the old image, in the new one to {new_target}: {why}")]
+    #[error(
+        "reference of the payload at {at} leads to {old_target} in the old image, in the new one to {new_target}: {why}"
+    )]
     PayloadReference { at: Va, old_target: Va, new_target: Va, why: Mismatch },
     #[error("reference of the payload at {at} leads to {new_target}, which the payload does not hold")]
     Unresolved { at: Va, new_target: Va },
-    #[error("reference of the payload at {at} takes the address of {new_target} in the payload, not of the old function")]
+    #[error(
+        "reference of the payload at {at} takes the address of {new_target} in the payload, not of the old function"
+    )]
     PointerIdentity { at: Va, new_target: Va },
     #[error("fix-up at {at} is out of order, doubled, or no reference of a carried function that leaves the payload")]
     StrayFixup { at: Va },

@@ -78,7 +78,8 @@ pub fn validate(old: &[u8], new: &[u8], livepatch: &Livepatch, claims: &Claims) 
 
     let covers = |a, b, len| index.run_at(b).is_some_and(|(_, there)| there == a) && index.covers(b, len);
     let tls_same = loader::tls_same(&old, &new, covers);
-    let map = Correspondence { old: &old, new: &new, index, marks: Marks::new(&new), tls_same };
+    let map =
+        Correspondence { old: &old, new: &new, index, marks: Marks::new(&new), decoder: Decoder::new(), tls_same };
     let mut seen = Seen::default();
     check_staying(&map, &decoder, claims, &mut seen, &mut proof)?;
     (proof.references, proof.payload_bytes) = Payload::new(&map, &decoder, livepatch)?.check(&mut seen)?;
@@ -86,7 +87,7 @@ pub fn validate(old: &[u8], new: &[u8], livepatch: &Livepatch, claims: &Claims) 
 
     let mut tables = claims.jump_tables.clone();
     tables.sort_unstable_by_key(|t| t.new);
-    let data = Data { map: &map, tables: &tables };
+    let data = Data { map: &map, tables: &tables, kept: &claims.kept };
     proof.data_bytes = data.check(&mut seen)?;
     let targets = ends::Targets::new(&map, &mut seen);
     data.check_used_tables(&seen, &targets.new)?;

@@ -88,5 +88,9 @@ pub(crate) fn tls_same(old: &Image<'_>, new: &Image<'_>, covers: impl Fn(Va, Va,
     let Some(there) = VaRange::new(a.start, range.len_bytes()) else { return false };
     let slots = !new.slots_in(range).is_empty() || !old.slots_in(there).is_empty();
     (a.len_bytes, a.align) == (b.len_bytes, b.align)
-        && if slots { a.image.len() == b.image.len() && covers(a.start, b.start, range.len_bytes()) } else { a.image == b.image }
+        && if slots {
+            a.image.len() == b.image.len() && covers(a.start, b.start, range.len_bytes())
+        } else {
+            a.image == b.image
+        }
 }

@@ -190,13 +190,7 @@ pub(crate) fn code<'a>(image: &Image<'a>, side: Side, range: VaRange) -> Result<
     section.and_then(|_| image.bytes(range)).ok_or(Invalid::OutsideCode { side, range })
 }
 
-pub(crate) fn decode(
-    decoder: &Decoder,
-    bytes: &[u8],
-    at: Va,
-    absolute: bool,
-    side: Side,
-) -> Result<Instr, Invalid> {
+pub(crate) fn decode(decoder: &Decoder, bytes: &[u8], at: Va, absolute: bool, side: Side) -> Result<Instr, Invalid> {
     decoder.decode(bytes, absolute).ok_or(Invalid::Undecodable { side, at })
 }
 

@@ -275,6 +275,8 @@ impl<'c, 'a> Payload<'c, 'a> {
             Role::Code if self.map.index.carried_at(new_target).is_some() => {
                 self.check_inside_code(at, field, new_target)?;
             }
+            // What cannot be reached jumps past its function's end: into a trap.
+            Role::Code if field.role == Use::Jump && self.is_trap_after(new_target) => {}
             Role::Code => {
                 let literal = self.map.index.run_at(new_target).map(|(run, _)| (run.new, run.len_bytes));
                 let (start, len) = literal.filter(|_| !is_control(field)).ok_or(unresolved.clone())?;
@@ -299,6 +301,12 @@ impl<'c, 'a> Payload<'c, 'a> {
         Ok(())
     }
 
+    fn is_trap_after(&self, at: Va) -> bool {
+        let ends = at.checked_sub(1).and_then(|last| self.map.index.carried_at(last)).is_some_and(|r| r.end() == at);
+        let trap = self.placed.iter().all(|(_, placed)| mapped(placed, at, 1) == Some(&[0xcc]));
+        ends && trap
+    }
+
     fn check_inside_code(&self, at: Va, field: Field, new_target: Va) -> Result<(), Invalid> {
         self.map.marks.wanted(new_target);
         let is_taken = match field.role {
@@ -316,7 +324,8 @@ impl<'c, 'a> Payload<'c, 'a> {
     fn check_absolute(&mut self, at: Va, field: Field, value: i64, seen: &mut Seen) -> Result<(), Invalid> {
         let target = Va::new(value.cast_unsigned());
         let found = self.map.check_number(value, value, field.role);
-        let found = found.map_err(|why| Invalid::PayloadReference { at, old_target: target, new_target: target, why })?;
+        let found =
+            found.map_err(|why| Invalid::PayloadReference { at, old_target: target, new_target: target, why })?;
         if found != Where::Number && self.map.new.section_at(target).is_some_and(|s| !s.is_code()) {
             seen.new_data.push(target);
             seen.old_data.push(target);
@@ -329,7 +338,8 @@ impl<'c, 'a> Payload<'c, 'a> {
     fn holds(&self, range: VaRange) -> bool {
         let mut at = range.start();
         while at < range.end() {
-            let Some(segment) = self.livepatch.segments.iter().find(|s| s.range().is_some_and(|r| r.contains(at))) else {
+            let Some(segment) = self.livepatch.segments.iter().find(|s| s.range().is_some_and(|r| r.contains(at)))
+            else {
                 return false;
             };
             let end = segment.range().map_or(at, VaRange::end).min(range.end());

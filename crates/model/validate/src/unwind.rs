@@ -131,7 +131,8 @@ impl<'a> Table<'a> {
         let sites_len = usize::try_from(cursor.uleb()?).ok()?;
         let actions_at = cursor.at.checked_add(sites_len)?;
         let mut sites = Cursor { bytes: bytes.get(..actions_at)?, at: cursor.at };
-        let mut scan = Scan { actions: bytes, actions_at, base, end: actions_at, types: 0, specs_end: base.unwrap_or(0) };
+        let mut scan =
+            Scan { actions: bytes, actions_at, base, end: actions_at, types: 0, specs_end: base.unwrap_or(0) };
         while sites.at < actions_at {
             let (_start, _len, _pad, action) = (sites.uleb()?, sites.uleb()?, sites.uleb()?, sites.uleb()?);
             if action != 0 {

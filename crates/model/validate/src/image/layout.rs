@@ -57,6 +57,13 @@ impl<'a> Section<'a> {
         !self.is_code() && !self.is_writable() && !self.is_nobits()
     }
 
+    /// Whether a word of it may be a pointer that a program uses, in an image
+    /// without relocations for them: not in the tables of loader and unwinder.
+    pub(crate) fn may_hold_pointers(&self) -> bool {
+        let program = self.kind == elf::SHT_PROGBITS.0 || self.is_run_by_loader();
+        program && !self.is_code() && !self.name.starts_with(b".eh_frame")
+    }
+
     /// Whether the loader runs what the slots of this section point to.
     pub(crate) fn is_run_by_loader(&self) -> bool {
         [elf::SHT_INIT_ARRAY.0, elf::SHT_FINI_ARRAY.0, elf::SHT_PREINIT_ARRAY.0].contains(&self.kind)
@@ -87,6 +94,8 @@ pub(crate) struct Image<'a> {
     /// From the first to past the last loaded address.
     pub(crate) span: VaRange,
     pub(crate) tls: Option<Tls<'a>>,
+    /// The file's headers, where they are loaded: from the start of `span` to the first section.
+    pub(crate) headers: &'a [u8],
     pub(crate) symbols: Vec<Symbol<'a>>,
     /// Every dynamic relocation, sorted by address.
     pub(crate) slots: Vec<Slot>,
@@ -141,6 +150,7 @@ impl<'a> Image<'a> {
         }
         check_code_is_named(&sections, &loads, bytes)?;
         let start = loads.iter().map(|l| l.range.start()).min().unwrap_or(Va::new(0));
+        let first = sections.first().map_or(start, |s| s.range.start());
         let end = loads.iter().map(|l| l.range.end()).max().unwrap_or(Va::new(0));
         let span = VaRange::try_from((start, end)).map_err(|_| ImageFault::Unsupported)?;
         let mut image = Self {
@@ -148,6 +158,7 @@ impl<'a> Image<'a> {
             sections,
             span,
             tls: tls(headers, endian, bytes)?,
+            headers: loaded_headers(bytes, &loads, start, first),
             symbols: symbols::read(&table, endian, bytes)?,
             slots: Vec::new(),
             frames: Vec::new(),
@@ -169,10 +180,14 @@ impl<'a> Image<'a> {
         self.sections.iter().find(|s| s.name == name)
     }
 
-    /// The section that ends exactly at `at`.
-    pub(crate) fn section_ending(&self, at: Va) -> Option<&Section<'a>> {
+    /// The last section that ends at `at` or before it, with nothing between, and
+    /// the alignment (1 for none) that led from its end to `at`.
+    pub(crate) fn section_ending(&self, at: Va) -> Option<(&Section<'a>, u64)> {
         let next = self.sections.partition_point(|s| s.range.start() < at);
-        self.sections.get(next.checked_sub(1)?).filter(|s| s.range.end() == at)
+        let section = self.sections.get(next.checked_sub(1)?)?;
+        let distance = at.raw().checked_sub(section.range.end().raw())?;
+        let align = [1_u64, 8, 16, 32].into_iter().find(|a| distance < *a && at.raw().is_multiple_of(*a))?;
+        Some((section, align))
     }
 
     /// Contents of a range inside one section; `None` where there are none.
@@ -287,6 +302,13 @@ fn gap_bytes(bytes: &[u8], start: u64, from: u64, to: u64) -> Option<&[u8]> {
     let from = usize::try_from(start.checked_add(from)?).ok()?;
     let to = usize::try_from(start.checked_add(to)?).ok()?;
     bytes.get(from..to)
+}
+
+fn loaded_headers<'a>(bytes: &'a [u8], loads: &[Load], start: Va, first: Va) -> &'a [u8] {
+    let from_start = loads.iter().any(|l| l.range.start() == start && l.file_start == 0);
+    let len = first.raw().saturating_sub(start.raw());
+    let headers = usize::try_from(len).ok().and_then(|len| bytes.get(..len));
+    headers.filter(|_| from_start).unwrap_or_default()
 }
 
 fn tls<'a>(

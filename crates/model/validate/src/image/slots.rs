@@ -40,16 +40,36 @@ pub(crate) enum Binding {
     /// What the resolver at this address returns.
     Resolved(Va),
     /// The address of a symbol plus an addend (`R_X86_64_64`, `GLOB_DAT`).
-    Address { symbol: u32, addend: i64 },
+    Address {
+        symbol: u32,
+        addend: i64,
+    },
     /// The address of a function, perhaps bound late.
-    Jump { symbol: u32, addend: i64 },
+    Jump {
+        symbol: u32,
+        addend: i64,
+    },
     /// The initial contents of another image's object.
-    Copy { symbol: u32 },
+    Copy {
+        symbol: u32,
+    },
     /// Thread-local storage: module, offset in the module, offset from the thread pointer, descriptor.
-    TlsModule { symbol: u32, addend: i64 },
-    TlsOffset { symbol: u32, addend: i64 },
-    TlsFromThread { symbol: u32, addend: i64 },
-    TlsDescriptor { symbol: u32, addend: i64 },
+    TlsModule {
+        symbol: u32,
+        addend: i64,
+    },
+    TlsOffset {
+        symbol: u32,
+        addend: i64,
+    },
+    TlsFromThread {
+        symbol: u32,
+        addend: i64,
+    },
+    TlsDescriptor {
+        symbol: u32,
+        addend: i64,
+    },
 }
 
 impl Binding {

@@ -58,7 +58,12 @@ pub(super) fn read<'a>(
             is_absolute: section == elf::SHN_ABS,
         });
         let local = symbol.st_bind() == elf::STB_LOCAL;
-        read.push(Symbol { name, version: version.map_or(b"".as_slice(), object::read::elf::Version::name), defined, local });
+        read.push(Symbol {
+            name,
+            version: version.map_or(b"".as_slice(), object::read::elf::Version::name),
+            defined,
+            local,
+        });
     }
     Ok(read)
 }

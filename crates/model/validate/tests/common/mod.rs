@@ -31,7 +31,9 @@ pub(crate) fn frames(file: &object::File<'_>) -> Vec<VaRange> {
     while let Some(entry) = entries.next().expect("well-formed frames") {
         let CieOrFde::Fde(partial) = entry else { continue };
         let fde = partial.parse(EhFrame::cie_from_offset).expect("well-formed frame");
-        ranges.push(VaRange::new(Va::new(fde.initial_address()), fde.len()).expect("range"));
+        // A signal trampoline's frame starts one byte early, for the unwinder's sake.
+        let early = u64::from(fde.is_signal_trampoline());
+        ranges.push(VaRange::new(Va::new(fde.initial_address() + early), fde.len() - early).expect("range"));
     }
     ranges.sort_unstable();
     ranges
@@ -94,13 +96,23 @@ fn gap(claims: &mut Claims, data: &[u8], base: Va, from: Va, to: Va) {
     if rest.is_empty() {
         return;
     }
-    let start = Va::new(from.raw() + lead as u64);
-    // Trailing zeros may be part of a longer no-operation: take the gap to its end.
-    let range = VaRange::try_from((start, to)).expect("ordered");
-    if decodes(&bytes[lead..]) {
-        claims.same.push(FunctionPair { old: range, new: range });
-    } else {
-        claims.data.push(DataRun { new: range.start(), old: range.start(), len_bytes: range.len_bytes() });
+    // Hand-written code and its tables alternate; each begins at a multiple of 16.
+    let end = bytes.len();
+    let mut at = lead;
+    while at < end {
+        let splits = (at + 1..end).filter(|split| (from.raw() as usize + split).is_multiple_of(16));
+        let whole = decodes(&bytes[at..end], false).then_some(end);
+        let first = || splits.clone().find(|split| decodes(&bytes[at..*split], true));
+        let code = whole.or_else(first).unwrap_or(end);
+        let next = if decodes(&bytes[at..code], code != end) { code } else { splits.clone().next().unwrap_or(end) };
+        let range = VaRange::try_from((Va::new(from.raw() + at as u64), Va::new(from.raw() + next as u64)));
+        let range = range.expect("ordered");
+        if decodes(&bytes[at..next], next != end) {
+            claims.same.push(FunctionPair { old: range, new: range });
+        } else {
+            claims.data.push(DataRun { new: range.start(), old: range.start(), len_bytes: range.len_bytes() });
+        }
+        at = next;
     }
 }
 
@@ -119,13 +131,19 @@ fn padding(bytes: &[u8]) -> usize {
     at
 }
 
-fn decodes(bytes: &[u8]) -> bool {
+/// Whether all of it decodes, and (if asked) nothing follows its last instruction.
+fn decodes(bytes: &[u8], stops: bool) -> bool {
     let mut at = 0;
+    let mut stopped = false;
     while at < bytes.len() {
-        let Some((len, _)) = decode(&bytes[at..]) else { return false };
+        let Some((len, is_nop)) = decode(&bytes[at..]) else { return false };
+        if !is_nop {
+            let skip = usize::from(bytes[at] == 0xf3);
+            stopped = matches!(bytes.get(at + skip), Some(0xc3 | 0xe9 | 0xeb));
+        }
         at += len;
     }
-    true
+    stopped || !stops
 }
 
 fn decode(bytes: &[u8]) -> Option<(usize, bool)> {
@@ -137,10 +155,8 @@ fn decode(bytes: &[u8]) -> Option<(usize, bool)> {
 
 /// All ELF files of the packages of the corpus, unpacked beneath `into`.
 pub(crate) fn corpus(into: &Path) -> Vec<PathBuf> {
-    let packages = std::env::var_os("SALVE_CORPUS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../corpus"),
-        PathBuf::from,
-    );
+    let packages = std::env::var_os("SALVE_CORPUS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../corpus"), PathBuf::from);
     for entry in std::fs::read_dir(&packages).expect("corpus") {
         let package = entry.expect("entry").path();
         if package.extension().is_none_or(|e| e != "deb") {
