@@ -44,6 +44,7 @@ pub fn claims(diff: &ImageDiff<'_, '_>, judgement: &Judgement) -> Claims {
         added: judgement.carried.added.iter().filter_map(|n| range(&diff.new, *n)).collect(),
         gone: diff.gone.iter().filter_map(|o| range(&diff.old, *o)).collect(),
         data,
+        kept: diff.kept.clone(),
         texts,
         jump_tables: tables,
     }

@@ -291,17 +291,30 @@ fn compare_run(
             let after = b.partition_point(|(o, _)| *o <= i);
             after.checked_sub(1).and_then(|k| b.get(k)).is_some_and(|(o, _)| i < o.saturating_add(8))
         };
-        let differs = p
+        let mut differs = p
             .iter()
             .zip(q)
             .enumerate()
             .filter(|(_, (m, n))| m != n)
             .filter_map(|(i, _)| u64::try_from(i).ok())
-            .find(|i| !in_slot(*i));
-        if let Some(offset) = differs {
+            .filter(|i| !in_slot(*i));
+        let first = differs.next();
+        let last = differs.last().or(first);
+        if let (Some(offset), Some(last)) = (first, last) {
             let from = usize::try_from(offset).unwrap_or(usize::MAX);
             let cut = |bytes: &[u8]| bytes.iter().skip(from).take(16).copied().collect();
-            report(offset, DataChangeKind::Bytes { offset, old: cut(p), new: cut(q) });
+            let kind = DataChangeKind::Bytes { offset, old: cut(p), new: cut(q) };
+            let has_slots = b.iter().any(|(o, _)| (offset..=last).contains(o));
+            let written = verifier.new.role_at(x) == Some(SectionRole::WritableData);
+            if written && !has_slots {
+                // The variable is the same one; the process keeps its value.
+                let at = |start: Va| start.checked_add(offset).unwrap_or(start);
+                let len_bytes = last.saturating_sub(offset).saturating_add(1);
+                learnt.kept.push(DataRun { new: at(x), old: at(y), len_bytes });
+                changes.push(DataChange { section: section.to_owned(), old: y, new: x, kind });
+            } else {
+                report(offset, kind);
+            }
         }
     }
     if same_until > 0 {

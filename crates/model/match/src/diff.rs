@@ -69,6 +69,8 @@ pub struct ImageDiff<'i, 'a> {
     pub runs: Vec<DataRun>,
     /// Jump tables of functions that stay.
     pub tables: Vec<JumpTable>,
+    /// Parts of runs in writable data whose initial bytes differ.
+    pub kept: Vec<DataRun>,
     pub(crate) old_of_new: Vec<Option<usize>>,
     pub(crate) new_of_old: Vec<Option<usize>>,
 }
@@ -135,6 +137,7 @@ pub fn diff<'i, 'a>(old: &'i Image<'a>, new: &'i Image<'a>) -> ImageDiff<'i, 'a>
         data_changes,
         runs: learnt.runs,
         tables: learnt.tables,
+        kept: learnt.kept,
         old_of_new: pairing.of_new,
         new_of_old: pairing.of_old,
     };

@@ -41,6 +41,7 @@ pub(crate) struct Verifier<'v, 'i, 'a> {
 pub(crate) struct Learnt {
     pub(crate) runs: Vec<DataRun>,
     pub(crate) tables: Vec<JumpTable>,
+    pub(crate) kept: Vec<DataRun>,
 }
 
 impl Verifier<'_, '_, '_> {
@@ -143,11 +144,10 @@ impl Verifier<'_, '_, '_> {
         match t.role {
             SectionRole::ReadOnlyData | SectionRole::Unwind => {
                 if let Some(owner) = switch_of
-                    && let Some(table) = self.jump_table(old, new, owner)
+                    && let Some((table, len_bytes)) = self.jump_table(old, new, owner)
                 {
-                    let entries_bytes = u64::from(table.entries).wrapping_mul(4);
                     learnt.tables.push(table);
-                    learnt.runs.push(DataRun { new, old, len_bytes: entries_bytes });
+                    learnt.runs.push(DataRun { new, old, len_bytes });
                     return Ok(true);
                 }
                 let len_bytes = content::compare(self.old, old, self.new, new)?;
@@ -180,8 +180,9 @@ impl Verifier<'_, '_, '_> {
         }
     }
 
-    /// Reads distances from both tables while they lead to corresponding code.
-    fn jump_table(&self, old: Va, new: Va, owner: usize) -> Option<JumpTable> {
+    /// Reads distances from both tables while they lead to corresponding code;
+    /// what follows to the next object has to be equal. The table, and the bytes compared.
+    fn jump_table(&self, old: Va, new: Va, owner: usize) -> Option<(JumpTable, u64)> {
         let to_anchor = |side: &Side<'_, '_>, va: Va| side.next_anchor(va)?.raw().checked_sub(va.raw());
         let (old_len, new_len) = (to_anchor(self.old, old)?, to_anchor(self.new, new)?);
         let read = |side: &Side<'_, '_>, va, len| VaRange::new(va, len).and_then(|r| side.image.read(r)).map(<[u8]>::to_vec);
@@ -209,12 +210,8 @@ impl Verifier<'_, '_, '_> {
         let rest = |bytes: &[u8]| bytes.get(read_bytes..).map(<[u8]>::to_vec).unwrap_or_default();
         let (rest_a, rest_b) = (rest(&a), rest(&b));
         let same_rest = rest_a.iter().zip(&rest_b).all(|(x, y)| x == y);
-        (entries > 0 && same_rest).then_some(JumpTable {
-            new,
-            old,
-            entries,
-            new_owner: owner_function.range.start(),
-        })
+        let table = JumpTable { new, old, entries, new_owner: owner_function.range.start() };
+        (entries > 0 && same_rest).then_some((table, old_len.min(new_len)))
     }
 }
 

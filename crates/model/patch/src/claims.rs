@@ -31,6 +31,10 @@ pub struct Claims {
     /// contents the bytes are equal, but for relocated slots (which have to
     /// bind the same thing) and listed jump tables. Sorted by `new`.
     pub data: Vec<DataRun>,
+    /// Parts of runs in writable data whose initial contents differ: the process
+    /// keeps the value it has, and the verdict says so. Never slots, never data
+    /// that is read-only once the image is loaded. Sorted by `new`.
+    pub kept: Vec<DataRun>,
     /// Texts that are equal up to and including their terminating zero, where no
     /// run fits because the linker stored one as the tail of another (suffix
     /// merging). Only addresses that are taken may lead there. Sorted.
