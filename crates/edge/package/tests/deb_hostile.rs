@@ -11,6 +11,8 @@ type Checked = Result<(), Box<dyn std::error::Error>>;
 
 const CONTROL: &str = "Package: small\nVersion: 1.0-1\nArchitecture: amd64\nDescription: x\n";
 
+type Pack = fn(&[u8]) -> Vec<u8>;
+
 /// An ar archive of these members.
 fn ar(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut bytes = b"!<arch>\n".to_vec();
@@ -91,7 +93,6 @@ fn read(deb: &[u8]) -> Result<Summary, DebError> {
 fn every_compression_that_dpkg_writes_can_be_read() -> Checked {
     let data = tar_of(&[("./usr/sbin/small", b"\x7fELF")]);
     let control = tar_of(&[("./control", CONTROL.as_bytes())]);
-    type Pack = fn(&[u8]) -> Vec<u8>;
     let all: [(&str, Pack); 4] = [("", <[u8]>::to_vec), (".gz", gzip), (".xz", xz), (".zst", zstd)];
     for (suffix, pack) in all {
         let (control_name, data_name) = (format!("control.tar{suffix}"), format!("data.tar{suffix}"));
@@ -178,7 +179,7 @@ fn a_real_package_cut_off_anywhere_is_refused() -> Checked {
 }
 
 #[test]
-fn a_flipped_byte_never_panics_and_compressed_data_notices() -> Checked {
+fn a_flipped_byte_never_panics_and_compressed_data_notices() {
     let data = xz(&tar_of(&[("./usr/sbin/small", b"\x7fELF, more or less")]));
     let control = xz(&tar_of(&[("./control", CONTROL.as_bytes())]));
     let whole = ar(&[("debian-binary", b"2.0\n"), ("control.tar.xz", &control), ("data.tar.xz", &data)]);
@@ -195,7 +196,6 @@ fn a_flipped_byte_never_panics_and_compressed_data_notices() -> Checked {
         let _ = read(&plain);
         plain[at] ^= 0x11;
     }
-    Ok(())
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn sizes_that_lie_are_noticed() {
         read(&lying).err()
     };
     assert!(matches!(sized("9999999999"), Some(DebError::Truncated { .. })));
-    assert!(matches!(sized("513"), Some(_)));
+    assert!(sized("513").is_some());
     for text in ["-1", "+1", "0x10", "", "1 1", "\u{967}"] {
         assert!(matches!(sized(text), Some(DebError::ArHeader { .. })), "{text}");
     }

@@ -1,8 +1,4 @@
 //! The tools everybody has accept a patch file: readelf, objdump, gdb.
-#![expect(clippy::disallowed_methods, reason = "a test may write files")]
-
-mod common;
-
 use salve_patch::encode;
 use std::path::Path;
 use std::process::Command;
@@ -29,7 +25,7 @@ fn written(dir: &Path, patch: &salve_patch::PatchFile) -> std::path::PathBuf {
 #[test]
 fn readelf_has_no_complaint() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let path = written(dir.path(), &common::patch());
+    let path = written(dir.path(), &crate::common::patch());
     let all = output("readelf", &["-aW"], &path);
     assert!(all.contains("DYN (Shared object file)"), "{all}");
     for line in ["parse_chunk.part1", ".text.1", ".rodata.0", ".salve.manifest", ".salve.digest"] {
@@ -43,7 +39,7 @@ fn readelf_has_no_complaint() {
 #[test]
 fn readelf_has_no_complaint_about_a_file_without_payload() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let mut patch = common::patch();
+    let mut patch = crate::common::patch();
     patch.images.retain(|image| image.livepatch.is_none());
     let path = written(dir.path(), &patch);
     output("readelf", &["-aW"], &path);
@@ -53,7 +49,7 @@ fn readelf_has_no_complaint_about_a_file_without_payload() {
 #[test]
 fn objdump_names_the_new_functions_at_their_addresses_in_the_new_image() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let path = written(dir.path(), &common::patch());
+    let path = written(dir.path(), &crate::common::patch());
     let text = output("objdump", &["-d"], &path);
     for line in ["0000000000005120 <parse_chunk>:", "0000001000005400 <parse_chunk.part1>:", "lea    0x0(%rip),%rax"] {
         assert!(text.contains(line), "no {line} in {text}");
@@ -63,7 +59,7 @@ fn objdump_names_the_new_functions_at_their_addresses_in_the_new_image() {
 #[test]
 fn gdb_finds_the_functions_where_the_payload_is_mapped() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let path = written(dir.path(), &common::patch());
+    let path = written(dir.path(), &crate::common::patch());
     let add = format!("add-symbol-file {} -o 0x7f0000000000", path.display());
     let args =
         ["-nx", "-q", "-batch", "-ex", "set confirm off", "-ex", &add, "-ex", "info symbol 0x7f0000005127", "-ex"];

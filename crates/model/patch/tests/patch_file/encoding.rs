@@ -1,10 +1,6 @@
 //! The patch file's encoding: what is written is read back, what is damaged is refused.
 
-#![expect(clippy::disallowed_methods, reason = "a test may read files")]
-
-mod common;
-
-use common::{patch, range, va};
+use crate::common::{patch, range, va};
 use salve_elf::ContentHash;
 use salve_patch::{
     Access, DecodeError, EncodeError, Fault, FixupKind, Invalid, Limits, Livepatch, PatchFile, Segment, Verdict,
@@ -14,7 +10,7 @@ use salve_patch::{
 type Checked = Result<(), Box<dyn std::error::Error>>;
 
 /// Written on the first day of format version 1 and never since.
-const FIXTURE: &[u8] = include_bytes!("fixtures/format-1.salve");
+const FIXTURE: &[u8] = include_bytes!("../fixtures/format-1.salve");
 
 fn first(patch: &mut PatchFile) -> &mut Livepatch {
     patch.images.iter_mut().find_map(|image| image.livepatch.as_mut()).expect("the example has a livepatch")
@@ -184,7 +180,7 @@ fn a_file_may_lie_at_any_alignment_in_memory() -> Checked {
 #[test]
 fn the_first_file_of_format_version_1_can_be_read_forever() -> Checked {
     let patch = decode(FIXTURE, &Limits::default())?;
-    assert_eq!(patch, common::patch(), "an old file's meaning may never change");
+    assert_eq!(patch, crate::common::patch(), "an old file's meaning may never change");
     let ids: Vec<String> = patch.images.iter().filter_map(|image| Some(image.livepatch_id()?.to_string())).collect();
     assert_eq!(ids, FIXTURE_IDS, "nor may the names of its livepatches");
     Ok(())
@@ -214,7 +210,7 @@ fn the_id_names_what_is_done_to_what_and_nothing_else() {
     }
     assert_ne!(other.livepatch_id(), id, "a byte of the payload");
     let mut other = report.clone();
-    other.new = Some(common::image("another"));
+    other.new = Some(crate::common::image("another"));
     assert_ne!(other.livepatch_id(), id, "the new image");
     let mut other = report.clone();
     if let Some(livepatch) = &mut other.livepatch {
@@ -256,7 +252,7 @@ fn fixups_have_to_lie_in_the_payload_apart_from_each_other() {
     let fault = fault_of(|l| l.fixups.push(l.fixups[0]));
     assert!(matches!(fault, Some(Fault::FixupOrder { .. })), "{fault:?}");
     for next in [0x5126, 0x512c] {
-        let FixupKind::PcRel32 { old_target, .. } = common::livepatch().fixups[0].kind;
+        let FixupKind::PcRel32 { old_target, .. } = crate::common::livepatch().fixups[0].kind;
         let fault = fault_of(|l| l.fixups[0].kind = FixupKind::PcRel32 { new_next: va(next), old_target });
         assert!(matches!(fault, Some(Fault::FixupInstruction { .. })), "{fault:?}");
     }
