@@ -31,6 +31,9 @@ const MAGIC: &[u8; 16] = b"salve payload 1\0";
 const FOOTER_BYTES: usize = 40;
 const FIELD_BYTES: usize = 4;
 
+/// The bytes of every fix-up's field as derived, in the order of the fix-ups.
+type Kept = Vec<[u8; FIELD_BYTES]>;
+
 /// One livepatch bound to a distance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Payload {
@@ -156,8 +159,7 @@ fn with_segments(one: &PatchFile, segments: &[PlacedSegment]) -> PatchFile {
     bound
 }
 
-/// The bytes of every fix-up's field as derived, in the order of the fix-ups.
-fn fields(livepatch: &Livepatch) -> Option<Vec<[u8; FIELD_BYTES]>> {
+fn fields(livepatch: &Livepatch) -> Option<Kept> {
     livepatch.fixups.iter().map(|fixup| field_of(livepatch, fixup)?.try_into().ok()).collect()
 }
 
@@ -181,7 +183,7 @@ fn restore_fields(livepatch: &mut Livepatch, kept: &[[u8; FIELD_BYTES]]) -> Opti
 }
 
 /// ELF file, distance, kept fields.
-fn split(bytes: &[u8]) -> Option<(&[u8], Distance, Vec<[u8; FIELD_BYTES]>)> {
+fn split(bytes: &[u8]) -> Option<(&[u8], Distance, Kept)> {
     let (body, footer) = bytes.split_at_checked(bytes.len().checked_sub(FOOTER_BYTES)?)?;
     let (magic, numbers) = footer.split_at_checked(MAGIC.len())?;
     (magic == MAGIC).then_some(())?;

@@ -147,6 +147,7 @@ fn borrow_thread<R>(
     tid: i32,
     body: &impl Fn(&mut Borrowed) -> Result<R, RemoteError>,
 ) -> Result<(R, Duration), RemoteError> {
+    wait::hurry();
     lock(target, tid)?;
     let slot = Slot::find(target).ok_or(RemoteError::Not(NotApplied::NoStubRoom))?;
     let start = Instant::now();

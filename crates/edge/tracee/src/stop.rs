@@ -14,6 +14,9 @@ use core::time::Duration;
 use libc::user_regs_struct;
 use std::time::Instant;
 
+/// How long nudged threads run: enough to leave a function that does not wait.
+const NUDGE: Duration = Duration::from_micros(20);
+
 #[derive(Debug)]
 pub(crate) enum StopError {
     /// It sleeps uninterruptibly, or waits for its vfork child.
@@ -49,6 +52,30 @@ impl Held {
             known = held.attach_new(process, limits, &mut ended)?;
         }
         if held.threads.is_empty() { Err(StopError::Gone) } else { Ok(held) }
+    }
+
+    /// Lets some threads run on for a moment while the others are held, so that they
+    /// leave what they are in. Only for threads that were stopped in user space.
+    pub(crate) fn nudge(&mut self, process: &Process, limits: &Limits, tids: &[i32]) -> Result<(), StopError> {
+        for thread in self.threads.iter_mut().filter(|thread| tids.contains(&thread.tid)) {
+            // One that is gone shows itself when it is waited for.
+            let _ = sys::resume(thread.tid, 0);
+            thread.registers = None;
+        }
+        std::thread::sleep(NUDGE);
+        let now = Instant::now();
+        let deadline = now.checked_add(limits.max_stop).unwrap_or(now);
+        let mut ended = Vec::new();
+        self.interrupt_running(deadline)?;
+        // What runs may make threads.
+        while self.attach_new(process, limits, &mut ended)? > 0 {
+            self.interrupt_running(deadline)?;
+        }
+        if self.threads.is_empty() { Err(StopError::Gone) } else { Ok(()) }
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// Attaches to threads that are not held yet; how many there were.

@@ -21,6 +21,8 @@ pub(crate) const JUMP_BYTES: usize = 5;
 /// psABI §3.2.2: bytes below the stack pointer that a leaf function may use.
 const RED_ZONE_BYTES: u64 = 128;
 const CODE_SEGMENT_64: u64 = 0x33;
+/// How long all may be held for the sake of threads that only pass through.
+const PATIENCE: Duration = Duration::from_micros(500);
 /// `PROCMAP_QUERY_VMA_WRITABLE` and `_EXECUTABLE`.
 const QUERY_WRITABLE: u64 = 2;
 const QUERY_EXECUTABLE: u64 = 4;
@@ -74,20 +76,22 @@ impl Blocked {
 
 /// One try, on the calling thread, which has to be one that nothing else traces from.
 pub(crate) fn attempt(process: &Process, memory: &Memory, plan: &Plan<'_>, limits: &Limits) -> Tried {
-    let Ok(space) = Space::open(process, limits) else { return Tried::Not(NotApplied::Exited) };
+    let Ok(mut space) = Space::open(process) else { return Tried::Not(NotApplied::Exited) };
     let mut chunk = vec![0_u8; 64 << 10];
-    let held = match Held::stop_all(process, limits) {
+    crate::wait::hurry();
+    let mut held = match Held::stop_all(process, limits) {
         Ok(held) => held,
-        Err(StopError::DidNotStop { tid }) => {
-            let why = BlockingReason::DidNotStop;
-            let blocking = vec![Blocked { tid, function: String::new(), why }];
-            return Tried::Blocked { blocking, stopped: limits.max_stop };
-        }
-        Err(StopError::Not(why)) => return Tried::Not(why),
-        Err(StopError::Gone) => return Tried::Not(NotApplied::Exited),
+        Err(error) => return not_stopped(error, limits),
     };
+    let mut result = act(process, memory, plan, limits, &held, &mut space, &mut chunk);
+    while let Err(Act::Blocked(blocking)) = &result {
+        let Some(tids) = passing(blocking, &held).filter(|_| held.elapsed() < PATIENCE) else { break };
+        match held.nudge(process, limits, &tids) {
+            Ok(()) => result = act(process, memory, plan, limits, &held, &mut space, &mut chunk),
+            Err(error) => return not_stopped(error, limits),
+        }
+    }
     let threads = held.threads.len();
-    let result = act(process, memory, plan, limits, &held, space, &mut chunk);
     let (stopped, failed) = held.release();
     match (result, failed) {
         (Err(Act::Lost(why)), _) => Tried::Lost(why),
@@ -97,6 +101,29 @@ pub(crate) fn attempt(process: &Process, memory: &Memory, plan: &Plan<'_>, limit
         (Err(Act::Not(why)), None) => Tried::Not(why),
         (Err(Act::RolledBack(why)), None) => Tried::RolledBack(why),
     }
+}
+
+fn not_stopped(error: StopError, limits: &Limits) -> Tried {
+    match error {
+        StopError::DidNotStop { tid } => {
+            let why = BlockingReason::DidNotStop;
+            let blocking = vec![Blocked { tid, function: String::new(), why }];
+            Tried::Blocked { blocking, stopped: limits.max_stop }
+        }
+        StopError::Not(why) => Tried::Not(why),
+        StopError::Gone => Tried::Not(NotApplied::Exited),
+    }
+}
+
+/// The blocking threads, if every one of them was stopped in user space: such a thread
+/// is likely to be out of a short function in a moment, and it is cheaper for all to
+/// wait that moment than to be stopped again.
+fn passing(blocking: &[Blocked], held: &Held) -> Option<Vec<i32>> {
+    let in_user_space = |tid: i32| {
+        let thread = held.threads.iter().find(|thread| thread.tid == tid)?;
+        thread.registers.filter(|registers| registers.orig_rax.cast_signed() < 0)
+    };
+    blocking.iter().map(|blocked| in_user_space(blocked.tid).map(|_| blocked.tid)).collect()
 }
 
 enum Act {
@@ -112,7 +139,7 @@ fn act(
     plan: &Plan<'_>,
     limits: &Limits,
     held: &Held,
-    mut space: Space,
+    space: &mut Space,
     chunk: &mut [u8],
 ) -> Result<(), Act> {
     let start_time = process.start_time_now().map_err(|_| Act::Not(NotApplied::Exited))?;
@@ -120,10 +147,10 @@ fn act(
         return Err(Act::Not(NotApplied::Exited));
     }
     space.refresh(process, limits).map_err(|_| Act::Not(NotApplied::Exited))?;
-    verify(memory, plan, &space)?;
+    verify(memory, plan, space)?;
     let mut blocking = Vec::new();
     for thread in &held.threads {
-        if let Some(blocked) = check(memory, plan, limits, thread, &space, process.pid(), chunk) {
+        if let Some(blocked) = check(memory, plan, limits, thread, space, process.pid(), chunk) {
             blocking.push(blocked);
         }
     }
@@ -152,17 +179,20 @@ fn verify(memory: &Memory, plan: &Plan<'_>, space: &Space) -> Result<(), Act> {
     Ok(())
 }
 
+/// One write, read back.
+fn put(memory: &Memory, write: &Write) -> Option<WriteFault> {
+    if let Err(errno) = memory.write(write.at, &write.new) {
+        return Some(WriteFault::Write { at: write.at, errno });
+    }
+    let mut found = [0; JUMP_BYTES];
+    let same = memory.read_exact(write.at, &mut found).is_ok() && found == write.new;
+    (!same).then_some(WriteFault::ReadBack { at: write.at })
+}
+
 /// All writes, each read back; or none.
 fn write(memory: &Memory, writes: &[Write]) -> Result<(), Act> {
     for (index, write) in writes.iter().enumerate() {
-        let fault = match memory.write(write.at, &write.new) {
-            Err(errno) => Some(WriteFault::Write { at: write.at, errno }),
-            Ok(()) => {
-                let mut found = [0; JUMP_BYTES];
-                let same = memory.read_exact(write.at, &mut found).is_ok() && found == write.new;
-                (!same).then_some(WriteFault::ReadBack { at: write.at })
-            }
-        };
+        let fault = put(memory, write);
         if let Some(fault) = fault {
             undo(memory, writes.get(..=index).unwrap_or(writes))?;
             let forbidden =
@@ -279,7 +309,7 @@ struct Space {
 }
 
 impl Space {
-    fn open(process: &Process, _: &Limits) -> Result<Self, crate::ReadError> {
+    fn open(process: &Process) -> Result<Self, crate::ReadError> {
         Ok(Self { maps: process.open_entry("maps", "maps", OFlags::RDONLY)?, parsed: None })
     }
 

@@ -29,7 +29,7 @@ fn apply_and_revert(threads: &str, more: &[&str]) {
     let (patcher, process) = (patcher(), victim.process());
     let outcome = patcher.apply(&process, &Change::all_of(&patch), &within(20.0)).unwrap();
     let Outcome::Applied(applied) = outcome else { panic!("{outcome:?}") };
-    println!("{threads} threads: {applied:?}");
+    eprintln!("{threads} threads: {applied:?}");
     assert_eq!(applied.images[0].detours, 3);
     assert_eq!(victim.ask(""), "2 20 0 wrong 0");
     // The new function finds the old one's data.
@@ -96,7 +96,7 @@ fn a_thread_asleep_in_a_replaced_function_defers_the_transition() {
     // It leaves after 1.6 seconds.
     let outcome = patcher.apply(&process, &Change::all_of(&patch), &within(10.0)).unwrap();
     let Outcome::Applied(applied) = outcome else { panic!("{outcome:?}") };
-    println!("applied after {} tries", applied.tries);
+    eprintln!("applied after {} tries", applied.tries);
     assert!(applied.tries > 1);
     assert_eq!(victim.ask(""), "2 10 0 wrong 0");
 }

@@ -77,7 +77,7 @@ pub enum Step {
 
 enum State {
     Scan { span: usize, at: RuntimeAddr },
-    Unwind { frame: Frame, depth: usize, last_cfa: u64, want: Option<RuntimeAddr> },
+    Unwind { frame: Box<Frame>, depth: usize, last_cfa: u64, want: Option<RuntimeAddr> },
     Done(Option<Finding>),
 }
 
@@ -186,7 +186,7 @@ impl<'a> ThreadCheck<'a> {
         }
         let registers = self.thread.registers;
         let frame = Frame { pc: registers.instruction_pointer, exact: true, registers: registers.general.map(Some) };
-        State::Unwind { frame, depth: 0, last_cfa: 0, want: None }
+        State::Unwind { frame: Box::new(frame), depth: 0, last_cfa: 0, want: None }
     }
 
     fn unwind(&mut self) {

@@ -32,7 +32,7 @@ impl Frame {
 }
 
 pub(crate) enum Unwound {
-    Caller(Frame),
+    Caller(Box<Frame>),
     /// The return address is declared undefined: there is no caller.
     Outermost,
 }
@@ -90,7 +90,7 @@ pub(crate) fn step(frame: &Frame, images: &[UnwindTablesOf<'_>], memory: &Memory
             None => None,
         };
     }
-    Ok(Unwound::Caller(Frame { pc: RuntimeAddr::new(pc), exact: signal_frame, registers }))
+    Ok(Unwound::Caller(Box::new(Frame { pc: RuntimeAddr::new(pc), exact: signal_frame, registers })))
 }
 
 struct Reader<'r, 'a> {

@@ -1,0 +1,202 @@
+//! A target never notices that Salve was there: not by a call that was interrupted,
+//! not by a filter, not by Salve's death at any step.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+#![allow(clippy::arithmetic_side_effects, clippy::cast_possible_truncation, reason = "a test may panic")]
+
+mod common;
+
+use common::{Pair, Victim, gcc, livepatch, patcher, program, revert_within, within};
+use salve_patch::{PatchFile, RevertPolicy};
+use salve_tracee::{Change, NotApplied, OpenError, Outcome, Process, RevertOutcome, Selection, fault};
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+use std::time::Duration;
+
+#[test]
+fn calls_that_sleep_are_not_interrupted_by_an_apply_or_a_revert() {
+    let directory = tempfile::tempdir().unwrap();
+    let pair = program(directory.path(), "sleepers", &["-Wno-unused-result"]);
+    let patch = livepatch(&pair, &["answer"], RevertPolicy::Unmap);
+    let mut victim = Victim::start(&pair.old, &[]);
+    let (patcher, process) = (patcher(), victim.process());
+    for _ in 0..40 {
+        let outcome = patcher.apply(&process, &Change::all_of(&patch), &within(5.0)).unwrap();
+        assert!(matches!(outcome, Outcome::Applied(_)), "{outcome:?}");
+        assert_eq!(victim.ask(""), "2");
+        let outcome = patcher.revert(&process, &Selection::All, &revert_within(5.0)).unwrap();
+        assert!(matches!(outcome, RevertOutcome::Reverted(_)), "{outcome:?}");
+        assert_eq!(victim.ask(""), "1");
+    }
+}
+
+#[test]
+fn a_filter_that_allows_the_calls_is_no_hindrance_and_one_that_kills_is_seen_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let pair = program(directory.path(), "filtered", &[]);
+    let patch = livepatch(&pair, &["answer"], RevertPolicy::Unmap);
+    let mut victim = Victim::start(&pair.old, &[]);
+    let outcome = patcher().apply(&victim.process(), &Change::all_of(&patch), &within(5.0)).unwrap();
+    assert!(matches!(outcome, Outcome::Applied(_)), "{outcome:?}");
+    assert_eq!(victim.ask(""), "2");
+
+    let mut victim = Victim::start(&pair.old, &["socketpair"]);
+    let outcome = patcher().apply(&victim.process(), &Change::all_of(&patch), &within(5.0)).unwrap();
+    let Outcome::NotApplied { why: NotApplied::SeccompForbids { call } } = outcome else { panic!("{outcome:?}") };
+    assert_eq!(call, "socketpair");
+    assert_eq!(victim.ask(""), "1");
+}
+
+#[test]
+fn a_process_that_is_traced_already_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let pair = program(directory.path(), "filtered", &[]);
+    let patch = livepatch(&pair, &["answer"], RevertPolicy::Unmap);
+    let mut victim = Victim::start(&pair.old, &[]);
+    let tracer = std::process::id();
+    // The tracer is a thread of this very process, which holds the victim meanwhile.
+    let outcome = std::thread::scope(|scope| {
+        let (seized, wait) = std::sync::mpsc::channel();
+        let (done, until) = std::sync::mpsc::channel::<()>();
+        let pid = victim.pid();
+        scope.spawn(move || {
+            // SAFETY: seizing takes numbers only.
+            assert_eq!(unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0) }, 0);
+            seized.send(()).unwrap();
+            until.recv().unwrap();
+        });
+        wait.recv().unwrap();
+        let outcome = patcher().apply(&victim.process(), &Change::all_of(&patch), &within(1.0)).unwrap();
+        done.send(()).unwrap();
+        outcome
+    });
+    let Outcome::NotApplied { why: NotApplied::AlreadyTraced { tracer: found } } = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert!(found > 0 && u32::try_from(found).unwrap() >= tracer);
+    assert_eq!(victim.ask(""), "1");
+}
+
+#[test]
+fn static_programs_zombies_and_dead_processes_are_told_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    let pair = program(directory.path(), "filtered", &[]);
+    let patch = livepatch(&pair, &["answer"], RevertPolicy::Unmap);
+    let fixed = directory.path().join("static");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/victims/filtered.c");
+    gcc(&["-O2", "-static", "-o", fixed.to_str().unwrap(), source]);
+    let victim = Victim::start(&fixed, &[]);
+    let outcome = patcher().apply(&victim.process(), &Change::all_of(&patch), &within(1.0)).unwrap();
+    assert!(matches!(outcome, Outcome::NotApplied { why: NotApplied::StaticProgram }), "{outcome:?}");
+
+    let mut child = Command::new("true").spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    let pid = i32::try_from(child.id()).unwrap();
+    assert!(matches!(Process::open(pid), Err(OpenError::Zombie | OpenError::NoSuchProcess)));
+    child.wait().unwrap();
+    assert!(matches!(Process::open(pid), Err(OpenError::NoSuchProcess)));
+}
+
+/// The environment by which this test program is made the one that dies.
+const DIE_AT: &str = "SALVE_TEST_DIE_AT";
+const TARGET: &str = "SALVE_TEST_TARGET";
+const PATCH: &str = "SALVE_TEST_PATCH";
+
+/// Not a test of its own: what the tests below start and what kills itself.
+#[test]
+fn child_that_applies_and_reverts_until_it_dies() {
+    let Ok(target) = std::env::var(TARGET) else { return };
+    let patch = std::fs::read(std::env::var(PATCH).unwrap()).unwrap();
+    let patch = salve_patch::decode(&patch, &salve_patch::Limits::default()).unwrap();
+    let process = Process::open(target.parse().unwrap()).unwrap();
+    fault::die_at(std::env::var(DIE_AT).unwrap().parse().unwrap());
+    let patcher = patcher();
+    let applied = patcher.apply(&process, &Change::all_of(&patch), &within(10.0)).unwrap();
+    eprintln!("{applied:?}");
+    let reverted = patcher.revert(&process, &Selection::All, &revert_within(10.0)).unwrap();
+    eprintln!("{reverted:?}");
+    eprintln!("steps {}", fault::steps());
+}
+
+/// Runs the child above; whether it was killed.
+fn die(step: u64, target: &Victim, patch: &std::path::Path) -> (bool, String) {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_that_applies_and_reverts_until_it_dies", "--nocapture"])
+        .env(DIE_AT, step.to_string())
+        .env(TARGET, target.pid().to_string())
+        .env(PATCH, patch)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let killed = output.status.signal() == Some(libc::SIGKILL);
+    assert!(killed || output.status.success(), "{step}: {text}");
+    (killed, text)
+}
+
+fn encoded(patch: &PatchFile, directory: &std::path::Path) -> std::path::PathBuf {
+    let path = directory.join("patch");
+    std::fs::write(&path, salve_patch::encode(patch).unwrap()).unwrap();
+    path
+}
+
+/// After a death anywhere: the target answers, and the next run finishes or undoes.
+fn killed_at_every_step(pair: &Pair, functions: &[&str], arguments: &[&str], answers: &dyn Fn(&str) -> bool) {
+    let directory = tempfile::tempdir().unwrap();
+    let patch = livepatch(pair, functions, RevertPolicy::Unmap);
+    let path = encoded(&patch, directory.path());
+    let mut victim = Victim::start(&pair.old, arguments);
+    let before = victim.text(&pair.old);
+    let (patcher, process) = (patcher(), victim.process());
+    let mut deaths = 0;
+    for step in 1.. {
+        let (killed, text) = die(step, &victim, &path);
+        let answer = victim.ask("");
+        assert!(answers(&answer), "after death at step {step}: {answer}");
+        if step % 2 == 0 {
+            let outcome = patcher.apply(&process, &Change::all_of(&patch), &within(10.0)).unwrap();
+            assert!(
+                matches!(outcome, Outcome::Applied(_) | Outcome::AlreadyApplied { .. }),
+                "after death at step {step}: {outcome:?}"
+            );
+        }
+        let outcome = patcher.revert(&process, &Selection::All, &revert_within(10.0)).unwrap();
+        assert!(
+            matches!(outcome, RevertOutcome::Reverted(_) | RevertOutcome::NothingToRevert),
+            "after death at step {step}: {outcome:?}"
+        );
+        if !killed {
+            eprintln!("survived {deaths} deaths; the last run: {text}");
+            break;
+        }
+        deaths += 1;
+        // What a dead one leaves: stubs, which threads may still be in. Nothing else.
+        let status = patcher.status(&process).unwrap();
+        assert!(status.modified_text.is_empty(), "after death at step {step}: {status:?}");
+    }
+    assert!(deaths > 50, "only {deaths} steps");
+    let now = victim.text(&pair.old);
+    let differing = before.iter().zip(&now).filter(|(a, b)| a != b).count();
+    eprintln!("{differing} bytes of stubs left");
+    assert!(answers(&victim.ask("")));
+}
+
+#[test]
+fn a_running_program_survives_the_death_of_salve_at_every_step() {
+    let directory = tempfile::tempdir().unwrap();
+    let pair = program(directory.path(), "program", &[]);
+    killed_at_every_step(&pair, &["answer", "second", "counted"], &["2"], &|answer| answer.ends_with("wrong 0"));
+}
+
+#[test]
+fn sleeping_threads_survive_the_death_of_salve_at_every_step() {
+    let directory = tempfile::tempdir().unwrap();
+    let pair = program(directory.path(), "sleepers", &["-Wno-unused-result"]);
+    // A thread that dies with its tracer's stop pending sees what the kernel makes of that
+    // stop: only `nanosleep`, which restarts, is asked to notice nothing.
+    killed_at_every_step(&pair, &["answer"], &["nanosleep"], &|answer| answer == "1" || answer == "2");
+}

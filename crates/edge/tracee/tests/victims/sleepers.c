@@ -1,0 +1,134 @@
+// Threads that sleep in every call that an interruption could end, and count what
+// they see of it. A line on standard input asks for the counts; every sleeper has
+// a name and says how often it was told of an interruption that no signal caused.
+#define _GNU_SOURCE
+#include <errno.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ipc.h>
+#include <sys/msg.h>
+#include <sys/select.h>
+#include <sys/sem.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifdef NEW
+#define VALUE 2
+#else
+#define VALUE 1
+#endif
+__attribute__((noipa, aligned(16))) int answer(void) { return VALUE; }
+
+struct sleeper {
+    const char *name;
+    int (*sleep)(struct sleeper *);
+    int fd[2];
+    volatile int interrupted, rounds;
+};
+
+static int in_epoll(struct sleeper *s) {
+    struct epoll_event event;
+    if (!s->fd[0]) s->fd[0] = epoll_create1(0);
+    return epoll_wait(s->fd[0], &event, 1, 400);
+}
+static int in_poll(struct sleeper *s) {
+    struct pollfd p = {.fd = s->fd[0], .events = POLLIN};
+    return poll(&p, 1, 400);
+}
+static int in_select(struct sleeper *s) {
+    fd_set set;
+    struct timeval t = {0, 400000};
+    FD_ZERO(&set);
+    FD_SET(s->fd[0], &set);
+    return select(s->fd[0] + 1, &set, NULL, NULL, &t);
+}
+static int in_nanosleep(struct sleeper *s) {
+    (void)s;
+    return nanosleep(&(struct timespec){0, 400000000}, NULL);
+}
+static int in_futex(struct sleeper *s) {
+    static int word;
+    (void)s;
+    return syscall(SYS_futex, &word, FUTEX_WAIT, 0, &(struct timespec){0, 400000000}, NULL, 0) && errno != ETIMEDOUT ? -1 : 0;
+}
+static int in_sigtimedwait(struct sleeper *s) {
+    sigset_t set;
+    (void)s;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR2);
+    return sigtimedwait(&set, NULL, &(struct timespec){0, 400000000}) < 0 && errno != EAGAIN ? -1 : 0;
+}
+static int in_semtimedop(struct sleeper *s) {
+    struct sembuf op = {0, -1, 0};
+    if (!s->fd[0]) s->fd[0] = semget(IPC_PRIVATE, 1, 0600) + 1;
+    return semtimedop(s->fd[0] - 1, &op, 1, &(struct timespec){0, 400000000}) && errno != EAGAIN ? -1 : 0;
+}
+static int in_receive(struct sleeper *s) {
+    char byte;
+    if (!s->fd[0]) {
+        struct timeval t = {0, 400000};
+        socketpair(AF_UNIX, SOCK_DGRAM, 0, s->fd);
+        setsockopt(s->fd[0], SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t);
+    }
+    return recv(s->fd[0], &byte, 1, 0) < 0 && errno != EAGAIN ? -1 : 0;
+}
+static int in_read(struct sleeper *s) {
+    char byte;
+    if (!s->fd[0]) pipe(s->fd);
+    return read(s->fd[0], &byte, 1) < 0 ? -1 : 0;
+}
+
+static struct sleeper sleepers[] = {
+    {"epoll_wait", in_epoll, {0}, 0, 0},     {"poll", in_poll, {0}, 0, 0},
+    {"select", in_select, {0}, 0, 0},        {"nanosleep", in_nanosleep, {0}, 0, 0},
+    {"futex", in_futex, {0}, 0, 0},          {"sigtimedwait", in_sigtimedwait, {0}, 0, 0},
+    {"semtimedop", in_semtimedop, {0}, 0, 0}, {"recv", in_receive, {0}, 0, 0},
+    {"read", in_read, {0}, 0, 0},
+};
+enum { COUNT = sizeof sleepers / sizeof *sleepers };
+
+static void *run(void *argument) {
+    struct sleeper *s = argument;
+    pthread_setname_np(pthread_self(), s->name);
+    for (;;) {
+        errno = 0;
+        if (s->sleep(s) < 0 && errno == EINTR) s->interrupted++;
+        s->rounds++;
+    }
+    return NULL;
+}
+
+int main(int argc, char **argv) {
+    char line[64];
+    int pipes[2];
+    sigset_t set;
+    setvbuf(stdout, NULL, _IONBF, 0);
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR2);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    if (pipe(pipes)) return 3;
+    for (int i = 0; i < COUNT; i++) {
+        pthread_t t;
+        // One kind only, if named: then a single other thread sleeps.
+        if (argc > 1 && strcmp(argv[1], sleepers[i].name)) continue;
+        if (!strcmp(sleepers[i].name, "poll") || !strcmp(sleepers[i].name, "select")) sleepers[i].fd[0] = pipes[0];
+        if (pthread_create(&t, NULL, run, &sleepers[i])) return 3;
+    }
+    puts("ready");
+    while (fgets(line, sizeof line, stdin)) {
+        printf("%d", answer());
+        for (int i = 0; i < COUNT; i++)
+            if (sleepers[i].interrupted) printf(" %s=%d", sleepers[i].name, sleepers[i].interrupted);
+        putchar('\n');
+    }
+    return 0;
+}
