@@ -66,7 +66,7 @@ impl Console {
         };
         match printed {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                self.warn(&format!("cannot write to standard output: {error}"));
+                Self::warn(&format!("cannot write to standard output: {error}"));
                 exit.and(Exit::Failed)
             }
             _printed_or_nobody_reads => exit,
@@ -82,7 +82,7 @@ impl Console {
         problem.exit
     }
 
-    pub(crate) fn warn(self, text: &str) {
+    pub(crate) fn warn(text: &str) {
         let yellow = Style::new().bold().fg_color(Some(AnsiColor::Yellow.into()));
         let _nothing_more_can_be_said =
             writeln!(anstream::stderr().lock(), "{yellow}warning:{yellow:#} {}", crate::problem::one_line(text));

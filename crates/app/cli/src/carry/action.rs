@@ -141,7 +141,9 @@ impl Action {
                 Self { outcome: Ending::Deferred, blocking, ..self }
                     .because("in-use", "threads are inside functions that are replaced")
             }
-            Ok(Outcome::NotApplied { why: NotApplied::Exited }) => Self { outcome: Ending::Gone, ..self },
+            // A process that is no more needs nothing.
+            Ok(Outcome::NotApplied { why: NotApplied::Exited } | Outcome::Indeterminate { why: Lost::Exited })
+            | Err(ApplyError::Read(ReadError::Exited)) => Self { outcome: Ending::Gone, ..self },
             Ok(Outcome::NotApplied { why }) => {
                 let code = why.code();
                 Self { outcome: Ending::NotApplied, ..self }.because(code, chain(&why))
@@ -149,12 +151,9 @@ impl Action {
             Ok(Outcome::RolledBack { why }) => {
                 Self { outcome: Ending::RolledBack, ..self }.because("write-fault", chain(&why))
             }
-            // A process that is no more needs nothing.
-            Ok(Outcome::Indeterminate { why: Lost::Exited }) => Self { outcome: Ending::Gone, ..self },
             Ok(Outcome::Indeterminate { why }) => {
                 Self { outcome: Ending::Indeterminate, ..self }.because("indeterminate", chain(&why))
             }
-            Err(ApplyError::Read(ReadError::Exited)) => Self { outcome: Ending::Gone, ..self },
             Err(error @ ApplyError::Read(ReadError::NoPermission { .. })) => {
                 Self { outcome: Ending::Failed, ..self }.because("no-permission", chain(&error))
             }

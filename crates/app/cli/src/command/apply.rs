@@ -53,7 +53,7 @@ pub(crate) fn run(args: &Apply, context: &mut Context) -> Result<ApplyReport, Pr
         let Some(process) = seen.get(step.runner) else { continue };
         match planned(process, &step, &patch, &update, args.targets.all) {
             Ok(task) => tasks.push(task),
-            Err(action) => actions.push(action),
+            Err(action) => actions.push(*action),
         }
     }
     for image in &patch.images {
@@ -108,7 +108,7 @@ fn planned<'a>(
     patch: &'a PatchFile,
     update: &UpdateRef,
     all: bool,
-) -> Result<Task<'a>, Action> {
+) -> Result<Task<'a>, Box<Action>> {
     let changes: Vec<Change<'a>> = step
         .images
         .iter()
@@ -125,17 +125,17 @@ fn planned<'a>(
             Leave::RootStorage | Leave::Elsewhere { .. } => all,
         };
         if never {
-            return Err(action(Ending::Refused).because(leave.code(), leave.why()));
+            return Err(Box::new(action(Ending::Refused).because(leave.code(), leave.why())));
         }
     }
     updates::ending_of(&step.decision).map_or_else(
         || Ok(Task { id: process.id, process: process.name.clone(), update: update.clone(), changes: changes.clone() }),
         |(ending, code, why)| {
             let action = action(ending);
-            Err(match &step.decision {
+            Err(Box::new(match &step.decision {
                 Decision::Already | Decision::Unchanged => action,
                 _left => action.because(code, why),
-            })
+            }))
         },
     )
 }

@@ -95,14 +95,14 @@ fn end<R: Report>(name: &'static str, result: Result<R, Problem>, mut context: C
         Ok(report) => context.console.report(name, &report, Some(state.clone())),
         Err(problem) => context.console.problem(name, &problem, Some(state.clone())),
     };
-    warn_of_log(&state, context.console);
+    warn_of_log(&state);
     exit
 }
 
-fn warn_of_log(state: &LogState, console: Console) {
+fn warn_of_log(state: &LogState) {
     if let Some(error) = &state.error {
         let place = state.path.as_ref().map_or_else(|| "nowhere".into(), |path| path.display().to_string());
-        console.warn(&format!("events could not be written to {place}: {error}"));
+        Console::warn(&format!("events could not be written to {place}: {error}"));
     }
 }
 

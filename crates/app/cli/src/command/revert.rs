@@ -190,8 +190,10 @@ impl Reversion {
                     "threads are inside the new code".into(),
                 )
             }
-            Ok(RevertOutcome::NotReverted { why: NotApplied::Exited })
-            | Ok(RevertOutcome::Indeterminate { why: Lost::Exited })
+            Ok(
+                RevertOutcome::NotReverted { why: NotApplied::Exited }
+                | RevertOutcome::Indeterminate { why: Lost::Exited },
+            )
             | Err(ApplyError::Read(ReadError::Exited)) => Self { outcome: RevertEnding::Gone, ..self },
             Ok(RevertOutcome::NotReverted { why }) => self.because(RevertEnding::NotReverted, why.code(), chain(&why)),
             Ok(RevertOutcome::RolledBack { why }) => self.because(RevertEnding::RolledBack, "write-fault", chain(&why)),

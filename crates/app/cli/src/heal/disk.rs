@@ -97,6 +97,13 @@ fn is_same_file(image: &MappedImage, path: &Path) -> bool {
     image.mappings.iter().any(|mapping| mapping.dev == dev && mapping.inode == metadata.ino())
 }
 
+/// One package, the versions that may run, and its images with their replacements.
+struct Group<'a> {
+    package: PackageId,
+    from: String,
+    images: Vec<(Mapped<'a>, Rc<HeldFile>)>,
+}
+
 /// Stale images of one package and one direction are one update.
 fn group(
     stale: BTreeMap<(String, ContentHash), Stale<'_>>,
@@ -106,7 +113,7 @@ fn group(
     let mut paths: Vec<String> = stale.keys().map(|(path, _)| path.clone()).collect();
     paths.dedup();
     let owners = packages.owners(&paths)?;
-    let mut by_package: BTreeMap<String, (PackageId, String, Vec<(Mapped<'_>, Rc<HeldFile>)>)> = BTreeMap::new();
+    let mut by_package: BTreeMap<String, Group<'_>> = BTreeMap::new();
     for ((path, sha256), Stale { held, runners }) in stale {
         let (package, from) = match judge(&path, owners.get(&path), &held, &runners, packages) {
             Ok(found) => found,
@@ -124,10 +131,11 @@ fn group(
             }
         }
         let Some(by) = runners.first().copied() else { continue };
-        let entry = by_package.entry(package.name.clone()).or_insert_with(|| (package, from, Vec::new()));
-        entry.2.push((Mapped { path, sha256, by }, held));
+        let entry =
+            by_package.entry(package.name.clone()).or_insert_with(|| Group { package, from, images: Vec::new() });
+        entry.images.push((Mapped { path, sha256, by }, held));
     }
-    for (name, (package, from, images)) in by_package {
+    for (name, Group { package, from, images }) in by_package {
         match pending(&name, &package, &from, images, packages) {
             Ok(found) => resolved.pending.extend(found),
             Err(problem) => resolved.left.push(Left::problem(&update(&package, &from), &problem)),

@@ -65,7 +65,7 @@ pub(crate) fn run(
                 actions.push(Action::new(task.process, task.update, refs, Ending::Planned));
             }
             Ok(task) => tasks.push(task),
-            Err(action) => actions.push(action),
+            Err(action) => actions.push(*action),
         }
     }
     if !args.dry_run {
@@ -89,7 +89,12 @@ pub(crate) fn run(
 }
 
 /// A step as a task, or as the end it comes to without one.
-fn planned<'a>(process: &Seen, step: &Step, offered: &'a [Offered], resolved: &Resolved) -> Result<Task<'a>, Action> {
+fn planned<'a>(
+    process: &Seen,
+    step: &Step,
+    offered: &'a [Offered],
+    resolved: &Resolved,
+) -> Result<Task<'a>, Box<Action>> {
     let changes: Vec<Change<'a>> = step
         .images
         .iter()
@@ -106,14 +111,14 @@ fn planned<'a>(process: &Seen, step: &Step, offered: &'a [Offered], resolved: &R
         .map_or_else(|| pending::nameless(&step.source), |offered| offered.update.clone());
     let action = |ending| Action::new(process.name.clone(), update.clone(), livepatch_refs(&changes), ending);
     if let Some(Blocked { code, why }) = resolved.blocked.get(&(process.id, step.source.clone())) {
-        return Err(action(Ending::Refused).because(code.clone(), why.clone()));
+        return Err(Box::new(action(Ending::Refused).because(code.clone(), why.clone())));
     }
     match updates::ending_of(&step.decision) {
         None => Ok(Task { id: process.id, process: process.name.clone(), update, changes }),
-        Some((ending, code, why)) => Err(match &step.decision {
+        Some((ending, code, why)) => Err(Box::new(match &step.decision {
             Decision::Already | Decision::Unchanged => action(ending),
             _left => action(ending).because(code, why),
-        }),
+        })),
     }
 }
 

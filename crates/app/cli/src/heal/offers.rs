@@ -91,7 +91,7 @@ fn check_contents(patch: &PatchFile, expected: &[(String, ContentHash, Option<Co
             return Err(Problem::failed("not-derived", format!("nothing was derived for {path}")));
         };
         if let Some(new) = new
-            && !found.new.as_ref().is_some_and(|id| id.sha256 == *new)
+            && found.new.as_ref().is_none_or(|id| id.sha256 != *new)
         {
             return Err(Problem::refused(
                 "not-paired",

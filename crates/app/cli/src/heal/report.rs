@@ -207,6 +207,9 @@ impl Report for HealReport {
     }
 }
 
+/// What one reason left that is named without `--verbose`.
+const SHOWN: usize = 10;
+
 impl HealReport {
     fn nothing(&self) -> &'static str {
         match self.mode {
@@ -223,7 +226,6 @@ impl HealReport {
         }
         for ((code, why), what) in by_reason {
             writeln!(out, "left: {} [{}]", one_line(why), one_line(code))?;
-            const SHOWN: usize = 10;
             let shown = if verbose { what.len() } else { SHOWN };
             for left in what.iter().take(shown) {
                 writeln!(out, "  {}", left.subject())?;

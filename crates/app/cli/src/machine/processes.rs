@@ -39,8 +39,10 @@ impl Seen {
 pub(crate) fn reopen(id: ProcessId) -> Result<Option<Process>, Problem> {
     match Process::open(id.pid) {
         Ok(process) if process.id() == id => Ok(Some(process)),
-        Ok(_) | Err(OpenError::NoSuchProcess | OpenError::Zombie | OpenError::KernelThread) => Ok(None),
-        Err(OpenError::Read(ReadError::Exited)) => Ok(None),
+        Ok(_)
+        | Err(
+            OpenError::NoSuchProcess | OpenError::Zombie | OpenError::KernelThread | OpenError::Read(ReadError::Exited),
+        ) => Ok(None),
         Err(error @ (OpenError::NoPermission | OpenError::Read(_))) => Err(cannot_look(id.pid, error)),
     }
 }

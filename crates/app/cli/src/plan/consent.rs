@@ -75,13 +75,14 @@ mod tests {
         codes.iter().map(|code| (*code).to_owned()).collect()
     }
 
+    type Case<'a> = (Vec<(Verdict, &'a [Reason])>, &'a [&'a str], Consent);
+
     #[test]
     fn the_gravest_image_decides_for_all() {
         let once = [reason("runs-once", Verdict::Review)];
         let order = [reason("ordering", Verdict::Review)];
         let layout = [reason("struct-layout", Verdict::Refused)];
         let none: [Reason; 0] = [];
-        type Case<'a> = (Vec<(Verdict, &'a [Reason])>, &'a [&'a str], Consent);
         let cases: Vec<Case<'_>> = vec![
             (vec![], &[], Consent::Nothing),
             (vec![(Verdict::Unchanged, &none)], &[], Consent::Nothing),

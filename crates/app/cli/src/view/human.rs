@@ -118,7 +118,7 @@ impl LivepatchView {
             let new = ranges(&function.new_ranges);
             match function.detour_at {
                 Some(at) => {
-                    writeln!(out, "    replaces {}: old {old}, new {new}, jump at {at}", one_line(&function.name))?
+                    writeln!(out, "    replaces {}: old {old}, new {new}, jump at {at}", one_line(&function.name))?;
                 }
                 None => writeln!(out, "    adds {}: new {new}", one_line(&function.name))?,
             }

@@ -2,7 +2,7 @@
 
 use salve_elf::{ContentHash, Va, VaRange};
 use salve_patch::{
-    Access, Cves, FixupKind, FunctionCounts, ImageId, ImageReport, Livepatch, NoiseReport, Origin, PatchFile, Reason,
+    Access, FixupKind, FunctionCounts, ImageId, ImageReport, Livepatch, NoiseReport, Origin, PatchFile, Reason,
     ReferenceCounts, Requirement, RevertPolicy, Verdict,
 };
 use serde::Serialize;
@@ -81,13 +81,6 @@ impl PatchView {
             origin: patch.origin.clone(),
             verdict: patch.verdict(),
             images: patch.images.iter().map(ImageView::of).collect(),
-        }
-    }
-
-    pub(crate) fn cves(&self) -> Option<&Cves> {
-        match &self.origin {
-            Origin::Packages { cves, .. } => Some(cves),
-            Origin::Files { .. } => None,
         }
     }
 }
