@@ -10,7 +10,7 @@ use crate::patcher::{ApplyError, ApplyOptions, Change, Patcher, PrepareError};
 use crate::payload::{BuildError, Payload};
 use crate::present::{AtDetour, Present, at_detour};
 use crate::process::{Process, ReadError};
-use crate::remote::{MUNMAP, RemoteError, Target, borrow};
+use crate::remote::{MUNMAP, RemoteError, Target, borrow, leftovers};
 use crate::requirement;
 use crate::room::{Taken, distances};
 use crate::transition::{Plan, Write};
@@ -89,7 +89,7 @@ impl Scene {
     }
 
     /// The unwinding tables of every image.
-    pub(crate) fn tables(&self) -> Vec<UnwindTablesOf<'_>> {
+    fn tables(&self) -> Vec<UnwindTablesOf<'_>> {
         self.images
             .iter()
             .filter_map(|image| {
@@ -101,8 +101,19 @@ impl Scene {
             .collect()
     }
 
+    /// A transition that changes nothing yet.
+    pub(crate) fn plan(&self, process: &Process) -> Plan<'_> {
+        Plan {
+            writes: Vec::new(),
+            forbidden: Forbidden::default(),
+            tables: self.tables(),
+            main_stack: self.main_stack(),
+            leftovers: leftovers(process, &self.memory, &self.images),
+        }
+    }
+
     /// The last byte of the main thread's stack, which stays where it is.
-    pub(crate) fn main_stack(&self) -> Option<RuntimeAddr> {
+    fn main_stack(&self) -> Option<RuntimeAddr> {
         self.mappings.iter().find(|mapping| mapping.is_named("[stack]"))?.end.checked_sub(1)
     }
 }
@@ -230,9 +241,14 @@ fn plan<'a>(scene: &'a Scene, change: &'a Change<'a>) -> Result<Planned<'a>, End
     }
     let mut adopted = None;
     for present in scene.present.iter().filter(|present| present.image == index) {
+        let in_force = present.state(&scene.memory)?.contains(&AtDetour::Jump);
         if present.payload.id == id {
-            adopted = Some(present);
-        } else if present.state(&scene.memory)?.contains(&AtDetour::Jump) {
+            // A thread whose Salve died can finish mapping a payload after another was
+            // put elsewhere: of two, the one that the detours lead to counts.
+            if adopted.is_none() || in_force {
+                adopted = Some(present);
+            }
+        } else if in_force {
             return Err(NotApplied::OtherLivepatch { path: path(), livepatch: present.payload.id }.into());
         }
     }
@@ -306,12 +322,7 @@ fn deliver_and_change(
     options: &ApplyOptions,
     delivered: &mut Delivered<'_>,
 ) -> Result<Outcome, End> {
-    let mut plan = Plan {
-        writes: Vec::new(),
-        forbidden: Forbidden::default(),
-        tables: scene.tables(),
-        main_stack: scene.main_stack(),
-    };
+    let mut plan = scene.plan(process);
     let mut images = Vec::new();
     for one in planned {
         let payload = place(patcher, process, one, delivered)?;

@@ -390,6 +390,35 @@ pub(crate) fn slots(image: &Found) -> Vec<(RuntimeAddr, u64)> {
     found
 }
 
+/// A stub that a killed Salve left behind: where, and what belongs there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Leftover {
+    pub(crate) at: RuntimeAddr,
+    pub(crate) found: [u8; STUB_BYTES],
+    pub(crate) original: [u8; STUB_BYTES],
+}
+
+/// All stubs that were left behind in these images.
+pub(crate) fn leftovers(process: &Process, memory: &Memory, images: &[Found]) -> Vec<Leftover> {
+    let mut all = Vec::new();
+    for image in images {
+        let mut file = None;
+        for (at, offset) in slots(image) {
+            let (mut found, mut original) = ([0; STUB_BYTES], [0; STUB_BYTES]);
+            if memory.read_exact(at, &mut found).is_err() || !stub::looks_like_stub(&found) {
+                continue;
+            }
+            if file.is_none() {
+                file = image.any_mapping().and_then(|mapping| process.open_mapped(mapping).ok());
+            }
+            if file.as_ref().is_some_and(|file| file.read_at(&mut original, offset).is_ok()) {
+                all.push(Leftover { at, found, original });
+            }
+        }
+    }
+    all
+}
+
 /// `struct rseq` and `struct rseq_cs` of `include/uapi/linux/rseq.h`.
 pub(crate) fn in_restartable_sequence(memory: &Memory, tid: i32, rip: u64) -> Result<bool, Errno> {
     let Some(configuration) = sys::rseq(tid)? else { return Ok(false) };

@@ -12,7 +12,6 @@ use crate::present::{AtDetour, Present};
 use crate::process::Process;
 use crate::transition::{JUMP_BYTES, Plan, Write};
 use crate::tries::{self, Ended};
-use salve_consistency::Forbidden;
 use salve_elf::{ContentHash, Va};
 use salve_patch::RevertPolicy;
 
@@ -36,19 +35,16 @@ fn try_revert(
     options: &RevertOptions,
 ) -> Result<RevertOutcome, End> {
     let scene = Scene::read(patcher, process)?;
-    let mut plan = Plan {
-        writes: Vec::new(),
-        forbidden: Forbidden::default(),
-        tables: scene.tables(),
-        main_stack: scene.main_stack(),
-    };
+    let mut plan = scene.plan(process);
     let mut chosen = Vec::new();
     for present in scene.present.iter().filter(|present| selection.contains(present.payload.id)) {
         let state = present.state(&scene.memory)?;
-        if !state.contains(&AtDetour::Jump) {
+        let policy = policy(present, options)?;
+        // A payload that nothing leads to is cleared away, if that is allowed; a Salve
+        // that was killed left it.
+        if !state.contains(&AtDetour::Jump) && policy != RevertPolicy::Unmap {
             continue;
         }
-        let policy = policy(present, options)?;
         add(&mut plan, patcher, process, &scene, present, &state, policy)?;
         chosen.push((present, policy));
     }
@@ -108,7 +104,9 @@ fn add(
         let offset = usize::try_from(image.file.elf.as_ref()?.file_offset(va)?).ok()?;
         bytes.get(offset..offset.checked_add(JUMP_BYTES)?)?.try_into().ok()
     };
-    for ((detour, jump, at), state) in present.detours().zip(state) {
+    // Where no detour leads to this payload there is nothing to write back.
+    let in_force = state.contains(&AtDetour::Jump);
+    for ((detour, jump, at), state) in present.detours().zip(state).filter(|_| in_force) {
         match state {
             AtDetour::Original => continue,
             AtDetour::Jump => {}

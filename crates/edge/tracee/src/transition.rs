@@ -9,8 +9,9 @@ use crate::maps::{self, Mapping};
 use crate::memory::Memory;
 use crate::outcome::{Blocking, BlockingReason, Lost, NotApplied, WriteFault};
 use crate::process::Process;
+use crate::remote::Leftover;
 use crate::stop::{Held, HeldThread, StopError};
-use crate::{Errno, sys};
+use crate::{Errno, stub, sys};
 use core::time::Duration;
 use rustix::fs::OFlags;
 use salve_consistency::{Finding, FindingKind, Forbidden, Registers, Span, Step, Thread, ThreadCheck, UnwindTablesOf};
@@ -18,6 +19,8 @@ use salve_elf::{RuntimeAddr, Va};
 use std::fs::File;
 
 pub(crate) const JUMP_BYTES: usize = 5;
+const STUB_BYTES: u64 = 192;
+const _: () = assert!(stub::STUB_BYTES == 192);
 /// psABI §3.2.2: bytes below the stack pointer that a leaf function may use.
 const RED_ZONE_BYTES: u64 = 128;
 const CODE_SEGMENT_64: u64 = 0x33;
@@ -48,6 +51,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) tables: Vec<UnwindTablesOf<'a>>,
     /// An address in the main thread's stack that never moves: its last byte.
     pub(crate) main_stack: Option<RuntimeAddr>,
+    /// Stubs to be cleared away, if no thread is in one or has to come back to it.
+    pub(crate) leftovers: Vec<Leftover>,
 }
 
 /// How one try ended.
@@ -148,13 +153,35 @@ fn act(
     }
     space.refresh(process, limits).map_err(|_| Act::Not(NotApplied::Exited))?;
     verify(memory, plan, space)?;
+    let checker = Checker { memory, plan, limits, space, pid: process.pid() };
     let mut blocking = Vec::new();
     for thread in &held.threads {
-        if let Some(blocked) = check(memory, plan, limits, thread, space, process.pid(), chunk) {
+        if let Some(blocked) = check(&checker, &plan.forbidden, thread, chunk) {
             blocking.push(blocked);
         }
     }
-    if blocking.is_empty() { write(memory, &plan.writes) } else { Err(Act::Blocked(blocking)) }
+    if !blocking.is_empty() {
+        return Err(Act::Blocked(blocking));
+    }
+    write(memory, &plan.writes)?;
+    clear_leftovers(&checker, held, chunk);
+    Ok(())
+}
+
+/// Puts back what belongs where a killed Salve left a stub. All threads are held by
+/// us, so no other Salve is at work; one that is still in a stub, or will return
+/// to it from a signal's handler, keeps it.
+fn clear_leftovers(checker: &Checker<'_>, held: &Held, chunk: &mut [u8]) {
+    for stub in &checker.plan.leftovers {
+        let mut zone = Forbidden::default();
+        let end = RuntimeAddr::new(stub.at.raw().saturating_add(STUB_BYTES));
+        zone.add_range(stub.at, end, "stub");
+        let free = |thread| check(checker, &zone, thread, chunk).is_none();
+        let mut now = [0; stub::STUB_BYTES];
+        if held.threads.iter().all(free) && checker.memory.read_exact(stub.at, &mut now).is_ok() && now == stub.found {
+            let _ = checker.memory.write(stub.at, &stub.original);
+        }
+    }
 }
 
 /// The mapping is the same file's, and the bytes are the expected ones, at every place.
@@ -225,22 +252,24 @@ fn undo(memory: &Memory, writes: &[Write]) -> Result<(), Act> {
     Ok(())
 }
 
-/// Whether one thread keeps the transition from happening.
-fn check(
-    memory: &Memory,
-    plan: &Plan<'_>,
-    limits: &Limits,
-    held: &HeldThread,
-    space: &Space,
+/// What a check of a thread looks at besides the thread.
+struct Checker<'a> {
+    memory: &'a Memory,
+    plan: &'a Plan<'a>,
+    limits: &'a Limits,
+    space: &'a Space,
     pid: i32,
-    chunk: &mut [u8],
-) -> Option<Blocked> {
+}
+
+/// Whether one thread is in a forbidden place, as far as can be told.
+fn check(checker: &Checker<'_>, forbidden: &Forbidden, held: &HeldThread, chunk: &mut [u8]) -> Option<Blocked> {
+    let Checker { memory, plan, limits, space, pid } = checker;
     let blocked = |function: String, why| Some(Blocked { tid: held.tid, function, why });
-    let thread = match describe(plan, limits, held, space, held.tid == pid) {
+    let thread = match describe(plan, limits, held, space, held.tid == *pid) {
         Ok(thread) => thread,
         Err(why) => return blocked(String::new(), why),
     };
-    let mut check = ThreadCheck::new(&plan.forbidden, &plan.tables, &thread, limits.max_frames);
+    let mut check = ThreadCheck::new(forbidden, &plan.tables, &thread, limits.max_frames);
     loop {
         match check.poll() {
             Step::Done(None) => return None,

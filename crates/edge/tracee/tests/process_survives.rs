@@ -174,14 +174,18 @@ fn killed_at_every_step(pair: &Pair, functions: &[&str], arguments: &[&str], ans
             break;
         }
         deaths += 1;
-        // What a dead one leaves: stubs, which threads may still be in. Nothing else.
         let status = patcher.status(&process).unwrap();
         assert!(status.modified_text.is_empty(), "after death at step {step}: {status:?}");
+        assert!(
+            status.livepatches.is_empty() && status.unreadable.is_empty(),
+            "after death at step {step}: {status:?}"
+        );
     }
-    assert!(deaths > 50, "only {deaths} steps");
-    let now = victim.text(&pair.old);
-    let differing = before.iter().zip(&now).filter(|(a, b)| a != b).count();
-    eprintln!("{differing} bytes of stubs left");
+    // One more, whole: it also puts back where the dead ones left their stubs.
+    patcher.apply(&process, &Change::all_of(&patch), &within(10.0)).unwrap();
+    patcher.revert(&process, &Selection::All, &revert_within(10.0)).unwrap();
+    assert!(victim.text(&pair.old) == before, "the text is not what it was");
+    assert!(deaths > 100, "only {deaths} steps");
     assert!(answers(&victim.ask("")));
 }
 
