@@ -4,7 +4,6 @@ use anyhow::{Context as _, Result};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId, TargetKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Crates that turn bytes into instructions, ours and others'.
 const DISASSEMBLERS: &[&str] = &["iced-x86", "yaxpeax-arch", "yaxpeax-x86", "capstone"];
@@ -131,22 +130,33 @@ fn the_validator_shares_nothing_with_what_it_checks() -> Result<()> {
     Ok(())
 }
 
-/// Every Rust file of the tree that git knows or would take, with its text.
+/// Every Rust file of the project, with its text.
 fn sources() -> Result<Vec<(PathBuf, String)>> {
-    let list = Command::new("git")
-        .current_dir(root())
-        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "*.rs"])
-        .output()
-        .context("cannot run git")?;
     let mut sources = Vec::new();
-    for path in String::from_utf8(list.stdout).context("a path that is no text")?.split_terminator('\0') {
-        // A file may be in the index and deleted in the tree.
-        if let Ok(text) = std::fs::read_to_string(root().join(path)) {
-            sources.push((PathBuf::from(path), text));
+    for directory in ["crates", "fuzz", "xtask"] {
+        collect(&root().join(directory), &mut sources)?;
+    }
+    assert!(sources.len() > 20, "found only {} sources", sources.len());
+    Ok(sources)
+}
+
+fn collect(directory: &Path, sources: &mut Vec<(PathBuf, String)>) -> Result<()> {
+    if !directory.exists() {
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(directory).with_context(|| directory.display().to_string())? {
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            if entry.file_name() != "target" {
+                collect(&path, sources)?;
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            sources.push((path.strip_prefix(root()).unwrap_or(&path).to_path_buf(), text));
         }
     }
-    assert!(sources.len() > 20, "git lists only {} sources", sources.len());
-    Ok(sources)
+    Ok(())
 }
 
 /// The lines that are code: comments and string contents say what they like.
