@@ -1,0 +1,131 @@
+//! Takes a patch file in: foreign input, from a process that hostile bytes may have taken over.
+
+use crate::error::{DeriverError, NotWhatWasAsked};
+use crate::input::Handover;
+use salve_elf::ContentHash;
+use salve_patch::{ImageId, Limits, Origin, PackageId, PatchFile};
+use salve_protocol::{DerivedSummary, ResourceLimits, SandboxReport, Side, Task};
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+/// A patch file that was read back, checked against the request.
+#[derive(Debug)]
+pub struct Derived {
+    pub patch: PatchFile,
+    /// The file, byte for byte as it is to be stored.
+    pub patch_bytes: Vec<u8>,
+    pub patch_sha256: ContentHash,
+    pub summary: DerivedSummary,
+    /// What the process that derived it had given up; what was missing is in `degraded`.
+    pub sandbox: SandboxReport,
+}
+
+/// Reads the file that a dead process wrote, and believes nothing of it.
+pub(crate) fn accept(
+    asked: &Task,
+    handover: &Handover<'_>,
+    output: &OwnedFd,
+    summary: DerivedSummary,
+    sandbox: SandboxReport,
+    limits: &ResourceLimits,
+) -> Result<Derived, DeriverError> {
+    let patch_bytes = read_output(output, limits.max_output_bytes)?;
+    let have_bytes = u64::try_from(patch_bytes.len()).unwrap_or(u64::MAX);
+    if have_bytes != summary.patch_len_bytes {
+        return Err(NotWhatWasAsked::Length { said_bytes: summary.patch_len_bytes, have_bytes }.into());
+    }
+    let patch_sha256 = ContentHash::of(&patch_bytes);
+    if patch_sha256 != summary.patch_sha256 {
+        return Err(NotWhatWasAsked::Digest.into());
+    }
+    let patch =
+        salve_patch::decode(&patch_bytes, &Limits::default()).map_err(|source| DeriverError::BadPatch { source })?;
+    check(asked, handover, &patch)?;
+    Ok(Derived { patch, patch_bytes, patch_sha256, summary, sandbox })
+}
+
+fn read_output(output: &OwnedFd, limit_bytes: u64) -> Result<Vec<u8>, DeriverError> {
+    let failed = |source| DeriverError::ReadOutput { source };
+    let stat = rustix::fs::fstat(output).map_err(failed)?;
+    let len_bytes = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
+    if len_bytes > limit_bytes {
+        return Err(NotWhatWasAsked::Length { said_bytes: limit_bytes, have_bytes: len_bytes }.into());
+    }
+    let mut bytes = vec![0; usize::try_from(len_bytes).map_err(|_| failed(rustix::io::Errno::FBIG))?];
+    let mut at = 0_usize;
+    while let Some(rest) = bytes.get_mut(at..).filter(|rest| !rest.is_empty()) {
+        match rustix::io::pread(output.as_fd(), rest, u64::try_from(at).unwrap_or(u64::MAX)) {
+            Ok(0) => return Err(failed(rustix::io::Errno::IO)),
+            Ok(read) => at = at.saturating_add(read),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(source) => return Err(failed(source)),
+        }
+    }
+    Ok(bytes)
+}
+
+/// What the caller can know without parsing a foreign file.
+fn check(asked: &Task, handover: &Handover<'_>, patch: &PatchFile) -> Result<(), DeriverError> {
+    let Task::Derive { old, new, created_by, .. } = asked else { return Err(DeriverError::UnexpectedAnswer) };
+    if patch.created_by != *created_by {
+        return Err(NotWhatWasAsked::CreatedBy.into());
+    }
+    if !origin_fits(&patch.origin, old, new) {
+        return Err(NotWhatWasAsked::Origin.into());
+    }
+    for (side, ids) in [
+        (old, patch.images.iter().map(|image| (&image.path, image.old.as_ref())).collect::<Vec<_>>()),
+        (new, patch.images.iter().map(|image| (&image.path, image.new.as_ref())).collect()),
+    ] {
+        let Some(handed) = hashes(side, handover)? else { continue };
+        let foreign =
+            ids.iter().find(|(_, id)| id.is_some_and(|id: &ImageId| !handed.contains(&(id.sha256, id.len_bytes))));
+        if let Some((path, _)) = foreign {
+            return Err(NotWhatWasAsked::ForeignImage { image: (*path).clone() }.into());
+        }
+    }
+    Ok(())
+}
+
+/// Packages are named exactly where both sides have one, and are those that the caller knew.
+fn origin_fits(origin: &Origin, old: &Side, new: &Side) -> bool {
+    let known = |side: &Side| match side {
+        Side::Deb { .. } => Knowledge::InTheFile,
+        Side::Files { package: Some(package), .. } => Knowledge::This(package.clone()),
+        Side::Files { package: None, .. } => Knowledge::Nothing,
+    };
+    let (known_old, known_new) = (known(old), known(new));
+    match origin {
+        Origin::Packages { old, new, .. } => known_old.allows(old) && known_new.allows(new),
+        Origin::Files { old: old_label, new: new_label } => {
+            let either = matches!(known_old, Knowledge::Nothing) || matches!(known_new, Knowledge::Nothing);
+            either && old_label == old.label() && new_label == new.label()
+        }
+    }
+}
+
+enum Knowledge {
+    InTheFile,
+    This(PackageId),
+    Nothing,
+}
+
+impl Knowledge {
+    fn allows(&self, package: &PackageId) -> bool {
+        match self {
+            Self::InTheFile => true,
+            Self::This(known) => known == package,
+            Self::Nothing => false,
+        }
+    }
+}
+
+/// Identities of the files of a side; `None` for a package, whose contents only the deriver sees.
+fn hashes(side: &Side, handover: &Handover<'_>) -> Result<Option<BTreeSet<(ContentHash, u64)>>, DeriverError> {
+    match side {
+        Side::Deb { .. } => Ok(None),
+        Side::Files { files, .. } => {
+            files.iter().map(|file| handover.hash(file.file, &file.path)).collect::<Result<_, _>>().map(Some)
+        }
+    }
+}
