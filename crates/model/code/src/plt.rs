@@ -29,8 +29,8 @@ impl Plt {
             let mut instruction = Instruction::default();
             while decoder.can_decode() {
                 decoder.decode_out(&mut instruction);
-                let through_slot = instruction.flow_control() == FlowControl::IndirectBranch
-                    && instruction.is_ip_rel_memory_operand();
+                let through_slot =
+                    instruction.flow_control() == FlowControl::IndirectBranch && instruction.is_ip_rel_memory_operand();
                 if !through_slot {
                     continue;
                 }

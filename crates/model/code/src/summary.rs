@@ -64,11 +64,18 @@ pub fn summarize(image: &Image<'_>, range: VaRange) -> Option<CodeSummary> {
         let at = decoder.position();
         decoder.decode_out(&mut instruction);
         if instruction.code() == Code::INVALID {
+            // Data in code: take one byte as it is and read on. What is read from
+            // the middle of data is compared like everything else.
             summary.decoded = false;
-            break;
+            let next = at.saturating_add(1);
+            if next >= bytes.len() || decoder.set_position(next).is_err() {
+                break;
+            }
+            decoder.set_ip(range.start().raw().wrapping_add(u64::try_from(next).unwrap_or(u64::MAX)));
+            continue;
         }
-        summary.indirect_jump |= instruction.flow_control() == FlowControl::IndirectBranch
-            && instruction.op0_kind() == OpKind::Register;
+        summary.indirect_jump |=
+            instruction.flow_control() == FlowControl::IndirectBranch && instruction.op0_kind() == OpKind::Register;
         let Some(reference) = reference(image, range, &decoder, &instruction, at) else { continue };
         let from = at.saturating_add(usize::from(reference.field));
         hasher.write(bytes.get(unhashed..from).unwrap_or_default());
@@ -112,11 +119,8 @@ fn reference(
     };
     if matches!(instruction.op0_kind(), OpKind::NearBranch64) {
         let target = Va::new(instruction.near_branch64());
-        let kind = if instruction.flow_control() == FlowControl::Call {
-            ReferenceKind::Call
-        } else {
-            ReferenceKind::Jump
-        };
+        let kind =
+            if instruction.flow_control() == FlowControl::Call { ReferenceKind::Call } else { ReferenceKind::Jump };
         // Within the function the distance is part of the code; a recursive call
         // to the entry is no different.
         if range.contains(target) {

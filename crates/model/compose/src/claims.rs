@@ -28,13 +28,13 @@ pub fn claims(diff: &ImageDiff<'_, '_>, judgement: &Judgement) -> Claims {
         })
         .collect();
     noise.sort_by_key(|c| c.pair.new);
-    let mut changed: Vec<FunctionPair> =
-        judgement.carried.pairs.iter().filter_map(|p| pair(p.old, p.new)).collect();
+    let mut changed: Vec<FunctionPair> = judgement.carried.pairs.iter().filter_map(|p| pair(p.old, p.new)).collect();
     changed.sort_by_key(|p| p.new);
     let mut tables: Vec<_> = diff.tables.clone();
     tables.sort_by_key(|t| (t.new, t.old));
     tables.dedup_by_key(|t| (t.new, t.old));
-    let staying: BTreeSet<Va> = same.iter().map(|p| p.new.start()).chain(noise.iter().map(|c| c.pair.new.start())).collect();
+    let staying: BTreeSet<Va> =
+        same.iter().map(|p| p.new.start()).chain(noise.iter().map(|c| c.pair.new.start())).collect();
     tables.retain(|t| staying.contains(&t.new_owner));
     let (data, texts) = runs(diff, &carried);
     Claims {

@@ -50,13 +50,8 @@ fn detours(
     judgement: &Judgement,
     reasons: &mut Vec<Reason>,
 ) -> (Vec<salve_patch::Detour>, BTreeMap<usize, usize>) {
-    let ranges: Vec<VaRange> = judgement
-        .carried
-        .pairs
-        .iter()
-        .filter_map(|p| diff.old.image.functions().get(p.old))
-        .map(|f| f.range)
-        .collect();
+    let ranges: Vec<VaRange> =
+        judgement.carried.pairs.iter().filter_map(|p| diff.old.image.functions().get(p.old)).map(|f| f.range).collect();
     let targets = BranchTargets::into(&diff.old, &ranges);
     let mut detours = Vec::new();
     let mut detoured = BTreeMap::new();
@@ -103,7 +98,8 @@ fn fixups(
         };
         if !code.decoded {
             let seen = "not every byte is an instruction".to_owned();
-            reasons.push(registry::UNPROVEN_REFERENCE.because("replaced code is not understood", vec![evidence(0, seen)]));
+            reasons
+                .push(registry::UNPROVEN_REFERENCE.because("replaced code is not understood", vec![evidence(0, seen)]));
         }
         for reference in &code.references {
             let target = match resolver.resolve(reference) {
@@ -128,7 +124,8 @@ fn fixups(
             if reference.field_len_bytes != 4 {
                 let seen = format!("a field of {} bytes leads out of the payload", reference.field_len_bytes);
                 reasons.push(
-                    registry::UNPROVEN_REFERENCE.because("a short branch leaves the payload", vec![evidence(reference.at, seen)]),
+                    registry::UNPROVEN_REFERENCE
+                        .because("a short branch leaves the payload", vec![evidence(reference.at, seen)]),
                 );
                 continue;
             }

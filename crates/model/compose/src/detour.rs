@@ -56,11 +56,5 @@ pub(crate) fn detour(
         return Err("a branch leads into the bytes that the jump would overwrite".to_owned());
     }
     let expected = diff.old.image.read(range).ok_or("no bytes")?.to_vec();
-    Ok(Detour {
-        function: g.display_name(),
-        old_entry: entry,
-        old_va: at,
-        expected,
-        new_target: g.range.start(),
-    })
+    Ok(Detour { function: g.display_name(), old_entry: entry, old_va: at, expected, new_target: g.range.start() })
 }

@@ -36,11 +36,7 @@ pub(crate) struct Resolver<'d, 'i, 'a> {
 }
 
 impl<'d, 'i, 'a> Resolver<'d, 'i, 'a> {
-    pub(crate) fn new(
-        diff: &'d ImageDiff<'i, 'a>,
-        carried: BTreeSet<usize>,
-        detoured: BTreeMap<usize, usize>,
-    ) -> Self {
+    pub(crate) fn new(diff: &'d ImageDiff<'i, 'a>, carried: BTreeSet<usize>, detoured: BTreeMap<usize, usize>) -> Self {
         let mut stubs = BTreeMap::new();
         for stub in diff.old.plt.stubs() {
             if let Place::Import(id) = diff.old.place(stub.entry) {
@@ -64,14 +60,18 @@ impl<'d, 'i, 'a> Resolver<'d, 'i, 'a> {
         match self.diff.new.place(x) {
             Place::Import(id) => match self.stubs.get(&id) {
                 Some(stub) => Ok(Target::Import(*stub)),
-                None => unresolved(registry::NEW_IMPORT, format!("calls the import at {x}, for which the old image has no stub")),
+                None => unresolved(
+                    registry::NEW_IMPORT,
+                    format!("calls the import at {x}, for which the old image has no stub"),
+                ),
             },
             Place::Code { function, offset } => self.code(reference, function, offset),
             Place::Slot(binding) => self.slot(x, binding),
             Place::Data { section } => self.data(x, section),
-            Place::SectionEnd { .. } => {
-                unresolved(registry::UNPROVEN_REFERENCE, format!("refers to {x}, the end of a section"))
-            }
+            Place::SectionEnd { section } => match self.old_section_end(section) {
+                Some(end) if reference.kind == ReferenceKind::Address => Ok(Target::OldData(end)),
+                _ => unresolved(registry::UNPROVEN_REFERENCE, format!("refers to {x}, the end of a section")),
+            },
             Place::Other => unresolved(registry::UNPROVEN_REFERENCE, format!("refers to {x}, which is no object")),
         }
     }
@@ -110,7 +110,10 @@ impl<'d, 'i, 'a> Resolver<'d, 'i, 'a> {
             Binding::ThreadLocal { .. } => registry::THREAD_LOCAL,
             Binding::Relative { .. } | Binding::Indirect { .. } | Binding::Copy { .. } => registry::UNPROVEN_REFERENCE,
         };
-        Err(Unresolved { code, seen: format!("reads the slot at {x}; the old image has none that is bound to the same") })
+        Err(Unresolved {
+            code,
+            seen: format!("reads the slot at {x}; the old image has none that is bound to the same"),
+        })
     }
 
     fn same_binding(&self, old: Binding, new: Binding) -> bool {
@@ -150,10 +153,20 @@ impl<'d, 'i, 'a> Resolver<'d, 'i, 'a> {
             }
             Place::Data { .. } => {
                 let writable = self.diff.new.image.section_at(new).is_some_and(|s| s.writable);
-                writable.then(|| self.diff.data.old_of(new, &self.diff.new)).flatten().map(salve_match::Correspondence::old)
+                writable
+                    .then(|| self.diff.data.old_of(new, &self.diff.new))
+                    .flatten()
+                    .map(salve_match::Correspondence::old)
             }
             Place::Import(_) | Place::Slot(_) | Place::SectionEnd { .. } | Place::Other => None,
         }
+    }
+
+    /// The end of the old image's section of the same name, if nothing else is there.
+    fn old_section_end(&self, section: usize) -> Option<Va> {
+        let name = self.diff.new.image.sections().get(section)?.name;
+        let end = self.diff.old.image.section_named(name)?.range.end();
+        matches!(self.diff.old.place(end), Place::SectionEnd { .. }).then_some(end)
     }
 
     fn data(&self, x: Va, section: usize) -> Result<Target, Unresolved> {
@@ -168,10 +181,9 @@ impl<'d, 'i, 'a> Resolver<'d, 'i, 'a> {
                     seen: format!("refers to {x} in {}, which no unchanged code maps to the old image", section.name),
                 })
             }
-            SectionRole::ThreadLocal => Err(Unresolved {
-                code: registry::THREAD_LOCAL,
-                seen: format!("refers to {x} in {}", section.name),
-            }),
+            SectionRole::ThreadLocal => {
+                Err(Unresolved { code: registry::THREAD_LOCAL, seen: format!("refers to {x} in {}", section.name) })
+            }
             SectionRole::Unwind | SectionRole::Linking | SectionRole::Code | SectionRole::Plt => Err(Unresolved {
                 code: registry::UNPROVEN_REFERENCE,
                 seen: format!("refers to {x} in {}", section.name),

@@ -10,9 +10,9 @@ use crate::reloc::{self, Reloc};
 use crate::section::{self, LoadSegment, Section};
 use crate::symbol::{self, Symbol};
 use crate::{BuildId, Va, VaRange};
+use object::LittleEndian as LE;
 use object::elf;
 use object::read::elf::{Dyn as _, FileHeader as _, ProgramHeader as _};
-use object::LittleEndian as LE;
 
 type Header = elf::FileHeader64<LE>;
 

@@ -4,7 +4,6 @@
 //! otherwise, so every accessor checks bounds and every failure is a typed
 //! error that says where.
 #![forbid(unsafe_code)]
-
 #![deny(
     clippy::unwrap_used,
     clippy::expect_used,

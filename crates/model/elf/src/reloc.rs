@@ -1,10 +1,10 @@
 //! Dynamic relocations, as what they bind rather than as records (psABI §4.4).
 
+use crate::Va;
 use crate::error::ImageError;
 use crate::image::ImageLimits;
 use crate::section::Section;
 use crate::symbol::Symbol;
-use crate::Va;
 use object::LittleEndian as LE;
 use object::elf;
 
@@ -76,12 +76,7 @@ fn check_limit(relocs: &[Reloc], limits: &ImageLimits) -> Result<(), ImageError>
     Ok(())
 }
 
-fn rela(
-    bytes: &[u8],
-    symbols: &[Symbol<'_>],
-    limits: &ImageLimits,
-    relocs: &mut Vec<Reloc>,
-) -> Result<(), ImageError> {
+fn rela(bytes: &[u8], symbols: &[Symbol<'_>], limits: &ImageLimits, relocs: &mut Vec<Reloc>) -> Result<(), ImageError> {
     let count = bytes.len().div_euclid(size_of::<elf::Rela64<LE>>());
     let (records, _) = object::pod::slice_from_bytes::<elf::Rela64<LE>>(bytes, count)
         .map_err(|()| ImageError::Malformed { what: "relocation section" })?;

@@ -115,11 +115,22 @@ fn shape(instruction: &Instruction) -> Shape {
 /// A number that differs between two versions of one instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OperandChange {
-    Immediate { old: u64, new: u64 },
+    Immediate {
+        old: u64,
+        new: u64,
+    },
     /// Distance from a base register that is not the instruction pointer.
-    Displacement { base: Register, index: Register, old: i64, new: i64 },
+    Displacement {
+        base: Register,
+        index: Register,
+        old: i64,
+        new: i64,
+    },
     /// Where a relative branch or an instruction-pointer-relative operand leads.
-    Target { old: Va, new: Va },
+    Target {
+        old: Va,
+        new: Va,
+    },
 }
 
 /// Two instructions at the same place of two versions.
@@ -185,13 +196,9 @@ pub fn compare_operands(pair: &AlignedPair, old_range: VaRange, new_range: VaRan
     let mut changes = Vec::new();
     for operand in 0..old.op_count().min(new.op_count()) {
         match old.op_kind(operand) {
-            OpKind::NearBranch64 => target(
-                Va::new(old.near_branch64()),
-                Va::new(new.near_branch64()),
-                old_range,
-                new_range,
-                &mut changes,
-            ),
+            OpKind::NearBranch64 => {
+                target(Va::new(old.near_branch64()), Va::new(new.near_branch64()), old_range, new_range, &mut changes)
+            }
             OpKind::Memory if old.is_ip_rel_memory_operand() => target(
                 Va::new(old.ip_rel_memory_address()),
                 Va::new(new.ip_rel_memory_address()),

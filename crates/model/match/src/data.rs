@@ -143,10 +143,8 @@ impl DataMap {
                     .is_some_and(|(start, end)| anchor.distance() == start || anchor.distance() == end);
                 let read_only = new.role_at(anchor.new) == Some(SectionRole::ReadOnlyData);
                 let same_text = read_only
-                    && match (
-                        crate::content::text_at(old, anchor.old, 2),
-                        crate::content::text_at(new, anchor.new, 2),
-                    ) {
+                    && match (crate::content::text_at(old, anchor.old, 2), crate::content::text_at(new, anchor.new, 2))
+                    {
                         (Some(a), Some(b)) => a == b,
                         _ => false,
                     };
@@ -217,7 +215,8 @@ pub(crate) fn changes(verifier: &Verifier<'_, '_, '_>, learnt: &mut Learnt) -> V
     let (old, new) = (verifier.old, verifier.new);
     let mut changes = Vec::new();
     for section in new.image.sections() {
-        let ours = matches!(section.role, SectionRole::RelroData | SectionRole::WritableData | SectionRole::ThreadLocal);
+        let ours =
+            matches!(section.role, SectionRole::RelroData | SectionRole::WritableData | SectionRole::ThreadLocal);
         if !ours || section.name.starts_with(".got") || section.name == ".dynamic" {
             continue;
         }
@@ -299,7 +298,7 @@ fn compare_run(
             .filter_map(|(i, _)| u64::try_from(i).ok())
             .filter(|i| !in_slot(*i));
         let first = differs.next();
-        let last = differs.last().or(first);
+        let last = differs.next_back().or(first);
         if let (Some(offset), Some(last)) = (first, last) {
             let from = usize::try_from(offset).unwrap_or(usize::MAX);
             let cut = |bytes: &[u8]| bytes.iter().skip(from).take(16).copied().collect();

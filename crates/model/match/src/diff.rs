@@ -292,8 +292,8 @@ fn gather_evidence(diff: &mut ImageDiff<'_, '_>) {
         }
         let functions = (diff.old.image.functions().get(pair.old), diff.new.image.functions().get(pair.new));
         if let (Some(f), Some(g)) = functions {
-            pair.evidence.name = (f.name.is_some() && f.name == g.name)
-                || (f.range.start(), g.range.start()) == entry_points;
+            pair.evidence.name =
+                (f.name.is_some() && f.name == g.name) || (f.range.start(), g.range.start()) == entry_points;
         }
     }
 }

@@ -199,7 +199,9 @@ fn step(
         FlowControl::Return => {
             return if holds(&state, Register::RAX) { Err("returned") } else { Ok(State::default()) };
         }
-        FlowControl::IndirectBranch if !state.registers.is_empty() => return Err("jumps to where the code does not say"),
+        FlowControl::IndirectBranch if !state.registers.is_empty() => {
+            return Err("jumps to where the code does not say");
+        }
         _ => {}
     }
     let move_like = matches!(instruction.mnemonic(), Mnemonic::Mov | Mnemonic::Movq | Mnemonic::Push);
@@ -225,7 +227,12 @@ fn step(
             }
             // Loaded again, alone or together with its neighbour.
             (
-                Mnemonic::Mov | Mnemonic::Movq | Mnemonic::Movdqa | Mnemonic::Movdqu | Mnemonic::Movaps | Mnemonic::Movups,
+                Mnemonic::Mov
+                | Mnemonic::Movq
+                | Mnemonic::Movdqa
+                | Mnemonic::Movdqu
+                | Mnemonic::Movaps
+                | Mnemonic::Movups,
                 OpKind::Register,
             ) => {
                 if let Some(n) = number(instruction.op0_register()) {
@@ -244,7 +251,16 @@ fn step(
         }
     }
     // Vector registers gather two pointers before they are stored together.
-    let gathers = matches!(instruction.mnemonic(), Mnemonic::Movhps | Mnemonic::Punpcklqdq | Mnemonic::Pinsrq | Mnemonic::Movaps | Mnemonic::Movups | Mnemonic::Movdqa | Mnemonic::Movdqu);
+    let gathers = matches!(
+        instruction.mnemonic(),
+        Mnemonic::Movhps
+            | Mnemonic::Punpcklqdq
+            | Mnemonic::Pinsrq
+            | Mnemonic::Movaps
+            | Mnemonic::Movups
+            | Mnemonic::Movdqa
+            | Mnemonic::Movdqu
+    );
     let info = factory.info(instruction);
     let reads = info.used_registers().iter().any(|u| {
         matches!(u.access(), OpAccess::Read | OpAccess::CondRead | OpAccess::ReadWrite | OpAccess::ReadCondWrite)
@@ -273,7 +289,10 @@ fn step(
     for used in info.used_registers() {
         let writes = matches!(used.access(), OpAccess::Write | OpAccess::ReadWrite);
         let whole = used.register().size() >= 4;
-        if writes && whole && let Some(n) = number(used.register()) {
+        if writes
+            && whole
+            && let Some(n) = number(used.register())
+        {
             state.registers.remove(&n);
         }
     }

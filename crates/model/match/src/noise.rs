@@ -27,21 +27,108 @@ use std::collections::{BTreeSet, HashMap};
 
 /// Imports that only format, write, measure or copy text (ISO C, POSIX, LSB).
 const PASS_ON: &[&str] = &[
-    "printf", "fprintf", "dprintf", "sprintf", "snprintf", "asprintf", "vprintf", "vfprintf", "vsnprintf",
-    "__printf_chk", "__fprintf_chk", "__dprintf_chk", "__sprintf_chk", "__snprintf_chk", "__asprintf_chk",
-    "__vfprintf_chk", "__vsnprintf_chk", "puts", "fputs", "fwrite", "write", "syslog", "__syslog_chk", "perror",
-    "strlen", "strdup", "__strdup", "strndup", "memcpy", "mempcpy", "memmove", "strcpy", "strcat", "stpcpy",
-    "__memcpy_chk", "__strcpy_chk", "__strcat_chk", "setenv", "__assert_fail", "__assert", "__assert_perror_fail",
-    "abort", "err", "errx", "warn", "warnx", "error",
+    "printf",
+    "fprintf",
+    "dprintf",
+    "sprintf",
+    "snprintf",
+    "asprintf",
+    "vprintf",
+    "vfprintf",
+    "vsnprintf",
+    "__printf_chk",
+    "__fprintf_chk",
+    "__dprintf_chk",
+    "__sprintf_chk",
+    "__snprintf_chk",
+    "__asprintf_chk",
+    "__vfprintf_chk",
+    "__vsnprintf_chk",
+    "puts",
+    "fputs",
+    "fwrite",
+    "write",
+    "syslog",
+    "__syslog_chk",
+    "perror",
+    "strlen",
+    "strdup",
+    "__strdup",
+    "strndup",
+    "memcpy",
+    "mempcpy",
+    "memmove",
+    "strcpy",
+    "strcat",
+    "stpcpy",
+    "__memcpy_chk",
+    "__strcpy_chk",
+    "__strcat_chk",
+    "setenv",
+    "__assert_fail",
+    "__assert",
+    "__assert_perror_fail",
+    "abort",
+    "err",
+    "errx",
+    "warn",
+    "warnx",
+    "error",
 ];
 
 /// Imports that look into text.
 const LOOK_INTO: &[&str] = &[
-    "strcmp", "strncmp", "strcasecmp", "strncasecmp", "memcmp", "bcmp", "strstr", "strcasestr", "strchr", "strrchr",
-    "strpbrk", "strspn", "strcspn", "strtok", "strtok_r", "strsep", "sscanf", "__isoc99_sscanf", "strtol", "strtoul",
-    "strtoll", "strtoull", "atoi", "atol", "atoll", "atof", "strtod", "regexec", "fnmatch", "strverscmp", "memchr",
-    "memmem", "rawmemchr", "strchrnul", "dlopen", "open", "open64", "fopen", "fopen64", "stat", "access", "execve",
-    "execv", "execvp", "system", "popen", "getenv", "secure_getenv", "connect", "send", "sendto",
+    "strcmp",
+    "strncmp",
+    "strcasecmp",
+    "strncasecmp",
+    "memcmp",
+    "bcmp",
+    "strstr",
+    "strcasestr",
+    "strchr",
+    "strrchr",
+    "strpbrk",
+    "strspn",
+    "strcspn",
+    "strtok",
+    "strtok_r",
+    "strsep",
+    "sscanf",
+    "__isoc99_sscanf",
+    "strtol",
+    "strtoul",
+    "strtoll",
+    "strtoull",
+    "atoi",
+    "atol",
+    "atoll",
+    "atof",
+    "strtod",
+    "regexec",
+    "fnmatch",
+    "strverscmp",
+    "memchr",
+    "memmem",
+    "rawmemchr",
+    "strchrnul",
+    "dlopen",
+    "open",
+    "open64",
+    "fopen",
+    "fopen64",
+    "stat",
+    "access",
+    "execve",
+    "execv",
+    "execvp",
+    "system",
+    "popen",
+    "getenv",
+    "secure_getenv",
+    "connect",
+    "send",
+    "sendto",
 ];
 
 /// What two builds call themselves, for telling stamps from other text.
@@ -61,14 +148,11 @@ pub fn noise(diff: &ImageDiff<'_, '_>, context: &NoiseContext) -> Vec<(usize, No
             continue;
         }
         if let Some(proof) = prove(diff, pair, &stamps, &mut locations)
-            && let (Some(f), Some(g)) = (diff.old.image.functions().get(pair.old), diff.new.image.functions().get(pair.new))
+            && let (Some(f), Some(g)) =
+                (diff.old.image.functions().get(pair.old), diff.new.image.functions().get(pair.new))
         {
-            let report = NoiseReport {
-                function: g.display_name(),
-                old_va: f.range.start(),
-                new_va: g.range.start(),
-                proof,
-            };
+            let report =
+                NoiseReport { function: g.display_name(), old_va: f.range.start(), new_va: g.range.start(), proof };
             found.push((index, report));
         }
     }
@@ -156,7 +240,9 @@ fn import_name<'a>(side: &Side<'_, 'a>, target: Option<Va>) -> Option<&'a str> {
     let slot = side.plt.slot_of(target).unwrap_or(target);
     match side.image.reloc_at(slot)?.binding {
         Binding::Symbol { symbol, .. } => side.image.symbols().get(symbol).filter(|s| !s.defined).map(|s| s.name),
-        Binding::Relative { .. } | Binding::Indirect { .. } | Binding::ThreadLocal { .. } | Binding::Copy { .. } => None,
+        Binding::Relative { .. } | Binding::Indirect { .. } | Binding::ThreadLocal { .. } | Binding::Copy { .. } => {
+            None
+        }
     }
 }
 

@@ -18,11 +18,8 @@ pub(crate) struct Pairing {
 
 impl Pairing {
     pub(crate) fn new(old: &Side<'_, '_>, new: &Side<'_, '_>) -> Self {
-        let mut pairing = Self {
-            of_old: vec![None; old.code.len()],
-            of_new: vec![None; new.code.len()],
-            weak: HashSet::new(),
-        };
+        let mut pairing =
+            Self { of_old: vec![None; old.code.len()], of_new: vec![None; new.code.len()], weak: HashSet::new() };
         pairing.by_name(old, new);
         pairing.by_unique_hash(old, new);
         pairing.by_order(old, new);
@@ -91,8 +88,7 @@ impl Pairing {
 
     /// Pairs that are in the same order on both sides: a longest increasing subsequence.
     fn ordered(&self) -> Vec<(usize, usize)> {
-        let pairs: Vec<(usize, usize)> =
-            self.of_old.iter().enumerate().filter_map(|(o, n)| Some((o, (*n)?))).collect();
+        let pairs: Vec<(usize, usize)> = self.of_old.iter().enumerate().filter_map(|(o, n)| Some((o, (*n)?))).collect();
         let mut tails: Vec<usize> = Vec::new();
         let mut previous: Vec<Option<usize>> = vec![None; pairs.len()];
         for (index, (_, n)) in pairs.iter().enumerate() {

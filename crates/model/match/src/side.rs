@@ -71,10 +71,9 @@ impl<'i, 'a> Side<'i, 'a> {
         let from_code = self.code.iter().flat_map(|c| c.references.iter().map(|r| r.target));
         let from_relocs = self.image.relocs().iter().filter_map(|r| match r.binding {
             Binding::Relative { target } => Some(target),
-            Binding::Symbol { .. }
-            | Binding::Indirect { .. }
-            | Binding::ThreadLocal { .. }
-            | Binding::Copy { .. } => None,
+            Binding::Symbol { .. } | Binding::Indirect { .. } | Binding::ThreadLocal { .. } | Binding::Copy { .. } => {
+                None
+            }
         });
         let from_symbols = self.image.symbols().iter().filter(|s| s.defined).map(|s| s.value);
         let mut anchors: Vec<Va> = from_code

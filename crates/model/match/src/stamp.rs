@@ -36,11 +36,9 @@ impl Stamps {
             let upstream = |v: &str| v.rsplit_once('-').map_or(v, |(up, _)| up).to_owned();
             let revision = |v: &str| v.rsplit_once('-').map_or("", |(_, r)| r).to_owned();
             let (old, new) = (bare(old), bare(new));
-            for (a, b) in [
-                (old.clone(), new.clone()),
-                (upstream(&old), upstream(&new)),
-                (revision(&old), revision(&new)),
-            ] {
+            for (a, b) in
+                [(old.clone(), new.clone()), (upstream(&old), upstream(&new)), (revision(&old), revision(&new))]
+            {
                 if a != b && a.len() >= 3 && b.len() >= 3 {
                     spellings.push((a, b));
                 }

@@ -105,10 +105,9 @@ impl Verifier<'_, '_, '_> {
             | (Binding::Indirect { resolver: old }, Binding::Indirect { resolver: new }) => {
                 self.same_address(old, new, None, learnt)
             }
-            (
-                Binding::Symbol { symbol: x, addend: m, kind: _ },
-                Binding::Symbol { symbol: y, addend: n, kind: _ },
-            ) => Ok(m == n && self.same_symbol(x, y)),
+            (Binding::Symbol { symbol: x, addend: m, kind: _ }, Binding::Symbol { symbol: y, addend: n, kind: _ }) => {
+                Ok(m == n && self.same_symbol(x, y))
+            }
             (
                 Binding::ThreadLocal { symbol: x, addend: m, r_type: s },
                 Binding::ThreadLocal { symbol: y, addend: n, r_type: t },
@@ -154,13 +153,11 @@ impl Verifier<'_, '_, '_> {
                 learnt.runs.push(DataRun { new, old, len_bytes });
                 Ok(true)
             }
-            SectionRole::Linking => {
-                Ok(old.raw().wrapping_sub(s.range.start().raw()) == new.raw().wrapping_sub(t.range.start().raw())
-                    && s.bytes == t.bytes)
-            }
+            SectionRole::Linking => Ok(old.raw().wrapping_sub(s.range.start().raw())
+                == new.raw().wrapping_sub(t.range.start().raw())
+                && s.bytes == t.bytes),
             SectionRole::RelroData | SectionRole::WritableData | SectionRole::ThreadLocal => {
-                Ok(self.data.agrees(new, old)
-                    || self.data.old_of(new, self.new) == Some(Correspondence::Between(old)))
+                Ok(self.data.agrees(new, old) || self.data.old_of(new, self.new) == Some(Correspondence::Between(old)))
             }
             SectionRole::Code | SectionRole::Plt => Ok(false),
         }
@@ -185,7 +182,8 @@ impl Verifier<'_, '_, '_> {
     fn jump_table(&self, old: Va, new: Va, owner: usize) -> Option<(JumpTable, u64)> {
         let to_anchor = |side: &Side<'_, '_>, va: Va| side.next_anchor(va)?.raw().checked_sub(va.raw());
         let (old_len, new_len) = (to_anchor(self.old, old)?, to_anchor(self.new, new)?);
-        let read = |side: &Side<'_, '_>, va, len| VaRange::new(va, len).and_then(|r| side.image.read(r)).map(<[u8]>::to_vec);
+        let read =
+            |side: &Side<'_, '_>, va, len| VaRange::new(va, len).and_then(|r| side.image.read(r)).map(<[u8]>::to_vec);
         let (a, b) = (read(self.old, old, old_len)?, read(self.new, new, new_len)?);
         let owner_function = self.new.image.functions().get(owner)?;
         let mut entries = 0_u32;
@@ -216,12 +214,7 @@ impl Verifier<'_, '_, '_> {
 }
 
 /// Votes of every pair with equal code about data addresses.
-pub(crate) fn code_votes(
-    old: &Side<'_, '_>,
-    new: &Side<'_, '_>,
-    pairing: &Pairing,
-    classes: &[Class],
-) -> Votes {
+pub(crate) fn code_votes(old: &Side<'_, '_>, new: &Side<'_, '_>, pairing: &Pairing, classes: &[Class]) -> Votes {
     let mut ballots: Vec<(usize, Va, Va)> = Vec::new();
     for (n, class) in classes.iter().enumerate() {
         if *class == Class::Changed {
@@ -235,10 +228,7 @@ pub(crate) fn code_votes(
                 (Place::Data { section: s }, Place::Data { section: t }) if same_section(old, s, new, t) => {
                     ballots.push((n, y.target, x.target));
                 }
-                (
-                    Place::Slot(Binding::Relative { target: p }),
-                    Place::Slot(Binding::Relative { target: q }),
-                ) => {
+                (Place::Slot(Binding::Relative { target: p }), Place::Slot(Binding::Relative { target: q })) => {
                     if let (Place::Data { section: s }, Place::Data { section: t }) = (old.place(p), new.place(q))
                         && same_section(old, s, new, t)
                     {

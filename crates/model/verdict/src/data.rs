@@ -18,11 +18,13 @@ pub(crate) fn reasons(diff: &ImageDiff<'_, '_>, carried: &Carried, context: &Noi
             DataChangeKind::Bytes { offset, old, new } => {
                 let place = at(*offset);
                 let stamp = place.0.zip(place.1).and_then(|(o, n)| data_stamp(diff, o, n, context));
-                let written = diff.new.image.section_at(change.new).is_some_and(|s| s.role == SectionRole::WritableData);
+                let written =
+                    diff.new.image.section_at(change.new).is_some_and(|s| s.role == SectionRole::WritableData);
                 if let Some((a, b)) = stamp {
                     stamps.push(seen(place, format!("{} holds {b:?}, before {a:?}", change.section)));
                 } else if written {
-                    initialisers.push(seen(place, format!("{} begins with {new:02x?}, before {old:02x?}", change.section)));
+                    initialisers
+                        .push(seen(place, format!("{} begins with {new:02x?}, before {old:02x?}", change.section)));
                 } else {
                     tables.push(seen(place, format!("{} holds {new:02x?}, before {old:02x?}", change.section)));
                 }
@@ -75,10 +77,8 @@ fn refers_into(diff: &ImageDiff<'_, '_>, carried: &Carried, new: Va, len_bytes: 
         };
         for reference in code.references.iter().filter(|r| run.contains(r.target)) {
             // An object that identical code refers to at both its ends has the size it had.
-            let exact = matches!(
-                diff.data.old_of(reference.target, &diff.new),
-                Some(salve_match::Correspondence::Exact(_))
-            );
+            let exact =
+                matches!(diff.data.old_of(reference.target, &diff.new), Some(salve_match::Correspondence::Exact(_)));
             if exact && diff.new.next_anchor(reference.target).is_some_and(|next| run.contains(next)) {
                 continue;
             }

@@ -47,7 +47,8 @@ pub fn judge(diff: &ImageDiff<'_, '_>, context: &NoiseContext) -> Judgement {
     let mut requirements = Vec::new();
     if !nothing_carried {
         if diff.new.image.kind() == ImageKind::FixedAddress {
-            reasons.push(registry::FIXED_ADDRESS.because("the program is no position-independent executable", Vec::new()));
+            reasons
+                .push(registry::FIXED_ADDRESS.because("the program is no position-independent executable", Vec::new()));
         }
         let layout = Layout::of(diff, carried);
         reasons.extend(layout.reasons(diff, carried));
@@ -128,7 +129,8 @@ fn rebuilt(diff: &ImageDiff<'_, '_>, counts: &FunctionCounts) -> Option<Reason> 
 }
 
 fn exceptions(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Reason> {
-    const RUNTIME: &[&str] = &["__cxa_throw", "__cxa_rethrow", "__cxa_begin_catch", "__gxx_personality_v0", "_Unwind_Resume"];
+    const RUNTIME: &[&str] =
+        &["__cxa_throw", "__cxa_rethrow", "__cxa_begin_catch", "__gxx_personality_v0", "_Unwind_Resume"];
     let throws = diff.new.image.symbols().iter().find(|s| !s.defined && RUNTIME.contains(&s.name));
     let handlers: Vec<Evidence> = carried
         .new_functions()
@@ -239,7 +241,8 @@ fn roles(diff: &ImageDiff<'_, '_>, carried: &Carried, old: &Callers) -> Option<R
             seen: "its address is taken; no caller, slot or name says which new function has its role".to_owned(),
         })
         .collect();
-    (!evidence.is_empty()).then(|| registry::ROLE_UNPROVEN.because("the role of a changed function is not proven", evidence))
+    (!evidence.is_empty())
+        .then(|| registry::ROLE_UNPROVEN.because("the role of a changed function is not proven", evidence))
 }
 
 fn dependencies(diff: &ImageDiff<'_, '_>, carried: &Carried, requirements: &mut Vec<Requirement>) -> Option<Reason> {
@@ -268,9 +271,9 @@ fn revert_policy(diff: &ImageDiff<'_, '_>, carried: &Carried, callers: &Callers)
         return RevertPolicy::Refuse;
     }
     let takes_data_address = carried.new_functions().into_iter().filter_map(|n| diff.new.code.get(n)).any(|code| {
-        code.references.iter().any(|r| {
-            r.kind == ReferenceKind::Address && matches!(diff.new.place(r.target), Place::Data { .. })
-        })
+        code.references
+            .iter()
+            .any(|r| r.kind == ReferenceKind::Address && matches!(diff.new.place(r.target), Place::Data { .. }))
     });
     if takes_data_address { RevertPolicy::KeepMapped } else { RevertPolicy::Unmap }
 }

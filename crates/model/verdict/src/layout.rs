@@ -78,7 +78,8 @@ impl Layout {
         let old_frame = uses_frame_pointer(delta.aligned.iter().map(|p| &p.old));
         let new_frame = uses_frame_pointer(delta.aligned.iter().map(|p| &p.new));
         for pair in &delta.aligned {
-            if matches!(pair.old.mnemonic(), Mnemonic::Lea | Mnemonic::Nop) && pair.old.memory_index() != Register::None {
+            if matches!(pair.old.mnemonic(), Mnemonic::Lea | Mnemonic::Nop) && pair.old.memory_index() != Register::None
+            {
                 // Arithmetic in disguise.
                 continue;
             }
@@ -109,9 +110,9 @@ impl Layout {
             let before = delta.aligned.get(index.saturating_sub(WINDOW)..index).unwrap_or_default();
             for (name, register) in ALLOCATORS.iter().filter(|(name, _)| *name == x) {
                 let size = before.iter().rev().find(|p| p.old.op0_register().full_register() == *register);
-                let Some(size) = size.filter(|p| {
-                    p.old.mnemonic() == Mnemonic::Mov && is_immediate(&p.old) && is_immediate(&p.new)
-                }) else {
+                let Some(size) =
+                    size.filter(|p| p.old.mnemonic() == Mnemonic::Mov && is_immediate(&p.old) && is_immediate(&p.new))
+                else {
                     continue;
                 };
                 let (a, b) = (size.old.immediate(1), size.new.immediate(1));
@@ -151,7 +152,8 @@ impl Layout {
             ));
         }
         if !self.sizes.is_empty() {
-            reasons.push(registry::STRUCT_LAYOUT.because("an object is allocated with another size", self.sizes.clone()));
+            reasons
+                .push(registry::STRUCT_LAYOUT.because("an object is allocated with another size", self.sizes.clone()));
         }
         let rest: Vec<&Shift> =
             self.shifts.iter().filter(|s| !explained.contains(&s.new.wrapping_sub(s.old))).collect();
@@ -163,16 +165,15 @@ impl Layout {
                 .map(|s| evidence(s))
                 .collect();
             if !unknown.is_empty() {
-                reasons.push(registry::FIELD_OFFSET.because(
-                    "an access moved to an offset that no unchanged code uses, or from one",
-                    unknown,
-                ));
+                reasons.push(
+                    registry::FIELD_OFFSET
+                        .because("an access moved to an offset that no unchanged code uses, or from one", unknown),
+                );
             }
         }
         if !self.too_large.is_empty() {
-            reasons.push(
-                registry::TOO_LARGE_TO_COMPARE.because("functions too large to align", self.too_large.clone()),
-            );
+            reasons
+                .push(registry::TOO_LARGE_TO_COMPARE.because("functions too large to align", self.too_large.clone()));
         }
         reasons
     }
@@ -233,7 +234,9 @@ pub(crate) fn import<'a>(side: &Side<'_, 'a>, instruction: &Instruction) -> Opti
     let slot = side.plt.slot_of(target).unwrap_or(target);
     match side.image.reloc_at(slot)?.binding {
         Binding::Symbol { symbol, .. } => side.image.symbols().get(symbol).map(|s| s.name),
-        Binding::Relative { .. } | Binding::Indirect { .. } | Binding::ThreadLocal { .. } | Binding::Copy { .. } => None,
+        Binding::Relative { .. } | Binding::Indirect { .. } | Binding::ThreadLocal { .. } | Binding::Copy { .. } => {
+            None
+        }
     }
 }
 

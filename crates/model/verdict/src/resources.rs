@@ -3,9 +3,9 @@
 use crate::carry::Carried;
 use crate::layout::import;
 use crate::registry;
+use salve_elf::VaRange;
 use salve_match::{ImageDiff, Side};
 use salve_patch::{Evidence, Reason};
-use salve_elf::VaRange;
 use std::collections::BTreeMap;
 
 const PAIRS: &[(&str, &str)] = &[
