@@ -176,7 +176,7 @@ impl<'a> Correspondence<'a> {
             | (TlsDescriptor { symbol: a, addend: p }, TlsDescriptor { symbol: b, addend: q })
                 if p == q =>
             {
-                match (self.is_own_tls(self.old, a), self.is_own_tls(self.new, b)) {
+                match (Self::is_own_tls(self.old, a), Self::is_own_tls(self.new, b)) {
                     (true, true) if self.tls_same => Ok(Where::Data),
                     (true, true) => Err(Mismatch::TlsLayout),
                     (false, false) if self.same_symbol(a, b) => Ok(Where::Import),
@@ -188,7 +188,7 @@ impl<'a> Correspondence<'a> {
     }
 
     /// Without a symbol, or a local one: the image's own storage, at an offset.
-    fn is_own_tls(&self, image: &Image<'_>, symbol: u32) -> bool {
+    fn is_own_tls(image: &Image<'_>, symbol: u32) -> bool {
         symbol == 0 || image.symbol(symbol).is_some_and(|s| s.local)
     }
 
@@ -233,8 +233,12 @@ impl<'a> Correspondence<'a> {
         own_tables || starts_image || self.same_section_end(old, new)
     }
 
-    /// A linker's symbol for an end may be aligned up, to 8 and more.
+    /// A linker's symbol for an end may be aligned up, to 8 and more. Where in both
+    /// images the next section begins there, it is the first thing of that section.
     fn same_section_end(&self, old: Va, new: Va) -> bool {
+        if self.old.section_at(old).is_some() && self.new.section_at(new).is_some() {
+            return false;
+        }
         let ends = self.old.section_ending(old).zip(self.new.section_ending(new));
         ends.is_some_and(|((a, i), (b, j))| a.name == b.name && (i == j || i == 1 || j == 1))
     }
@@ -263,7 +267,7 @@ impl<'a> Correspondence<'a> {
 }
 
 /// The slot that a stub jumps through: `[endbr64] [bnd] jmp *slot(%rip)`.
-fn stub_slot(image: &Image<'_>, at: Va) -> Option<Va> {
+pub(crate) fn stub_slot(image: &Image<'_>, at: Va) -> Option<Va> {
     let code = image.section_at(at)?.from(at)?;
     let code_at = |skip: u64| Some((code.get(usize::try_from(skip).ok()?..)?, at.checked_add(skip)?));
     let (code, at) = if code.starts_with(&[0xf3, 0x0f, 0x1e, 0xfa]) { code_at(4)? } else { (code, at) };

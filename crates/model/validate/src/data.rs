@@ -2,7 +2,7 @@
 
 use crate::correspond::Correspondence;
 use crate::decode::Use;
-use crate::image::{Image, Slot};
+use crate::image::{Image, Section, Slot};
 use crate::index::Pair;
 use crate::invalid::{Invalid, Mismatch};
 use crate::lockstep::{Seen, TableUse, table_entry};
@@ -154,14 +154,14 @@ impl Data<'_, '_> {
         let target = Va::new(word);
         let before = offset.checked_sub(1).and_then(|at| run.get(at));
         let in_text = before.is_some_and(|byte| *byte != 0);
-        let is_code = self.map.new.section_at(target).is_some_and(|s| s.is_code());
+        let is_code = self.map.new.section_at(target).is_some_and(Section::is_code);
         in_text || is_code && !self.map.marks.is_start(target)
     }
 
     fn check_table(&self, table: &JumpTable) -> Result<(), Invalid> {
         let outside = Invalid::TableOutside { new: table.new };
         let owner = self.map.index.pair_at(table.new_owner).filter(|p| p.new.start() == table.new_owner);
-        let constant = self.map.new.section_at(table.new).is_some_and(|s| s.is_constant());
+        let constant = self.map.new.section_at(table.new).is_some_and(Section::is_constant);
         let placed = self.map.index.run_at(table.new).is_some_and(|(_, old)| old == table.old);
         let len_bytes = u64::from(table.entries).saturating_mul(4);
         if !owner.is_some_and(Pair::stays) || !constant || !placed || !self.map.index.covers(table.new, len_bytes) {

@@ -208,9 +208,9 @@ fn flow(instruction: &Instruction, opcode: Opcode) -> Flow {
         | Opcode::UD0
         | Opcode::UD1
         | Opcode::UD2
-        | Opcode::HLT => Flow::Stop,
+        | Opcode::HLT
         // int3 and int 0x29: assertions that nothing survives.
-        Opcode::INT => Flow::Stop,
+        | Opcode::INT => Flow::Stop,
         Opcode::SYSCALL | Opcode::SYSENTER => Flow::SystemCall,
         Opcode::LOOP | Opcode::LOOPZ | Opcode::LOOPNZ | Opcode::JRCXZ | Opcode::XBEGIN => Flow::Branch,
         _ if instruction.opcode().is_jcc() => Flow::Branch,
@@ -221,9 +221,8 @@ fn flow(instruction: &Instruction, opcode: Opcode) -> Flow {
 fn role(instruction: &Instruction, flow: Flow, opcode: Opcode) -> Use {
     match (flow, opcode) {
         (Flow::IndirectJump | Flow::IndirectCall, _) => Use::Through,
-        (_, Opcode::LEA) => Use::Address,
-        // A hint or no operation reads nothing, so nothing is known of the extent.
-        (_, Opcode::NOP) => Use::Address,
+        // A no-operation reads nothing, like `lea`.
+        (_, Opcode::LEA | Opcode::NOP) => Use::Address,
         _ => Use::Access(instruction.mem_size().and_then(|size| size.bytes_size())),
     }
 }

@@ -1,8 +1,8 @@
 //! Where the parts of an instruction's encoding stand (SDM vol. 2 §2.1 and
-//! appendix A): prefixes, opcode, ModRM, SIB, displacement, immediate.
+//! appendix A): prefixes, opcode, `ModRM`, SIB, displacement, immediate.
 //!
 //! The length is given; what is left after the displacement is the immediate.
-//! That needs one fact per opcode only, whether it has a ModRM byte.
+//! That needs one fact per opcode only, whether it has a `ModRM` byte.
 
 use crate::decode::{Base, Field, Use};
 
@@ -27,7 +27,7 @@ pub(crate) struct Vector {
 }
 
 impl Vector {
-    /// What VEX and XOP prefixes start is regular: a ModRM byte, and an immediate
+    /// What VEX and XOP prefixes start is regular: a `ModRM` byte, and an immediate
     /// that the map and for one map the opcode decide (SDM vol. 2 §2.3; AMD APM
     /// vol. 6 for XOP and FMA4). None of it branches. This reads the few that the
     /// decoder does not know.
@@ -65,7 +65,7 @@ impl Vector {
 
 fn vex_immediate(map: u8, opcode: u8) -> Option<usize> {
     match map {
-        // `vzeroupper` has no ModRM byte; the decoder knows it.
+        // `vzeroupper` has no `ModRM` byte; the decoder knows it.
         1 if opcode == 0x77 => None,
         1 => Some(usize::from(matches!(opcode, 0x70..=0x73 | 0xc2 | 0xc4..=0xc6))),
         2 => Some(0),
@@ -176,8 +176,20 @@ fn has_modrm(map: Map, opcode: u8) -> bool {
     match map {
         Map::One => match opcode {
             0x00..=0x3f => opcode & 7 < 4,
-            0x63 | 0x69 | 0x6b | 0x80..=0x8f | 0xc0 | 0xc1 | 0xc6 | 0xc7 | 0xd0..=0xd3 | 0xd8..=0xdf => true,
-            0xf6 | 0xf7 | 0xfe | 0xff => true,
+            0x63
+            | 0x69
+            | 0x6b
+            | 0x80..=0x8f
+            | 0xc0
+            | 0xc1
+            | 0xc6
+            | 0xc7
+            | 0xd0..=0xd3
+            | 0xd8..=0xdf
+            | 0xf6
+            | 0xf7
+            | 0xfe
+            | 0xff => true,
             _ => false,
         },
         Map::Two => !matches!(

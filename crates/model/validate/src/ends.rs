@@ -12,7 +12,7 @@
 //!   its alignment.
 
 use crate::correspond::Correspondence;
-use crate::image::{Image, Role};
+use crate::image::{Image, Role, Section};
 use crate::invalid::{Invalid, Side};
 use crate::lockstep::Seen;
 use salve_elf::{Va, VaRange};
@@ -78,7 +78,7 @@ fn follows_string(image: &Image<'_>, run: Va, end: Va, targets: &[Va]) -> bool {
     let start = targets.partition_point(|t| *t < end).checked_sub(1).and_then(|i| targets.get(i));
     let start = start.copied().unwrap_or(run).max(run);
     let Some(bytes) = VaRange::try_from((start, end)).ok().and_then(|r| image.bytes(r)) else { return false };
-    let constant = image.section_at(start).is_some_and(|s| s.is_constant());
+    let constant = image.section_at(start).is_some_and(Section::is_constant);
     let Some((0, text)) = bytes.split_last() else { return false };
     constant && text.iter().all(|b| matches!(b, 0 | b'\t'..=b'\r' | 0x1b | b' '..=b'~' | 0x80..))
 }
@@ -87,7 +87,7 @@ fn follows_string(image: &Image<'_>, run: Va, end: Va, targets: &[Va]) -> bool {
 fn is_padding(image: &Image<'_>, from: Va, next: Va) -> bool {
     let Ok(gap) = VaRange::try_from((from, next)) else { return false };
     let explained = [2_u64, 4, 8, 16, 32, 64].iter().any(|k| next.raw().is_multiple_of(*k) && gap.len_bytes() < *k);
-    let zero = image.section_at(from).is_some_and(|s| s.is_nobits())
+    let zero = image.section_at(from).is_some_and(Section::is_nobits)
         || image.bytes(gap).is_some_and(|bytes| bytes.iter().all(|b| *b == 0));
     explained && zero
 }

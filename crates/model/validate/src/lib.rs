@@ -1,4 +1,89 @@
-//! Proves a finished livepatch against both images. (The rules follow in the next commits.)
+//! Proves a finished livepatch against both images, or says what is wrong with it.
+//!
+//! Purpose: the last word before a patch is written. The matcher searches and the
+//! composer builds; both may be wrong. This crate shares no search, no heuristic, no
+//! image type and no decoder with them (yaxpeax-x86 instead of iced-x86, its own
+//! reading of ELF): [`validate`] takes the bytes of both images, the livepatch, and
+//! the matcher's [`Claims`], and checks each claim on its own.
+//!
+//! Method: the claims are a bisimulation written down. A pair of functions is proven
+//! by reading it side by side: equal bytes but for references, and every reference
+//! leading to places of which it is *claimed* that they are the same, each of which
+//! is proven in turn. No claim is believed because another one is, and equal bytes
+//! are no proof. The payload is then placed at two distances from the old image and
+//! read where it would run: every reference of every function it carries leads to
+//! the same thing as in the new image. Unknown means [`Invalid`]: an instruction, a
+//! relocation, a section, a reference that is not understood. One pass over each
+//! text, sorted arrays, no I/O.
+//!
+//! # What claims have to look like
+//!
+//! * **All code is claimed.** Every byte of every executable section, but `.plt*` and
+//!   padding (no-operations, `int3`, zeros *between* claimed ranges), lies in exactly
+//!   one range: of `same`, `noise`, `changed` or `added` on the new side, of `same`,
+//!   `noise`, `changed` or `gone` on the old. Ranges never overlap.
+//! * **Code without frame description** (`_init`, `_fini`, `_start`'s neighbours from
+//!   the C run-time, hand-written code) is claimed in `same` like any function: one
+//!   range for a stretch that lies between others will do, if all of it decodes.
+//!   Padding at its start has to be left out, at its end it may be kept.
+//! * **Tables inside code** (OpenSSL) are claimed as `data` runs in the executable
+//!   section. No frame description may cover them, and nothing may jump there.
+//! * **A range starts with an instruction.** The frame of a signal trampoline starts
+//!   one byte early (`__restore_rt`): claim it from the second byte.
+//! * **Parts** (`.cold`) are pairs of their own: in `same` or `noise` if the part
+//!   stays, in `changed` or `added` (and `gone`) if it is carried. A `changed` pair
+//!   needs a detour unless only carried code reaches it; `reached` is any reference
+//!   from code that stays, any slot of the old image that points to its entry (in a
+//!   run or not), any export, and any fix-up.
+//! * **References between functions** correspond at equal offsets inside `same` and
+//!   `noise` pairs, at entries only of `changed` pairs. A function that runs on past
+//!   its end has to run on into the same thing.
+//! * **Stubs and loader slots** (`.plt*`, `.got*`) are not claimed: a stub is known by
+//!   the slot it jumps through, a slot by its relocation (kind, symbol, version,
+//!   addend; for `RELATIVE` ones, what they point to).
+//! * **Data runs** lie in sections of the same name, type and flags and overlap on
+//!   neither side. Bytes are equal but in relocated slots, which hold the same thing,
+//!   and in listed jump tables. A run covers all that an instruction accesses.
+//!   Contiguous runs of one delta count as one. `.bss` needs runs like any other.
+//! * **Ends of runs.** Where a run is not continued by the next one, no object may go
+//!   on: on both sides the section ends, something refers to exactly that place, a
+//!   dynamic symbol starts or ends there, a referenced text's NUL precedes it, or only
+//!   alignment padding (zeros, less than 64 bytes) separates it from such a place.
+//!   Runs may be extended over equal padding, or stop before it.
+//! * **Past the end.** An address that lies in no run is accepted only if it is taken,
+//!   not read, and is the end of sections of the same name in both images (as it is or
+//!   aligned up to 8, 16 or 32), outside any other section in at least one of them; the
+//!   start of `.dynamic`, `.eh_frame` or `.eh_frame_hdr`; or the start of the image. One
+//!   past the end of a run is otherwise refused: a changed object may begin there.
+//! * **Merged texts** that no run can hold go into `texts`.
+//! * **Jump tables** are listed if their bytes differ. Those that are not are found by
+//!   their use and have to lead to the same places all the same.
+//! * **Constructors and destructors**: `.init_array` and `.fini_array` are covered by
+//!   runs wholly, on both sides.
+//! * **Noise** keeps the function's length. `String`: the reference of that instruction
+//!   leads to NUL-terminated constants on both sides. `Immediate`: only the immediate
+//!   differs. That the difference *is* noise is the verdict's business, not proven here.
+//!
+//! # What a livepatch has to look like
+//!
+//! * Carried functions lie in `r-x` segments, byte for byte the new image's but for
+//!   fix-ups; so may literals beside them. All else there is `int3` or zero, and every
+//!   page has code.
+//! * Constants lie in whichever segment has their page. Of a section to which the
+//!   payload refers **every byte** is there; of any other section, all that lies in
+//!   the segment or nothing (zeros). Writable sections, relro and slots never are.
+//! * Exactly the references that leave the payload have a fix-up. The address of a
+//!   `changed` function is taken from the old image, so that pointers stay equal.
+//! * `replaced`: the new ranges are exactly the carried functions; the old ranges are
+//!   all of `changed`, every `gone` part that a replaced function jumps to, and at most
+//!   others of `gone`.
+//!
+//! # What is not proven
+//!
+//! Where two files cannot tell, nothing is claimed: what a word of data *means* (a
+//! distance in data other than a jump table; an address in a fixed image's data that is
+//! not an aligned word), where an object ends that is referred to in its middle only,
+//! what escapes into memory. `docs/adr/0050` gives the reasons.
 #![forbid(unsafe_code)]
 #![deny(
     clippy::unwrap_used,
@@ -22,6 +107,8 @@ mod loader;
 mod lockstep;
 mod marks;
 mod payload;
+#[cfg(test)]
+mod tests;
 mod unwind;
 
 pub use invalid::{ImageFault, Invalid, Mismatch, Side};

@@ -7,7 +7,7 @@
 
 use crate::correspond::{Correspondence, Where};
 use crate::decode::{Base, Decoder, Field, Flow, Instr, Use};
-use crate::image::{Image, Role};
+use crate::image::{Image, Role, Section};
 use crate::index::Pair;
 use crate::invalid::{Invalid, Side};
 use salve_elf::{Va, VaRange};
@@ -96,7 +96,7 @@ impl Lockstep<'_, '_> {
             return Err(Invalid::TlsLayout { new_at: step.new_at });
         }
         if step.new != step.old {
-            self.check_bytes(step)?;
+            Self::check_bytes(step)?;
         }
         for field in step.instr.fields() {
             let (Some(new), Some(old)) = (field.read(step.new), field.read(step.old)) else {
@@ -108,7 +108,7 @@ impl Lockstep<'_, '_> {
     }
 
     /// Bytes may differ in references, and at a site of noise in its immediate.
-    fn check_bytes(&self, step: &Step<'_>) -> Result<(), Invalid> {
+    fn check_bytes(step: &Step<'_>) -> Result<(), Invalid> {
         let immediate = step.instr.len.saturating_sub(step.instr.immediate);
         for (offset, _) in step.new.iter().zip(step.old).enumerate().filter(|(_, (new, old))| new != old) {
             let referred = step.instr.fields().any(|f| f.covers(offset));
@@ -161,7 +161,7 @@ impl Lockstep<'_, '_> {
     }
 
     fn note_data(&mut self, old: Va, new: Va, role: Use) {
-        if self.map.new.section_at(new).is_none_or(|s| s.is_code()) {
+        if self.map.new.section_at(new).is_none_or(Section::is_code) {
             return;
         }
         self.seen.old_data.push(old);
@@ -201,7 +201,7 @@ fn is_string(image: &Image<'_>, at: Va) -> bool {
 
 /// Whether the first entry of a table of distances at `at` would lead into code.
 pub(crate) fn looks_like_table(image: &Image<'_>, at: Va) -> bool {
-    let constant = image.section_at(at).is_some_and(|s| s.is_constant());
+    let constant = image.section_at(at).is_some_and(Section::is_constant);
     constant && at.raw().is_multiple_of(4) && table_entry(image, at, at).is_some()
 }
 

@@ -83,34 +83,26 @@ impl<'c, 'a> Payload<'c, 'a> {
         for section in self.map.new.sections.iter().skip(first).take_while(|s| s.range.start() < range.end()) {
             let from = section.range.start().max(at);
             let to = section.range.end().min(range.end());
-            self.check_filling(segment, at, from, executable)?;
+            check_filling(segment, at, from, executable)?;
             let part = VaRange::try_from((from, to)).map_err(|_| Invalid::SegmentShape { at: from })?;
             match section.role {
                 Role::Code if executable => self.check_code(segment, part)?,
                 Role::Data if section.is_constant() => self.check_constant(segment, part, executable)?,
                 Role::Code | Role::Stubs | Role::Got | Role::Data => {
-                    self.check_filling(segment, from, to, executable)?;
+                    check_filling(segment, from, to, executable)?;
                 }
             }
             at = to;
         }
-        self.check_filling(segment, at, range.end(), executable)?;
+        check_filling(segment, at, range.end(), executable)?;
         Ok(range.len_bytes())
-    }
-
-    fn check_filling(&self, segment: &Segment, from: Va, to: Va, executable: bool) -> Result<(), Invalid> {
-        let bytes = held(segment, from, to)?;
-        match bytes.iter().position(|b| !(*b == 0 || executable && *b == 0xcc)) {
-            Some(at) => Err(Invalid::PayloadByte { at: from.wrapping_offset(i64::try_from(at).unwrap_or(0)) }),
-            None => Ok(()),
-        }
     }
 
     fn check_constant(&self, segment: &Segment, part: VaRange, executable: bool) -> Result<(), Invalid> {
         if self.map.new.bytes(part) == Some(held(segment, part.start(), part.end())?) {
             return Ok(());
         }
-        self.check_filling(segment, part.start(), part.end(), executable)
+        check_filling(segment, part.start(), part.end(), executable)
     }
 
     /// Executable bytes outside carried functions.
@@ -391,6 +383,14 @@ fn every_page_has_code(image: &Image<'_>, range: VaRange) -> bool {
         page = extent.end();
     }
     true
+}
+
+fn check_filling(segment: &Segment, from: Va, to: Va, executable: bool) -> Result<(), Invalid> {
+    let bytes = held(segment, from, to)?;
+    match bytes.iter().position(|b| !(*b == 0 || executable && *b == 0xcc)) {
+        Some(at) => Err(Invalid::PayloadByte { at: from.wrapping_offset(i64::try_from(at).unwrap_or(0)) }),
+        None => Ok(()),
+    }
 }
 
 /// Bytes that a segment stores for `from..to`.

@@ -81,7 +81,7 @@ pub(super) fn read(image: &mut Image<'_>) -> Result<(), ImageFault> {
         let common = common(image, fde.cie(), &eh_frame, &bases)?;
         let is_augmented = fde.cie().augmentation().is_some();
         // Four-byte addresses, whatever they are relative to.
-        if !fde.cie().fde_address_encoding().is_some_and(|e| e.0 & 0x07 == 0x03) {
+        if fde.cie().fde_address_encoding().is_none_or(|e| e.0 & 0x07 != 0x03) {
             return Err(ImageFault::Unsupported);
         }
         let instructions =

@@ -6,6 +6,6 @@ mod slots;
 mod symbols;
 
 pub(crate) use frames::{Frame, Place};
-pub(crate) use layout::{Image, Role};
+pub(crate) use layout::{Image, Role, Section};
 pub(crate) use slots::{Binding, Slot};
 pub(crate) use symbols::{Definition, Symbol};
