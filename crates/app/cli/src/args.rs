@@ -22,6 +22,9 @@ What the verdicts mean:
   refused    No livepatch can be made that Salve could prove. Nothing accepts it.
 ";
 
+/// Over the options that every command has.
+const EVERYWHERE: &str = "Options of every command";
+
 const ABOUT: &str = "Brings running programs up to date without restarting them";
 
 const LONG_ABOUT: &str = "\
@@ -44,16 +47,16 @@ pub(crate) struct Cli {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Global {
     /// Report as one JSON document on standard output (docs/guide/json.md)
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) json: bool,
     /// Say only what went wrong
-    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    #[arg(long, short, global = true, conflicts_with = "verbose", help_heading = EVERYWHERE)]
     pub(crate) quiet: bool,
     /// Say more: evidence, noise, what was looked at and found current
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = EVERYWHERE)]
     pub(crate) verbose: bool,
     /// Append events to FILE instead of the usual log (docs/events.md)
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = EVERYWHERE)]
     pub(crate) events: Option<PathBuf>,
 }
 

@@ -33,7 +33,7 @@ impl Kind {
 pub(crate) fn pair(old: &Path, new: &Path) -> Result<(Material, Material), Problem> {
     let kinds = (kind(old)?, kind(new)?);
     if kinds.0 != kinds.1 {
-        return Err(Problem::failed(
+        return Err(Problem::usage(
             "different-kinds",
             format!("{} is {}, {} is {}", old.display(), kinds.0.words(), new.display(), kinds.1.words()),
         )

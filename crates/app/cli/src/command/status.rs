@@ -220,9 +220,13 @@ impl Carried {
     }
 
     fn lines(&self, out: &mut dyn Write, verbose: bool) -> io::Result<()> {
+        if self.state == State::Reverted {
+            let short: String = self.id.chars().take(12).collect();
+            return writeln!(out, "  {short}  {}: reverted; its payload is still mapped", one_line(&self.path));
+        }
         let state = match self.state {
             State::Applied => "applied".to_owned(),
-            State::Reverted => "reverted, its payload is still mapped".to_owned(),
+            State::Reverted => "reverted".to_owned(),
             State::Partial { present, total } => {
                 format!(
                     "HALF APPLIED: {present} of {total} functions; `salve apply` finishes it, `salve revert` undoes it"
@@ -306,7 +310,7 @@ impl Report for StatusReport {
             }
         }
         if self.not_looked_at > 0 {
-            writeln!(out, "{} processes could not be looked at (run it as root to see all)", self.not_looked_at)?;
+            writeln!(out, "{} processes could not be looked at (-v says which, and why)", self.not_looked_at)?;
         }
         Ok(())
     }

@@ -273,3 +273,75 @@ impl Left {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(pid: u32) -> ProcessRef {
+        ProcessRef { pid, start_ticks: 4711, program: "/usr/sbin/haproxy".into() }
+    }
+
+    fn update() -> UpdateRef {
+        UpdateRef { source: "haproxy".into(), old_version: Some("1".into()), new_version: Some("2".into()) }
+    }
+
+    fn report() -> HealReport {
+        let left = |code: &str, exit| Left {
+            process: Some(process(1)),
+            update: None,
+            path: Some("/usr/lib/libz.so.1".into()),
+            code: code.into(),
+            why: "in words".into(),
+            exit,
+        };
+        let view = UpdateView {
+            update: update(),
+            package: "haproxy".into(),
+            cves: Cves::Known { ids: vec!["CVE-2026-33555".into()] },
+            patch_sha256: Some(ContentHash::of(b"patch")),
+            derived_ms: Some(520),
+            images: Vec::new(),
+            problem: None,
+            exit: Exit::Done,
+        };
+        let applied =
+            Action { restart_falls_back: true, ..Action::new(process(812), update(), Vec::new(), Ending::Applied) };
+        let deferred =
+            Action::new(process(813), update(), Vec::new(), Ending::Deferred).because("in-use", "threads are inside");
+        HealReport {
+            mode: Mode::From,
+            dry_run: false,
+            accepted: vec!["runs-once".into()],
+            updates: vec![view],
+            processes: vec![applied, deferred],
+            left: vec![left("init", exit_of("init")), left("unknown-direction", exit_of("unknown-direction"))],
+        }
+    }
+
+    #[test]
+    fn the_json_of_heal_has_its_documented_shape() {
+        insta::assert_snapshot!(serde_json::to_string_pretty(&report()).expect("JSON"));
+    }
+
+    #[test]
+    fn people_read_what_was_done_what_was_left_and_what_a_restart_does() {
+        let mut out = anstream::StripStream::new(Vec::new());
+        report().human(&mut out, false).expect("written");
+        insta::assert_snapshot!(String::from_utf8_lossy(&out.into_inner()));
+    }
+
+    #[test]
+    fn what_is_left_by_policy_does_not_count_and_what_is_unproven_does() {
+        let exit = |keep: &dyn Fn(&str) -> bool, endings: &[Ending]| {
+            let mut report = report();
+            report.left.retain(|left| keep(&left.code));
+            report.processes.retain(|action| endings.contains(&action.outcome));
+            report.exit()
+        };
+        assert_eq!(exit(&|code| code == "init", &[Ending::Applied]), Exit::Done);
+        assert_eq!(exit(&|_| true, &[Ending::Applied]), Exit::Refused);
+        assert_eq!(exit(&|_| true, &[Ending::Applied, Ending::Deferred]), Exit::Incomplete);
+        assert_eq!(exit_of("half-configured"), Exit::Incomplete);
+    }
+}

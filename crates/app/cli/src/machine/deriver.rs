@@ -151,7 +151,7 @@ fn failed(failure: Failure) -> Problem {
     let problem = match &failure.kind {
         FailureKind::NotElf { input } => Problem::failed("not-elf", format!("{} is not an ELF file", name(input))),
         FailureKind::NotElf64 { input } => {
-            Problem::refused("not-elf64", format!("{} is a 32-bit or big-endian ELF file", name(input)))
+            Problem::refused("other-architecture", format!("{} is a 32-bit or big-endian ELF file", name(input)))
         }
         FailureKind::OtherArchitecture { input } => {
             Problem::refused("other-architecture", format!("{} is for another architecture", name(input)))

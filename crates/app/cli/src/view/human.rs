@@ -166,18 +166,19 @@ pub(crate) fn reason_lines(out: &mut dyn Write, reason: &Reason, verbose: bool) 
 fn evidence_lines(out: &mut dyn Write, indent: &str, evidence: &[Evidence], verbose: bool) -> io::Result<()> {
     let shown = if verbose { evidence.len() } else { SHOWN };
     for seen in evidence.iter().take(shown) {
-        write!(out, "{indent}")?;
-        if let Some(function) = &seen.function {
-            write!(out, "{}", one_line(function))?;
-        }
-        match (seen.old_va, seen.new_va) {
-            (Some(old), Some(new)) => write!(out, " (old {old}, new {new}): ")?,
-            (Some(old), None) => write!(out, " (old {old}): ")?,
-            (None, Some(new)) => write!(out, " (new {new}): ")?,
-            (None, None) if seen.function.is_some() => write!(out, ": ")?,
-            (None, None) => {}
-        }
-        writeln!(out, "{}", one_line(&seen.seen))?;
+        let place = match (seen.old_va, seen.new_va) {
+            (Some(old), Some(new)) => Some(format!("old {old}, new {new}")),
+            (Some(old), None) => Some(format!("old {old}")),
+            (None, Some(new)) => Some(format!("new {new}")),
+            (None, None) => None,
+        };
+        let place = match (&seen.function, place) {
+            (Some(function), Some(place)) => format!("{} ({place}): ", one_line(function)),
+            (Some(function), None) => format!("{}: ", one_line(function)),
+            (None, Some(place)) => format!("{place}: "),
+            (None, None) => String::new(),
+        };
+        writeln!(out, "{indent}{place}{}", one_line(&seen.seen))?;
     }
     more(out, indent, evidence.len(), shown, "such places")
 }
