@@ -197,7 +197,7 @@ pub fn compare_operands(pair: &AlignedPair, old_range: VaRange, new_range: VaRan
     for operand in 0..old.op_count().min(new.op_count()) {
         match old.op_kind(operand) {
             OpKind::NearBranch64 => {
-                target(Va::new(old.near_branch64()), Va::new(new.near_branch64()), old_range, new_range, &mut changes)
+                target(Va::new(old.near_branch64()), Va::new(new.near_branch64()), old_range, new_range, &mut changes);
             }
             OpKind::Memory if old.is_ip_rel_memory_operand() => target(
                 Va::new(old.ip_rel_memory_address()),
