@@ -21,8 +21,9 @@ use std::fs::File;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, OwnedFd};
 
-/// Mappings made in one borrowing.
-const MAPS_AT_ONCE: usize = 3;
+/// Mappings made in one borrowing. A call costs the thread about ten microseconds, and
+/// it may be the only thread there is.
+const MAPS_AT_ONCE: usize = 2;
 /// Where in the scratch page each thing is.
 const SOCKETS_AT: u64 = 0;
 const MESSAGE_AT: u64 = 64;
@@ -105,14 +106,19 @@ pub(crate) fn deliver(
     longest = longest.max(held);
     let scratch = RuntimeAddr::new(scratch);
     let received = receive(target, scratch, file, &mut longest);
-    let mapped = received.and_then(|descriptor| {
-        let mapped = map_all(target, &pieces, descriptor, &mut longest);
-        let closed = remote::borrow(target, |thread| thread.call(CLOSE, [descriptor, 0, 0, 0, 0, 0]));
-        mapped.and_then(|()| closed.map(|_| ()).map_err(DeliverError::from))
+    let mapped = match &received {
+        Ok(descriptor) => map_all(target, &pieces, *descriptor, &mut longest),
+        Err(_) => Ok(()),
+    };
+    let cleaned = remote::borrow(target, |thread| {
+        if let Ok(descriptor) = &received {
+            thread.call(CLOSE, [*descriptor, 0, 0, 0, 0, 0])?;
+        }
+        thread.call(MUNMAP, [scratch.raw(), PAGE_BYTES, 0, 0, 0, 0])
     });
-    let freed = remote::borrow(target, |thread| thread.call(MUNMAP, [scratch.raw(), PAGE_BYTES, 0, 0, 0, 0]));
+    received?;
     mapped?;
-    let ((), held) = freed.map(|(_, held)| ((), held))?;
+    let (_, held) = cleaned?;
     longest = longest.max(held);
     if !is_intact(target, payload, old) {
         unmap(target, payload, old)?;
@@ -177,18 +183,16 @@ fn receive(
         .and_then(|socket| send(&socket, file))
         .map_err(|errno| RemoteError::Call { call: "pidfd_getfd or sendmsg", errno });
     write_message(target, scratch).map_err(gone)?;
-    let (received, held) = remote::borrow(target, |thread| {
+    let received = sent.and_then(|()| {
         let message = at(MESSAGE_AT).raw();
-        let received = match &sent {
-            Ok(()) => thread.call(RECVMSG, [number(theirs), message, receive_flags(), 0, 0, 0]),
-            Err(_) => Ok(0),
-        };
-        let _ = thread.call(CLOSE, [number(ours), 0, 0, 0, 0, 0]);
-        let _ = thread.call(CLOSE, [number(theirs), 0, 0, 0, 0, 0]);
-        received
-    })?;
-    *longest = (*longest).max(held);
-    sent?;
+        remote::borrow(target, |thread| thread.call(RECVMSG, [number(theirs), message, receive_flags(), 0, 0, 0]))
+    });
+    let closed = remote::borrow(target, |thread| {
+        thread.call(CLOSE, [number(ours), 0, 0, 0, 0, 0])?;
+        thread.call(CLOSE, [number(theirs), 0, 0, 0, 0, 0])
+    });
+    let ((received, held), (_, held_to_close)) = (received?, closed?);
+    *longest = (*longest).max(held).max(held_to_close);
     let descriptor = target.memory.half_word(at(DESCRIPTOR_AT)).map_err(gone)?;
     // One byte of data, and a descriptor: a security module may have dropped the latter.
     if received != 1 || descriptor < 0 {

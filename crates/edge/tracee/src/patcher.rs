@@ -9,6 +9,7 @@ use crate::payload::{self, BuildError, Payload};
 use crate::process::{Process, ReadError};
 use crate::revert;
 use crate::status::{self, ProcessStatus};
+use crate::transition;
 use core::time::Duration;
 use salve_patch::{Distance, ImageReport, LivepatchId, PatchFile};
 use std::collections::BTreeMap;
@@ -147,6 +148,18 @@ impl Patcher {
     /// What is applied, read from the process by content. Stops nothing.
     pub fn status(&self, process: &Process) -> Result<ProcessStatus, ReadError> {
         status::read(self, process)
+    }
+
+    /// Stops all threads of a process, reads their registers and lets them go, nothing
+    /// else: the time that any transition needs at least. For measuring beside one.
+    pub fn stop_floor(&self, process: &Process) -> Result<Duration, ApplyError> {
+        let tracer = std::thread::scope(|scope| {
+            std::thread::Builder::new()
+                .name("salve-floor".to_owned())
+                .spawn_scoped(scope, || transition::floor(process, &self.limits))
+                .map(|tracer| tracer.join().unwrap_or(None))
+        });
+        tracer.map_err(ApplyError::Thread)?.ok_or(ApplyError::Read(ReadError::Exited))
     }
 
     pub(crate) fn found(&self, process: &Process, mappings: &[Mapping]) -> Result<Vec<Found>, ReadError> {

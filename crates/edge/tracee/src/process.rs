@@ -217,11 +217,6 @@ impl Process {
         parse_stat(&bytes).ok_or(ReadError::Malformed { what })
     }
 
-    /// Start time as the kernel tells it now; differs from [`Process::id`] never, or the process is gone.
-    pub(crate) fn start_time_now(&self) -> Result<u64, ReadError> {
-        self.stat().map(|stat| stat.start_time)
-    }
-
     /// Where the heap begins, whether or not it holds anything yet (`brk(2)`).
     pub(crate) fn heap_start(&self) -> Result<u64, ReadError> {
         self.stat().map(|stat| stat.heap_start)

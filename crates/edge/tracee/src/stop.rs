@@ -9,7 +9,8 @@ use crate::limits::Limits;
 use crate::outcome::NotApplied;
 use crate::process::{Process, ReadError};
 use crate::remote::is_zombie;
-use crate::{stub, sys, wait};
+use crate::wait::{self, Stopped};
+use crate::{stub, sys};
 use core::time::Duration;
 use libc::user_regs_struct;
 use std::time::Instant;
@@ -31,6 +32,8 @@ pub(crate) enum StopError {
 pub(crate) struct HeldThread {
     pub(crate) tid: i32,
     pub(crate) registers: Option<user_regs_struct>,
+    /// A signal had stopped the whole process before.
+    pub(crate) group_stopped: bool,
 }
 
 /// All threads of a process, stopped. Dropping it lets them go.
@@ -92,7 +95,7 @@ impl Held {
                 continue;
             }
             match sys::seize(tid) {
-                Ok(()) => self.threads.push(HeldThread { tid, registers: None }),
+                Ok(()) => self.threads.push(HeldThread { tid, registers: None, group_stopped: false }),
                 Err(Errno(libc::ESRCH)) => ended.push(tid),
                 Err(_) if is_zombie(process, tid) => ended.push(tid),
                 Err(_) => {
@@ -117,12 +120,14 @@ impl Held {
             }
         }
         for thread in self.threads.iter_mut().filter(|thread| thread.registers.is_none()) {
-            match wait::stopped(thread.tid, deadline)
-                .and_then(|stopped| if stopped { sys::registers(thread.tid).map(Some) } else { Ok(None) })
-            {
-                Ok(Some(registers)) => thread.registers = Some(registers),
-                Ok(None) => return Err(StopError::DidNotStop { tid: thread.tid }),
-                Err(_) => gone.push(thread.tid),
+            let stopped = wait::stopped(thread.tid, deadline);
+            match stopped.map(|how| (how, sys::registers(thread.tid))) {
+                Ok((Stopped::NotYet, _)) => return Err(StopError::DidNotStop { tid: thread.tid }),
+                Ok((how, Ok(registers))) => {
+                    thread.registers = Some(registers);
+                    thread.group_stopped = how == Stopped::WithItsProcess;
+                }
+                Ok((_, Err(_))) | Err(_) => gone.push(thread.tid),
             }
         }
         self.threads.retain(|thread| !gone.contains(&thread.tid));

@@ -50,8 +50,10 @@ struct UserDispatch {
 pub(crate) enum Event {
     /// Nothing yet.
     None,
-    /// Stopped by `PTRACE_INTERRUPT` or in a group stop.
+    /// Stopped by `PTRACE_INTERRUPT`.
     Stopped,
+    /// Stopped with its whole process, by a signal like `SIGSTOP`.
+    GroupStopped,
     /// At the entry or the exit of a system call.
     SystemCall,
     /// About to be handed this signal.
@@ -183,6 +185,16 @@ pub(crate) fn dispatches_system_calls(tid: i32) -> Result<bool> {
     }
 }
 
+/// Whether the thread is in no filter mode; `None` where the kernel does not tell
+/// (it tells only those who may administer the system).
+pub(crate) fn is_unfiltered(tid: i32) -> Option<bool> {
+    match plain(PTRACE_SECCOMP_GET_FILTER, tid, 0, 0) {
+        Ok(()) => Some(false),
+        Err(Errno(libc::EINVAL)) => Some(true),
+        Err(_) => None,
+    }
+}
+
 /// The `index`-th filter, the newest first; `None` behind the last.
 pub(crate) fn seccomp_filter(tid: i32, index: usize) -> Result<Option<Vec<BpfInstruction>>> {
     // BPF_MAXINSNS is 4096; the kernel writes no more than the length it tells.
@@ -218,7 +230,8 @@ fn event(status: c_int) -> Event {
         return Event::Exited;
     }
     match (libc::WSTOPSIG(status), status >> 16) {
-        (_, libc::PTRACE_EVENT_STOP) => Event::Stopped,
+        (libc::SIGTRAP, libc::PTRACE_EVENT_STOP) => Event::Stopped,
+        (_, libc::PTRACE_EVENT_STOP) => Event::GroupStopped,
         (signal, 0) if signal == libc::SIGTRAP | 0x80 => Event::SystemCall,
         (signal, 0) => Event::Signal(signal),
         // No other event was asked for; a thread in one is stopped all the same.

@@ -108,6 +108,13 @@ pub(crate) fn attempt(process: &Process, memory: &Memory, plan: &Plan<'_>, limit
     }
 }
 
+/// A stop in which nothing is done.
+pub(crate) fn floor(process: &Process, limits: &Limits) -> Option<Duration> {
+    crate::wait::hurry();
+    let held = Held::stop_all(process, limits).ok()?;
+    Some(held.release().0)
+}
+
 fn not_stopped(error: StopError, limits: &Limits) -> Tried {
     match error {
         StopError::DidNotStop { tid } => {
@@ -126,7 +133,7 @@ fn not_stopped(error: StopError, limits: &Limits) -> Tried {
 fn passing(blocking: &[Blocked], held: &Held) -> Option<Vec<i32>> {
     let in_user_space = |tid: i32| {
         let thread = held.threads.iter().find(|thread| thread.tid == tid)?;
-        thread.registers.filter(|registers| registers.orig_rax.cast_signed() < 0)
+        thread.registers.filter(|registers| registers.orig_rax.cast_signed() < 0 && !thread.group_stopped)
     };
     blocking.iter().map(|blocked| in_user_space(blocked.tid).map(|_| blocked.tid)).collect()
 }
@@ -147,10 +154,9 @@ fn act(
     space: &mut Space,
     chunk: &mut [u8],
 ) -> Result<(), Act> {
-    let start_time = process.start_time_now().map_err(|_| Act::Not(NotApplied::Exited))?;
-    if start_time != process.id().start_time {
-        return Err(Act::Not(NotApplied::Exited));
-    }
+    // The pidfd and the `/proc` directory are this very process's, whatever its number
+    // means by now; the memory is that of the program it ran when it was looked at.
+    process.still_there().map_err(|_| Act::Not(NotApplied::Exited))?;
     space.refresh(process, limits).map_err(|_| Act::Not(NotApplied::Exited))?;
     verify(memory, plan, space)?;
     let checker = Checker { memory, plan, limits, space, pid: process.pid() };
@@ -311,7 +317,8 @@ fn describe(
     let from = RuntimeAddr::new(r.rsp.saturating_sub(RED_ZONE_BYTES).max(current.start.raw()));
     let mut live = vec![Span { start: from, end: current.end }];
     let anchor = if is_main { plan.main_stack } else { Some(RuntimeAddr::new(r.fs_base)) };
-    let own = anchor.and_then(|anchor| space.at(anchor)).map(|(_, span)| span);
+    let on_own = anchor.is_some_and(|anchor| current.start <= anchor && anchor < current.end);
+    let own = if on_own { Some(current) } else { anchor.and_then(|anchor| space.at(anchor)).map(|(_, span)| span) };
     match own {
         Some(own) if own == current => {}
         // A signal's alternate stack, or one that the program made: what it left behind counts too.

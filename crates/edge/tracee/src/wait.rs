@@ -41,14 +41,25 @@ pub(crate) fn event(tid: i32, deadline: Instant) -> Result<Option<Event>, Errno>
     }
 }
 
+/// How a thread stands that was interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stopped {
+    /// The time was up.
+    NotYet,
+    Alone,
+    /// Its process was stopped by a signal, and has to stay so.
+    WithItsProcess,
+}
+
 /// Waits for the stop that `PTRACE_INTERRUPT` causes. A signal that is about to be
 /// delivered is delivered: its handler's frame is set up first, and nothing is lost.
-/// `Ok(false)`: not until `deadline`; `Err(ESRCH)`: the thread is gone.
-pub(crate) fn stopped(tid: i32, deadline: Instant) -> Result<bool, Errno> {
+/// `Err(ESRCH)`: the thread is gone.
+pub(crate) fn stopped(tid: i32, deadline: Instant) -> Result<Stopped, Errno> {
     loop {
         match event(tid, deadline)? {
-            None => return Ok(false),
-            Some(Event::Stopped) => return Ok(true),
+            None => return Ok(Stopped::NotYet),
+            Some(Event::Stopped) => return Ok(Stopped::Alone),
+            Some(Event::GroupStopped) => return Ok(Stopped::WithItsProcess),
             Some(Event::Signal(signal)) => sys::resume(tid, signal)?,
             Some(Event::SystemCall | Event::None) => sys::resume(tid, 0)?,
             Some(Event::Exited) => return Err(Errno(libc::ESRCH)),

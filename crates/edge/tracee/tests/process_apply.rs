@@ -162,9 +162,9 @@ fn a_livepatch_for_another_content_is_not_applied() {
 #[test]
 fn a_stopped_process_stays_stopped_and_is_changed() {
     let directory = tempfile::tempdir().unwrap();
-    let pair = program(directory.path(), "program", &[]);
-    let patch = livepatch(&pair, &FUNCTIONS, RevertPolicy::Unmap);
-    let mut victim = Victim::start(&pair.old, &["3"]);
+    let pair = program(directory.path(), "sleepers", &["-Wno-unused-result"]);
+    let patch = livepatch(&pair, &["answer"], RevertPolicy::Unmap);
+    let mut victim = Victim::start(&pair.old, &[]);
     victim.kill("-STOP");
     std::thread::sleep(std::time::Duration::from_millis(50));
     assert_eq!(victim.state(), 'T');
@@ -173,7 +173,7 @@ fn a_stopped_process_stays_stopped_and_is_changed() {
     std::thread::sleep(std::time::Duration::from_millis(50));
     assert_eq!(victim.state(), 'T');
     victim.kill("-CONT");
-    assert_eq!(victim.ask(""), "2 20 0 wrong 0");
+    assert_eq!(victim.ask(""), "2");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! linked file; a changed function's bytes are taken from the new one, and each
 //! of its relocations against a symbol becomes a fix-up to the old one's symbol.
 #![allow(dead_code, reason = "every test binary uses another part of it")]
+#![allow(clippy::cast_possible_truncation, reason = "sizes of files that were just compiled")]
 
 use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget};
 use salve_elf::{BuildId, ContentHash, Va, VaRange};

@@ -58,11 +58,13 @@ static void *sleeper(void *unused) {
     return NULL;
 }
 
-// Four threads never rest; the others do, as a server's do.
+static int calm;
+
+// Four threads never rest, or none; the others do, as a server's do.
 static void *worker(void *index) {
     int last = 1;
     for (long round = 1;; round++) {
-        if ((long)index >= 4 && round % 500 == 0) {
+        if ((calm || (long)index >= 4) && round % 500 == 0) {
             usleep(1000);
         }
         int now = answer(), then = second();
@@ -84,6 +86,7 @@ static void *worker(void *index) {
 int main(int argc, char **argv) {
     int threads = argc > 1 ? atoi(argv[1]) : 0;
     char line[64];
+    calm = argc > 2;
     setvbuf(stdout, NULL, _IONBF, 0);
     for (int i = 0; i < threads; i++) {
         pthread_t t;
