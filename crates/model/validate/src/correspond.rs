@@ -54,7 +54,7 @@ impl<'a> Correspondence<'a> {
             Some(Role::Code) => match self.index.pair_at(new) {
                 Some(pair) => self.check_code(old, new, role, pair),
                 None if self.is_same_dead_end(old, new, role) => Ok(Where::Code),
-                None if matches!(role, Use::Jump | Use::Call) => Err(Mismatch::Unclaimed),
+                None if matches!(role, Use::Jump | Use::Call | Use::Entry) => Err(Mismatch::Unclaimed),
                 None => self.check_data(old, new, role),
             },
             Some(Role::Stubs) => self.check_stub(old, new),
@@ -78,7 +78,7 @@ impl<'a> Correspondence<'a> {
 
     fn check_code(&self, old: Va, new: Va, role: Use, pair: &Pair) -> Result<Where, Mismatch> {
         match role {
-            Use::Jump | Use::Call | Use::Address | Use::Pointer => {}
+            Use::Jump | Use::Call | Use::Address | Use::Pointer | Use::Entry => {}
             Use::Access(_) | Use::Through => return Err(Mismatch::SlotUse),
         }
         let inside = new.raw().wrapping_sub(pair.new.start().raw());
@@ -89,7 +89,11 @@ impl<'a> Correspondence<'a> {
         if expected != old {
             return Err(Mismatch::Elsewhere { expected });
         }
-        self.marks.wanted(new);
+        // Where one table ends and the next begins is not known: what reads like an
+        // entry may lead anywhere, as long as it leads to the same.
+        if role != Use::Entry {
+            self.marks.wanted(new);
+        }
         pair.reached.set(true);
         Ok(Where::Code)
     }
@@ -123,7 +127,7 @@ impl<'a> Correspondence<'a> {
                 Some(Binding::TlsModule { .. } | Binding::TlsDescriptor { .. }) => 16,
                 Some(_) | None => return Err(Mismatch::SlotUse),
             },
-            Use::Access(_) | Use::Jump | Use::Call | Use::Pointer => return Err(Mismatch::SlotUse),
+            Use::Access(_) | Use::Jump | Use::Call | Use::Pointer | Use::Entry => return Err(Mismatch::SlotUse),
         };
         let mut at = 0;
         let mut found = Where::Import;
@@ -219,7 +223,7 @@ impl<'a> Correspondence<'a> {
             Use::Access(None) => 576,
             Use::Through => 8,
             Use::Address | Use::Pointer => 1,
-            Use::Jump | Use::Call => return Err(Mismatch::Unclaimed),
+            Use::Jump | Use::Call | Use::Entry => return Err(Mismatch::Unclaimed),
         };
         if self.index.covers(new, len_bytes) { Ok(Where::Data) } else { Err(Mismatch::Extent) }
     }

@@ -175,7 +175,7 @@ impl Data<'_, '_> {
             };
             let targets = read(self.map.old, table.old).zip(read(self.map.new, table.new));
             let (old_target, new_target) = targets.ok_or(outside.clone())?;
-            if self.map.check(old_target, new_target, Use::Jump).is_err() {
+            if self.map.check(old_target, new_target, Use::Entry).is_err() {
                 return Err(Invalid::TableEntry { new: table.new, entry, old_target, new_target });
             }
         }
@@ -222,7 +222,7 @@ impl Data<'_, '_> {
         let old_at = old.wrapping_offset(at.wrapping_distance_from(new));
         let distance = self.map.old.array(old_at).map(i32::from_le_bytes).ok_or(Invalid::TableOutside { new })?;
         let old_target = old.wrapping_offset(i64::from(distance));
-        match self.map.check(old_target, new_target, Use::Jump) {
+        match self.map.check(old_target, new_target, Use::Entry) {
             Ok(_) => Ok(()),
             Err(_) => Err(Invalid::TableEntry { new, entry, old_target, new_target }),
         }

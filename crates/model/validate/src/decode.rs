@@ -43,6 +43,8 @@ pub(crate) enum Use {
     Address,
     /// Not an instruction: a pointer in data.
     Pointer,
+    /// Not an instruction: what may be an entry of a jump table.
+    Entry,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

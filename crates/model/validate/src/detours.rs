@@ -91,7 +91,9 @@ impl OldCode<'_, '_> {
                 self.check_target(at, target)?;
                 if old.section_at(target).is_some_and(|s| !s.is_code()) {
                     seen.old_data.push(target);
-                    self.check_table(target)?;
+                    if looks_like_table(old, target) {
+                        seen.old_tables.push(target);
+                    }
                 }
                 if matches!(instr.flow, Flow::Jump | Flow::Branch) {
                     parts.extend(self.gone_at(target));
@@ -110,16 +112,18 @@ impl OldCode<'_, '_> {
         if inside { Err(Invalid::DetourEntered { at, target }) } else { Ok(()) }
     }
 
-    /// Every entry of what may be a jump table, to its end or to where it stops leading into code.
-    fn check_table(&self, table: Va) -> Result<(), Invalid> {
-        if !looks_like_table(self.map.old, table) {
-            return Ok(());
-        }
-        let mut at = table;
-        while let Some(target) = table_entry(self.map.old, table, at) {
-            self.check_target(at, target)?;
-            let Some(next) = at.checked_add(4) else { break };
-            at = next;
+    /// Every entry of what may be a jump table of old code that does not stay: to
+    /// where it stops leading into code, or to the next place that something refers to.
+    pub(crate) fn check_tables(&self, tables: &[Va], old_data: &[Va]) -> Result<(), Invalid> {
+        for table in tables {
+            let limit = old_data.get(old_data.partition_point(|t| t <= table)).copied();
+            let mut at = *table;
+            while limit.is_none_or(|l| at < l)
+                && let Some(target) = table_entry(self.map.old, *table, at)
+            {
+                self.check_target(at, target)?;
+                at = at.wrapping_offset(4);
+            }
         }
         Ok(())
     }

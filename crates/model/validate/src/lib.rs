@@ -170,7 +170,8 @@ pub fn validate(old: &[u8], new: &[u8], livepatch: &Livepatch, claims: &Claims) 
     let mut seen = Seen::default();
     check_staying(&map, &decoder, claims, &mut seen, &mut proof)?;
     (proof.references, proof.payload_bytes) = Payload::new(&map, &decoder, livepatch)?.check(&mut seen)?;
-    OldCode { map: &map, decoder: &decoder, livepatch, claims }.check(&mut seen)?;
+    let old_code = OldCode { map: &map, decoder: &decoder, livepatch, claims };
+    old_code.check(&mut seen)?;
 
     let mut tables = claims.jump_tables.clone();
     tables.sort_unstable_by_key(|t| t.new);
@@ -178,6 +179,7 @@ pub fn validate(old: &[u8], new: &[u8], livepatch: &Livepatch, claims: &Claims) 
     proof.data_bytes = data.check(&mut seen)?;
     let targets = ends::Targets::new(&map, &mut seen);
     data.check_used_tables(&seen, &targets.new)?;
+    old_code.check_tables(&seen.old_tables, &targets.old)?;
     ends::check(&map, &targets)?;
     loader::check_exports(&map)?;
     loader::check_run_by_loader(&map)?;

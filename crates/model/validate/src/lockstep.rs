@@ -22,6 +22,8 @@ pub(crate) struct Seen {
     pub(crate) new_data: Vec<Va>,
     /// Places whose address is taken and that look like jump tables.
     pub(crate) tables: Vec<TableUse>,
+    /// The same for old code that does not stay.
+    pub(crate) old_tables: Vec<Va>,
 }
 
 /// A jump table as its user sees it. `old` is `None` for a carried function.

@@ -302,7 +302,7 @@ impl<'c, 'a> Payload<'c, 'a> {
     fn check_inside_code(&self, at: Va, field: Field, new_target: Va) -> Result<(), Invalid> {
         self.map.marks.wanted(new_target);
         let is_taken = match field.role {
-            Use::Jump | Use::Call => false,
+            Use::Jump | Use::Call | Use::Entry => false,
             Use::Address | Use::Pointer => true,
             Use::Access(_) | Use::Through => return Err(Invalid::Unresolved { at, new_target }),
         };
