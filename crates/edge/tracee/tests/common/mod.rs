@@ -247,3 +247,29 @@ pub(crate) fn within(seconds: f64) -> ApplyOptions {
 pub(crate) fn revert_within(seconds: f64) -> RevertOptions {
     RevertOptions { wait: Duration::from_secs_f64(seconds), force: false }
 }
+
+/// Where a function of the old image is.
+pub(crate) fn old_range(pair: &Pair, name: &str) -> VaRange {
+    let bytes = std::fs::read(&pair.old).unwrap();
+    let (va, size) = symbol(&object::File::parse(&*bytes).unwrap(), name);
+    VaRange::new(Va::new(va), size).unwrap()
+}
+
+impl Victim {
+    /// How many words of its writable memory are addresses inside `range` of the image.
+    pub(crate) fn words_on_stacks(&self, range: VaRange, image: &Path) -> usize {
+        use std::os::unix::fs::FileExt;
+        let memory = std::fs::File::open(format!("/proc/{}/mem", self.pid())).unwrap();
+        let mappings = self.process().mappings(&Limits::default()).unwrap();
+        let bias = mappings.iter().find(|mapping| mapping.path == *image.as_os_str()).unwrap().start.raw();
+        let inside = bias + range.start().raw() + 1..=bias + range.end().raw();
+        let stacks = mappings.iter().filter(|m| m.perms.write && m.inode == 0 && m.len_bytes() < 64 << 20);
+        stacks
+            .map(|mapping| {
+                let mut bytes = vec![0; usize::try_from(mapping.len_bytes()).unwrap()];
+                memory.read_exact_at(&mut bytes, mapping.start.raw()).unwrap();
+                bytes.as_chunks::<8>().0.iter().filter(|word| inside.contains(&u64::from_le_bytes(**word))).count()
+            })
+            .sum()
+    }
+}
