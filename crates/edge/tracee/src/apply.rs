@@ -449,3 +449,44 @@ fn add_writes(writes: &mut Vec<Write>, scene: &Scene, one: &Planned<'_>, payload
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::{ElfFacts, ImageFile, MappedImage, Switching};
+    use salve_elf::ContentHash;
+
+    fn image(switching: Switching) -> Found {
+        let sha256 = ContentHash::of(b"");
+        let elf = ElfFacts { loads: vec![], interpreter: false, soname: None, unwind: None, switching };
+        Found {
+            image: MappedImage {
+                path: "lib".into(),
+                deleted: false,
+                sha256,
+                len_bytes: 0,
+                soname: None,
+                mappings: vec![],
+            },
+            file: Arc::new(ImageFile { sha256, len_bytes: 0, elf: Some(elf) }),
+        }
+    }
+
+    #[test]
+    fn openssl_switches_stacks_only_where_its_jobs_are_paused() {
+        let openssl = || {
+            image(Switching {
+                symbol: Some("makecontext".to_owned()),
+                exports_async_pause: true,
+                imports_async_pause: false,
+            })
+        };
+        let program = || image(Switching::default());
+        let engine = || image(Switching { imports_async_pause: true, ..Switching::default() });
+        let coroutines = || image(Switching { symbol: Some("swapcontext".to_owned()), ..Switching::default() });
+        assert_eq!(stack_switching(&[program(), openssl()]), Ok(()));
+        assert!(stack_switching(&[program(), openssl(), engine()]).is_err());
+        assert!(stack_switching(&[program(), coroutines()]).is_err());
+        assert!(stack_switching(&[openssl(), coroutines()]).is_err());
+    }
+}

@@ -226,3 +226,7 @@ impl<'a> ThreadCheck<'a> {
         Finding { function: self.forbidden.function_name(function).to_owned(), kind }
     }
 }
+
+#[cfg(test)]
+#[path = "thread_tests.rs"]
+mod tests;
