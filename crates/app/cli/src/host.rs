@@ -36,6 +36,14 @@ impl Actor {
     }
 }
 
+/// One descriptor for each image that is compared or derived from: as many as
+/// the system lets us have. What it does not let us have is missed where it is needed.
+pub(crate) fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _kept_as_it_is = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
 /// The kernel's name for this boot: with it, a pid and a start time name a
 /// process once and for all.
 pub(crate) fn boot_id() -> Option<String> {

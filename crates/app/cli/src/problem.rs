@@ -51,6 +51,11 @@ impl Problem {
         Self { exit: Exit::Refused, ..Self::failed(code, what) }
     }
 
+    /// Running it again finishes it.
+    pub(crate) fn incomplete(code: &'static str, what: impl Into<String>) -> Self {
+        Self { exit: Exit::Incomplete, ..Self::failed(code, what) }
+    }
+
     /// The command line makes no sense, seen only after it was parsed.
     pub(crate) fn usage(code: &'static str, what: impl Into<String>) -> Self {
         Self { exit: Exit::Usage, ..Self::failed(code, what) }

@@ -42,7 +42,7 @@ pub(crate) fn run(args: &Apply, context: &mut Context) -> Result<ApplyReport, Pr
         context.console.note(&format!("pid {} was not looked at: {}", missed.pid, missed.why));
     }
     let offers = [updates::offer(&update, &patch)];
-    let runners: Vec<_> = seen.iter().map(|process| updates::runner(&processes.patcher, process)).collect();
+    let runners = updates::runners(&processes.patcher, &seen, &offers);
     let steps = steps(&runners, &offers, &accepted);
     let mut actions = Vec::new();
     if !args.targets.all {

@@ -33,6 +33,7 @@ pub(crate) struct Context {
 
 /// Runs the command that was typed.
 pub(crate) fn run(cli: &Cli, console: Console) -> Exit {
+    crate::host::raise_descriptor_limit();
     let name = cli.command.name();
     let looked = match &cli.command {
         Command::Completions(args) => completions::run(args),

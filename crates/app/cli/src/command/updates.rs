@@ -39,11 +39,19 @@ pub(crate) fn offer<'a>(update: &'a UpdateRef, patch: &'a PatchFile) -> Offer<'a
     Offer { source: &update.source, new_version: update.new_version.as_deref(), images }
 }
 
-/// What planning needs of a process. What it carries is read from the process,
-/// by content; what cannot be read is not carried.
-pub(crate) fn runner(patcher: &Patcher, process: &Seen) -> Runner {
-    let images = process.images.iter().map(|image| (image.path.to_string_lossy().into_owned(), image.sha256)).collect();
-    Runner { images, carries: carried(patcher, process) }
+/// What planning needs of the processes. What one carries is read from it, by
+/// content, if anything is offered to it at all; what cannot be read is not carried.
+pub(crate) fn runners(patcher: &Patcher, seen: &[Seen], offers: &[Offer<'_>]) -> Vec<Runner> {
+    let offered: BTreeSet<ContentHash> =
+        offers.iter().flat_map(|offer| &offer.images).filter_map(|image| image.old).collect();
+    seen.iter()
+        .map(|process| {
+            let images: Vec<(String, ContentHash)> =
+                process.images.iter().map(|image| (image.path.to_string_lossy().into_owned(), image.sha256)).collect();
+            let concerned = images.iter().any(|(_, content)| offered.contains(content));
+            Runner { images, carries: if concerned { carried(patcher, process) } else { Vec::new() } }
+        })
+        .collect()
 }
 
 /// Old and new content of every livepatch that is applied in full.

@@ -3,6 +3,7 @@
 use super::disk::running;
 use super::pending::{Mapped, Pending, Resolved, old_material, old_sides};
 use super::report::Left;
+use crate::carry::Interrupt;
 use crate::console::Console;
 use crate::event::UpdateRef;
 use crate::machine::deriver::Material;
@@ -19,6 +20,7 @@ pub(crate) fn resolve(
     seen: &[Seen],
     packages: &dyn PackageFacts,
     console: Console,
+    interrupt: &Interrupt,
 ) -> Result<Resolved, Problem> {
     let candidates = packages.candidates(names)?;
     for name in names {
@@ -35,6 +37,10 @@ pub(crate) fn resolve(
     let progress = console.progress(candidates.len(), "downloading");
     for candidate in candidates {
         progress.step(&candidate.installed.name);
+        if interrupt.came() {
+            resolved.left.push(Left::update(&update(&candidate), "interrupted", "the run was interrupted".into()));
+            continue;
+        }
         let Some(images) = mapped.remove(&candidate.installed.name) else {
             console.note(&format!("{}: no process runs it", candidate.installed.name));
             continue;

@@ -13,6 +13,8 @@ mod handed;
 mod offers;
 mod pending;
 mod report;
+#[cfg(test)]
+mod tests;
 
 use crate::args::Heal;
 use crate::carry::{self, Action, Ending, Task, livepatch_refs};
@@ -21,7 +23,7 @@ use crate::event::{Event, LeftSubject};
 use crate::machine::deriver::Deriving;
 use crate::machine::packages::PackageFacts;
 use crate::machine::processes::{Processes, Seen};
-use crate::plan::{Decision, Runner, Step, steps};
+use crate::plan::{Decision, Leave, Step, steps};
 use crate::problem::Problem;
 use offers::Offered;
 use pending::{Blocked, Resolved};
@@ -37,9 +39,15 @@ pub(crate) fn run(
     deriver: &dyn Deriving,
 ) -> Result<HealReport, Problem> {
     let processes = Processes::new();
-    let (seen, unseen) = processes.survey(&args.pids)?;
+    let (mut seen, unseen) = processes.survey(&args.pids)?;
+    if !args.pids.is_empty() {
+        // A person who names a storage daemon by its number has chosen it.
+        for process in seen.iter_mut().filter(|process| process.leave == Some(Leave::RootStorage)) {
+            process.leave = None;
+        }
+    }
     let mut resolved = match (&args.candidate, args.from.as_slice()) {
-        (Some(names), _) => archive::resolve(names, &seen, packages, context.console)?,
+        (Some(names), _) => archive::resolve(names, &seen, packages, context.console, &context.interrupt)?,
         (None, []) => disk::resolve(&seen, &processes, packages)?,
         (None, _) => handed::resolve(args, &seen, packages, deriver, &context.actor)?,
     };
@@ -52,8 +60,8 @@ pub(crate) fn run(
     let pending = core::mem::take(&mut resolved.pending);
     let offered = offers::derive_all(pending, deriver, args, context);
     let accepted: BTreeSet<String> = args.consent.accept.iter().cloned().collect();
-    let runners: Vec<Runner> = seen.iter().map(|process| updates::runner(&processes.patcher, process)).collect();
     let offers: Vec<_> = offered.iter().map(Offered::offer).collect();
+    let runners = updates::runners(&processes.patcher, &seen, &offers);
     let steps = steps(&runners, &offers, &accepted);
     let mut actions = core::mem::take(&mut resolved.settled);
     let mut tasks = Vec::new();
@@ -123,7 +131,8 @@ fn planned<'a>(
 }
 
 fn record_left(context: &mut Context, resolved: &Resolved) {
-    for left in &resolved.left {
+    // Who may not be looked at is no decision; an ordinary user may look at few.
+    for left in resolved.left.iter().filter(|left| left.code != report::NOT_LOOKED_AT) {
         let subject = match (&left.process, &left.path, &left.update) {
             (Some(process), Some(path), _) => LeftSubject::Image { process: process.clone(), path: path.clone() },
             (Some(process), None, _) => LeftSubject::Process(process.clone()),

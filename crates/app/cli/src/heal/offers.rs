@@ -60,10 +60,17 @@ pub(crate) fn derive_all(
     for pending in pending {
         progress.step(&pending.package);
         let expected = pending.expected;
-        let result = deriver.derive(pending.old, pending.new).and_then(|derived| {
-            check_contents(&derived.patch, &expected)?;
-            Ok(derived)
-        });
+        let interrupted = || Problem::incomplete("interrupted", "the run was interrupted before this was derived");
+        let result = if context.interrupt.came() {
+            Err(interrupted())
+        } else {
+            deriver.derive(pending.old, pending.new).and_then(|derived| {
+                check_contents(&derived.patch, &expected)?;
+                Ok(derived)
+            })
+        };
+        // A signal from the terminal reaches the deriving process as well.
+        let result = result.map_err(|problem| if context.interrupt.came() { interrupted() } else { problem });
         let one = Offered {
             update: pending.update,
             package: pending.package,

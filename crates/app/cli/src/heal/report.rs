@@ -14,6 +14,9 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
+/// The code for processes that could not be read.
+pub(super) const NOT_LOOKED_AT: &str = "not-looked-at";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Mode {
@@ -99,7 +102,7 @@ impl Left {
             process: Some(name),
             update: None,
             path: None,
-            code: "not-looked-at".into(),
+            code: NOT_LOOKED_AT.into(),
             why: unseen.why,
             exit: Exit::Done,
         }
@@ -111,10 +114,8 @@ impl Left {
 /// could not be proven is refused.
 fn exit_of(code: &str) -> Exit {
     match code {
-        "init" | "own-ancestor" | "root-storage" | "elsewhere" | "not-running" | "not-looked-at" | "not-healed" => {
-            Exit::Done
-        }
-        "half-configured" | "changed-meanwhile" => Exit::Incomplete,
+        "init" | "own-ancestor" | "root-storage" | "elsewhere" | "not-running" | NOT_LOOKED_AT => Exit::Done,
+        "half-configured" | "changed-meanwhile" | "interrupted" => Exit::Incomplete,
         _unproven => Exit::Refused,
     }
 }
@@ -254,7 +255,7 @@ impl HealReport {
 impl Left {
     /// Said only to who asked to hear more.
     fn is_quiet(&self) -> bool {
-        self.code == "not-looked-at"
+        self.code == NOT_LOOKED_AT
     }
 
     fn subject(&self) -> String {

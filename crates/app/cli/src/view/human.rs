@@ -137,7 +137,7 @@ impl LivepatchView {
         let named = self.bound.iter().filter(|b| b.to.is_some()).count();
         writeln!(
             out,
-            "    bound to the old image: {} fields, {named} of them to replaced functions",
+            "    fields bound to the old image: {} (to functions that are replaced: {named})",
             self.bound.len()
         )?;
         let shown = if verbose { self.bound.len() } else { 0 };

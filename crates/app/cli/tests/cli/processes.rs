@@ -25,7 +25,7 @@ impl Drop for Sleeper {
 fn process_settings() -> insta::Settings {
     let mut settings = settings();
     for field in ["pid", "start_ticks", "took_ms"] {
-        settings.add_filter(&format!(r#""{field}": \d+"#), &format!(r#""{field}": "[NUMBER]""#));
+        settings.add_filter(&format!(r#""{field}": \d+"#), format!(r#""{field}": "[NUMBER]""#));
     }
     settings.add_filter(r#""program": "[^"]*sleep""#, r#""program": "[SLEEP]""#);
     settings
