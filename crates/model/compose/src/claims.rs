@@ -1,7 +1,7 @@
 //! The comparison written down as claims for the validator.
 
 use salve_elf::{SectionRole, Va, VaRange};
-use salve_match::{ImageDiff, Place, Side, text_at};
+use salve_match::{ContentDifference, DataChange, DataChangeKind, ImageDiff, Place, Side, text_at};
 use salve_patch::{Claims, DataRun, FunctionPair, NoiseClaim, NoiseKind, NoiseSite, TextPair};
 use salve_verdict::Judgement;
 use std::collections::BTreeSet;
@@ -46,8 +46,27 @@ pub fn claims(diff: &ImageDiff<'_, '_>, judgement: &Judgement) -> Claims {
         data,
         kept: diff.kept.clone(),
         texts,
+        text_slots: text_slots(diff),
         jump_tables: tables,
     }
+}
+
+/// Slots that point to another text. Those that are no build stamp are a reason to
+/// refuse, so whatever is validated has none of them.
+fn text_slots(diff: &ImageDiff<'_, '_>) -> Vec<TextPair> {
+    let slot = |change: &DataChange| match &change.kind {
+        DataChangeKind::Text { offset, difference: ContentDifference::Text { .. } } => {
+            Some(TextPair { new: change.new.checked_add(*offset)?, old: change.old.checked_add(*offset)? })
+        }
+        DataChangeKind::Text { .. }
+        | DataChangeKind::Bytes { .. }
+        | DataChangeKind::Slot { .. }
+        | DataChangeKind::Resized { .. } => None,
+    };
+    let mut slots: Vec<TextPair> = diff.data_changes.iter().filter_map(slot).collect();
+    slots.sort_unstable();
+    slots.dedup();
+    slots
 }
 
 /// Runs sorted by new address and overlapping on neither side, and the texts

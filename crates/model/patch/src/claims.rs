@@ -39,6 +39,10 @@ pub struct Claims {
     /// run fits because the linker stored one as the tail of another (suffix
     /// merging). Only addresses that are taken may lead there. Sorted.
     pub texts: Vec<TextPair>,
+    /// Slots that hold the addresses of zero-terminated texts which differ, in
+    /// objects that are else the same: the old text stays, and the verdict says
+    /// why it may. No run need cover them. Sorted.
+    pub text_slots: Vec<TextPair>,
     /// Jump tables in read-only data: `entries` signed 32-bit distances from
     /// the table's start into the function that owns it. Sorted by `new`.
     pub jump_tables: Vec<JumpTable>,
@@ -82,7 +86,7 @@ pub struct DataRun {
     pub len_bytes: u64,
 }
 
-/// Starts of two equal zero-terminated texts in read-only data.
+/// Starts of two zero-terminated texts in read-only data, or slots that point to two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TextPair {
     pub new: Va,

@@ -2,19 +2,21 @@
 
 use crate::correspond::Correspondence;
 use crate::decode::Use;
-use crate::image::{Image, Section, Slot};
+use crate::image::{Binding, Image, Section, Slot};
 use crate::index::Pair;
 use crate::invalid::{Invalid, Mismatch};
-use crate::lockstep::{Seen, TableUse, table_entry};
+use crate::lockstep::{Seen, TableUse, is_string, table_entry};
 use salve_elf::{Va, VaRange};
-use salve_patch::{DataRun, JumpTable};
+use salve_patch::{DataRun, JumpTable, TextPair};
 
 pub(crate) struct Data<'c, 'a> {
     pub(crate) map: &'c Correspondence<'a>,
     /// Sorted by `new`.
     pub(crate) tables: &'c [JumpTable],
-    /// Writable data whose initial contents differ.
+    /// Writable data whose initial contents differ; sorted by `new`.
     pub(crate) kept: &'c [DataRun],
+    /// Slots that point to texts which differ; sorted.
+    pub(crate) text_slots: &'c [TextPair],
 }
 
 impl Data<'_, '_> {
@@ -23,6 +25,9 @@ impl Data<'_, '_> {
         let mut bytes = 0_u64;
         for table in self.tables {
             self.check_table(table)?;
+        }
+        for kept in self.kept {
+            self.check_kept(kept)?;
         }
         for run in &self.map.index.runs {
             self.check_run(run, seen)?;
@@ -62,12 +67,51 @@ impl Data<'_, '_> {
         if old.at.wrapping_distance_from(run.old) != new.at.wrapping_distance_from(run.new) {
             return Err(invalid(Mismatch::Binding));
         }
-        self.map.check_slot(old.at, new.at).map_err(invalid)?;
+        if let Err(why) = self.map.check_slot(old.at, new.at)
+            && !self.is_text_slot(old, new)
+        {
+            return Err(invalid(why));
+        }
         if let (Some(old), Some(new)) = (old.binding.target(), new.binding.target()) {
             seen.old_data.push(old);
             seen.new_data.push(new);
         }
         Ok(())
+    }
+
+    /// A listed slot that points to a text on both sides.
+    fn is_text_slot(&self, old: &Slot, new: &Slot) -> bool {
+        let listed = self.text_slots.binary_search(&TextPair { new: new.at, old: old.at }).is_ok();
+        let texts = match (old.binding, new.binding) {
+            (Binding::Relative(a), Binding::Relative(b)) => is_string(self.map.old, a) && is_string(self.map.new, b),
+            _ => false,
+        };
+        listed && texts
+    }
+
+    /// Contents that may differ at the start: of a variable that stays writable, and no slot.
+    fn check_kept(&self, kept: &DataRun) -> Result<(), Invalid> {
+        let outside = Invalid::KeptOutside { old: kept.old, new: kept.new };
+        let placed = self.map.index.run_at(kept.new).is_some_and(|(_, old)| old == kept.old);
+        if !placed || !self.map.index.covers(kept.new, kept.len_bytes) {
+            return Err(outside);
+        }
+        for (image, at) in [(self.map.old, kept.old), (self.map.new, kept.new)] {
+            let range = VaRange::new(at, kept.len_bytes).ok_or(outside.clone())?;
+            let writable = image.section_at(at).is_some_and(|s| s.is_writable() && !s.is_run_by_loader());
+            let read_only_later = image.relro.is_some_and(|relro| relro.overlaps(range));
+            let has_slots = !image.slots_in(range).is_empty() || slot_before(image, at).is_some_and(|end| end > at);
+            if !writable || read_only_later || has_slots {
+                return Err(outside);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_kept(&self, new: Va) -> bool {
+        let next = self.kept.partition_point(|k| k.new <= new);
+        let kept = next.checked_sub(1).and_then(|i| self.kept.get(i));
+        kept.is_some_and(|k| new.raw().saturating_sub(k.new.raw()) < k.len_bytes)
     }
 
     /// The unrelocated stretch `from..to` of a run: equal, but for listed jump tables.
@@ -102,23 +146,14 @@ impl Data<'_, '_> {
         if old == new {
             return Ok(());
         }
-        let keeps = section.is_writable() && !section.is_run_by_loader() && !section.name.starts_with(b".data.rel.ro");
-        let kept = |offset: usize| {
-            let at = |start: Va| u64::try_from(offset).ok().and_then(|o| start.checked_add(o));
-            keeps && at(old_from).zip(at(from)).is_some_and(|(old, new)| self.is_kept(old, new))
-        };
-        let unexplained = old.iter().zip(new).enumerate().find(|(i, (a, b))| a != b && !kept(*i));
-        let Some((offset, _)) = unexplained else { return Ok(()) };
-        let offset = i64::try_from(offset).unwrap_or(0);
-        Err(Invalid::DataDiffers { old: old_from.wrapping_offset(offset), new: from.wrapping_offset(offset) })
-    }
-
-    /// Whether the value at these two places is claimed to differ initially only.
-    fn is_kept(&self, old: Va, new: Va) -> bool {
-        self.kept.iter().any(|k| {
-            let inside = new.raw().wrapping_sub(k.new.raw());
-            inside < k.len_bytes && old.raw().wrapping_sub(k.old.raw()) == inside
-        })
+        let differs = old.iter().zip(new).enumerate().filter(|(_, (a, b))| a != b);
+        let mut differs = differs.filter_map(|(offset, _)| i64::try_from(offset).ok());
+        match differs.find(|offset| !self.is_kept(from.wrapping_offset(*offset))) {
+            Some(offset) => {
+                Err(Invalid::DataDiffers { old: old_from.wrapping_offset(offset), new: from.wrapping_offset(offset) })
+            }
+            None => Ok(()),
+        }
     }
 
     /// In a fixed image a pointer in data has no relocation: every aligned word

@@ -64,7 +64,12 @@ impl Index {
         let mut carried: Vec<VaRange> = claims.changed.iter().map(|p| p.new).collect();
         carried.extend(&claims.added);
         carried.sort_unstable();
-        let runs = sorted_runs(old, new, &claims.data)?;
+        // A slot with another text is part of its object; what it holds is checked with the slot.
+        let mut claimed = claims.data.clone();
+        let is_covered = |slot: &&TextPair| claims.data.iter().any(|r| holds_slot(r, slot));
+        let slots = claims.text_slots.iter().filter(|slot| !is_covered(slot));
+        claimed.extend(slots.map(|slot| DataRun { new: slot.new, old: slot.old, len_bytes: 8 }));
+        let runs = sorted_runs(old, new, &claimed)?;
         let texts = proven_texts(old, new, &claims.texts)?;
         let mut runs_by_old = runs.clone();
         runs_by_old.sort_unstable_by_key(|r| r.old);
@@ -154,6 +159,11 @@ fn proven_texts(old: &Image<'_>, new: &Image<'_>, claimed: &[TextPair]) -> Resul
 fn text<'a>(image: &Image<'a>, at: Va) -> Option<&'a [u8]> {
     let bytes = image.section_at(at).filter(|s| s.is_constant())?.from(at)?;
     bytes.get(..bytes.iter().position(|b| *b == 0)?)
+}
+
+fn holds_slot(run: &DataRun, slot: &TextPair) -> bool {
+    let inside = slot.new.raw().checked_sub(run.new.raw());
+    inside.is_some_and(|inside| inside < run.len_bytes && run.old.checked_add(inside) == Some(slot.old))
 }
 
 fn sorted_runs(old: &Image<'_>, new: &Image<'_>, claimed: &[DataRun]) -> Result<Vec<DataRun>, Invalid> {

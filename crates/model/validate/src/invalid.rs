@@ -121,6 +121,8 @@ pub enum Invalid {
     RunOutside { old: Va, new: Va },
     #[error("data run in executable section at {at} covers code")]
     RunOverCode { side: Side, at: Va },
+    #[error("data kept at {new} (old {old}) is in no run, relocated, or read-only in the end")]
+    KeptOutside { old: Va, new: Va },
     #[error("data differs at {old} (old) and {new} (new)")]
     DataDiffers { old: Va, new: Va },
     #[error("slots at {old} (old) and {new} (new) do not hold the same thing: {why}")]

@@ -55,6 +55,9 @@
 //!   aligned up to 8, 16 or 32), outside any other section in at least one of them; the
 //!   start of `.dynamic`, `.eh_frame` or `.eh_frame_hdr`; or the start of the image. One
 //!   past the end of a run is otherwise refused: a changed object may begin there.
+//! * **Initial contents** of writable data may differ in the parts listed in `kept`:
+//!   inside runs, not relocated, not read-only after relocation. A slot that points to
+//!   another text is listed in `text_slots`; a run may cover it or leave it out.
 //! * **Merged texts** that no run can hold go into `texts`.
 //! * **Jump tables** are listed if their bytes differ. Those that are not are found by
 //!   their use and have to lead to the same places all the same.
@@ -175,7 +178,10 @@ pub fn validate(old: &[u8], new: &[u8], livepatch: &Livepatch, claims: &Claims) 
 
     let mut tables = claims.jump_tables.clone();
     tables.sort_unstable_by_key(|t| t.new);
-    let data = Data { map: &map, tables: &tables, kept: &claims.kept };
+    let (mut text_slots, mut kept) = (claims.text_slots.clone(), claims.kept.clone());
+    text_slots.sort_unstable();
+    kept.sort_unstable();
+    let data = Data { map: &map, tables: &tables, kept: &kept, text_slots: &text_slots };
     proof.data_bytes = data.check(&mut seen)?;
     let targets = ends::Targets::new(&map, &mut seen);
     data.check_used_tables(&seen, &targets.new)?;

@@ -196,7 +196,7 @@ pub(crate) fn decode(decoder: &Decoder, bytes: &[u8], at: Va, absolute: bool, si
     decoder.decode(bytes, absolute).ok_or(Invalid::Undecodable { side, at })
 }
 
-fn is_string(image: &Image<'_>, at: Va) -> bool {
+pub(crate) fn is_string(image: &Image<'_>, at: Va) -> bool {
     let Some(section) = image.section_at(at).filter(|s| s.is_constant()) else { return false };
     section.from(at).is_some_and(|bytes| bytes.contains(&0))
 }

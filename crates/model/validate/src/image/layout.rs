@@ -94,6 +94,8 @@ pub(crate) struct Image<'a> {
     /// From the first to past the last loaded address.
     pub(crate) span: VaRange,
     pub(crate) tls: Option<Tls<'a>>,
+    /// What the loader makes read-only after relocation.
+    pub(crate) relro: Option<VaRange>,
     /// The file's headers, where they are loaded: from the start of `span` to the first section.
     pub(crate) headers: &'a [u8],
     pub(crate) symbols: Vec<Symbol<'a>>,
@@ -158,6 +160,7 @@ impl<'a> Image<'a> {
             sections,
             span,
             tls: tls(headers, endian, bytes)?,
+            relro: relro(headers, endian),
             headers: loaded_headers(bytes, &loads, start, first),
             symbols: symbols::read(&table, endian, bytes)?,
             slots: Vec::new(),
@@ -302,6 +305,11 @@ fn gap_bytes(bytes: &[u8], start: u64, from: u64, to: u64) -> Option<&[u8]> {
     let from = usize::try_from(start.checked_add(from)?).ok()?;
     let to = usize::try_from(start.checked_add(to)?).ok()?;
     bytes.get(from..to)
+}
+
+fn relro(headers: &[elf::ProgramHeader64<Endianness>], endian: Endianness) -> Option<VaRange> {
+    let header = headers.iter().find(|h| h.p_type(endian) == elf::PT_GNU_RELRO)?;
+    VaRange::new(Va::new(header.p_vaddr(endian)), header.p_memsz(endian))
 }
 
 fn loaded_headers<'a>(bytes: &'a [u8], loads: &[Load], start: Va, first: Va) -> &'a [u8] {
