@@ -21,7 +21,7 @@ macro_rules! registry {
 }
 
 registry! {
-    SAME_CONTENT = "same-content", Unchanged, "the two files are byte for byte the same";
+    IDENTICAL_FILE = "identical-file", Unchanged, "the two files are byte for byte the same";
     NO_CODE_CHANGE = "no-code-change", Unchanged,
         "no function and no data that a function reads differ; only notes, build-ids or checksums do";
     BUILD_STAMP = "build-stamp", Safe,
@@ -70,6 +70,10 @@ registry! {
         "the independent validator could not prove the finished livepatch";
     IMAGE_ADDED = "image-added", Unchanged, "the image exists in the new version only; no process runs an old one";
     IMAGE_GONE = "image-gone", Refused, "the image does not exist in the new version";
+    AMBIGUOUS_PAIRING = "ambiguous-pairing", Refused, "more than one image could be the counterpart";
+    SONAME_CHANGED = "soname-changed", Refused, "another library lies at this path now";
+    STATIC_PROGRAM = "static-program", Refused, "no dynamic linker binds the program (limit of Salve)";
+    ANALYSIS_FAILED = "analysis-failed", Refused, "a defect in Salve ended the analysis of this image";
 }
 
 impl ReasonCode {
