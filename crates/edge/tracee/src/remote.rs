@@ -221,6 +221,9 @@ impl Borrowed {
         if original.cs != CODE_SEGMENT_64 {
             return unsuitable("it runs 32-bit code");
         }
+        if original.rip == 0 && original.rsp == 0 {
+            return unsuitable("it is a worker of the kernel");
+        }
         if sys::dispatches_system_calls(tid)? {
             return unsuitable("its system calls are dispatched to itself");
         }

@@ -98,6 +98,13 @@ pub(crate) fn attempt(process: &Process, memory: &Memory, plan: &Plan<'_>, limit
     }
     let threads = held.threads.len();
     let (stopped, failed) = held.release();
+    if process.still_there().is_err() {
+        return match result {
+            // It went after the last write and its verification.
+            Ok(()) | Err(Act::Lost(_) | Act::RolledBack(_)) => Tried::Lost(Lost::Exited),
+            Err(Act::Blocked(_) | Act::Not(_)) => Tried::Not(NotApplied::Exited),
+        };
+    }
     match (result, failed) {
         (Err(Act::Lost(why)), _) => Tried::Lost(why),
         (_, Some((tid, errno))) => Tried::Lost(Lost::NotReleased { tid, errno }),
@@ -271,6 +278,11 @@ struct Checker<'a> {
 fn check(checker: &Checker<'_>, forbidden: &Forbidden, held: &HeldThread, chunk: &mut [u8]) -> Option<Blocked> {
     let Checker { memory, plan, limits, space, pid } = checker;
     let blocked = |function: String, why| Some(Blocked { tid: held.tid, function, why });
+    // A kernel worker in the process's name (io_uring's, vhost's): it never runs user code,
+    // and the kernel says so by giving it neither stack nor instruction pointer.
+    if held.registers.is_some_and(|registers| registers.rip == 0 && registers.rsp == 0) {
+        return None;
+    }
     let thread = match describe(plan, limits, held, space, held.tid == *pid) {
         Ok(thread) => thread,
         Err(why) => return blocked(String::new(), why),

@@ -106,6 +106,8 @@ const DIE_AT: &str = "SALVE_TEST_DIE_AT";
 const TARGET: &str = "SALVE_TEST_TARGET";
 const PATCH: &str = "SALVE_TEST_PATCH";
 
+const AGAIN: &str = "SALVE_TEST_AGAIN";
+
 /// Not a test of its own: what the tests below start and what kills itself.
 #[test]
 fn child_that_applies_and_reverts_until_it_dies() {
@@ -115,11 +117,14 @@ fn child_that_applies_and_reverts_until_it_dies() {
     let process = Process::open(target.parse().unwrap()).unwrap();
     fault::die_at(std::env::var(DIE_AT).unwrap().parse().unwrap());
     let patcher = patcher();
-    let applied = patcher.apply(&process, &Change::all_of(&patch), &within(10.0)).unwrap();
-    eprintln!("{applied:?}");
-    let reverted = patcher.revert(&process, &Selection::All, &revert_within(10.0)).unwrap();
-    eprintln!("{reverted:?}");
-    eprintln!("steps {}", fault::steps());
+    loop {
+        let applied = patcher.apply(&process, &Change::all_of(&patch), &within(10.0)).unwrap();
+        let reverted = patcher.revert(&process, &Selection::All, &revert_within(10.0)).unwrap();
+        if std::env::var(AGAIN).is_err() {
+            eprintln!("{applied:?}\n{reverted:?}\nsteps {}", fault::steps());
+            return;
+        }
+    }
 }
 
 /// Runs the child above; whether it was killed.
@@ -192,7 +197,9 @@ fn killed_at_every_step(pair: &Pair, functions: &[&str], arguments: &[&str], ans
 fn a_running_program_survives_the_death_of_salve_at_every_step() {
     let directory = tempfile::tempdir().unwrap();
     let pair = program(directory.path(), "program", &[]);
-    killed_at_every_step(&pair, &["answer", "second", "counted"], &["2"], &|answer| answer.ends_with("wrong 0"));
+    killed_at_every_step(&pair, &["answer", "second", "counted"], &["2", "calm"], &|answer| {
+        answer.ends_with("wrong 0")
+    });
 }
 
 #[test]
@@ -202,4 +209,43 @@ fn sleeping_threads_survive_the_death_of_salve_at_every_step() {
     // A thread that dies with its tracer's stop pending sees what the kernel makes of that
     // stop: only `nanosleep`, which restarts, is asked to notice nothing.
     killed_at_every_step(&pair, &["answer"], &["nanosleep"], &|answer| answer == "1" || answer == "2");
+}
+
+#[test]
+fn a_running_program_survives_the_death_of_salve_at_a_hundred_random_moments() {
+    let directory = tempfile::tempdir().unwrap();
+    let pair = program(directory.path(), "program", &[]);
+    let patch = livepatch(&pair, &["answer", "second", "counted"], RevertPolicy::Unmap);
+    let path = encoded(&patch, directory.path());
+    let mut victim = Victim::start(&pair.old, &["4", "calm"]);
+    let before = victim.text(&pair.old);
+    // A fixed seed: the moments differ by themselves, the delays need not.
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    for kill in 0..100 {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_that_applies_and_reverts_until_it_dies", "--nocapture"])
+            .env(DIE_AT, u64::MAX.to_string())
+            .env(TARGET, victim.pid().to_string())
+            .env(PATCH, &path)
+            .env(AGAIN, "1")
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_micros(8_000 + random % 30_000));
+        child.kill().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL), "kill {kill}: it ended before");
+        let answer = victim.ask("");
+        assert!(answer.ends_with("wrong 0"), "kill {kill}: {answer}");
+    }
+    let (patcher, process) = (patcher(), victim.process());
+    let outcome = patcher.apply(&process, &Change::all_of(&patch), &within(10.0)).unwrap();
+    assert!(matches!(outcome, Outcome::Applied(_) | Outcome::AlreadyApplied { .. }), "{outcome:?}");
+    assert!(victim.ask("").starts_with("2 20 "));
+    let outcome = patcher.revert(&process, &Selection::All, &revert_within(10.0)).unwrap();
+    assert!(matches!(outcome, RevertOutcome::Reverted(_)), "{outcome:?}");
+    assert!(victim.text(&pair.old) == before, "the text is not what it was");
+    assert!(patcher.status(&process).unwrap().livepatches.is_empty());
 }
