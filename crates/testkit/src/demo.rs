@@ -156,8 +156,11 @@ fn tell_cost(story: &mut Checks<'_>, log: &[Value], start: &Memory, patched: &Me
     let micros = |ns: Option<u64>| ns.map_or_else(|| "unknown".to_owned(), |ns| format!("{} µs", ns / 1000));
     let detail = format!("{} to heal, {} to revert", micros(applied), micros(reverted));
     story.check("longest stop of all threads", told, &detail)?;
-    let added = patched.fixed_bytes.saturating_sub(start.fixed_bytes);
-    story.say(&format!("private memory added: {} KiB (copied code pages and the payload)", added / 1024))
+    let copied = patched.copied_bytes.saturating_sub(start.copied_bytes) / 1024;
+    let shared = patched.shareable_bytes.saturating_sub(start.shareable_bytes) / 1024;
+    story.say(&format!(
+        "memory added: {copied} KiB of its own (copied code pages), {shared} KiB of payload that all processes share"
+    ))
 }
 
 /// What a reader is told of the update before anything is done.
@@ -181,21 +184,22 @@ impl Update {
     }
 
     fn of(image: &Value, whole: &Value) -> Self {
-        let list = |value: Option<&Value>, field: &str| -> Vec<String> {
-            let items = value.and_then(Value::as_array).into_iter().flatten();
-            items.filter_map(|item| events::text(item, &[field])).map(str::to_owned).collect()
-        };
+        let noise = image.get("noise").and_then(Value::as_array).into_iter().flatten();
+        let noise = noise.filter_map(|item| events::text(item, &["function"])).map(str::to_owned);
         let reasons = events::at(image, &["reasons"]).and_then(Value::as_array).into_iter().flatten();
         let reasons = reasons.map(|reason| {
             let part = |field| events::text(reason, &[field]).unwrap_or("?");
             format!("[{}] {}", part("code"), part("summary"))
         });
         let ids = values(whole, "ids").into_iter().filter_map(Value::as_array).flatten();
+        let replaced = events::at(image, &["livepatch", "replaced"]).and_then(Value::as_array).into_iter().flatten();
+        let has_new_code = |f: &&Value| f.get("new_ranges").and_then(Value::as_array).is_some_and(|r| !r.is_empty());
+        let changed = replaced.filter(has_new_code).filter_map(|f| events::text(f, &["name"])).map(str::to_owned);
         Self {
             verdict: events::text(image, &["verdict"]).unwrap_or("none").to_owned(),
             reasons: reasons.collect(),
-            changed: list(events::at(image, &["livepatch", "replaced"]), "name"),
-            noise: list(image.get("noise"), "function"),
+            changed: changed.collect(),
+            noise: noise.collect(),
             cves: ids.filter_map(Value::as_str).map(str::to_owned).collect(),
             identical: events::number(image, &["functions", "identical"]).unwrap_or(0),
         }

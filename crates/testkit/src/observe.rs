@@ -135,27 +135,32 @@ pub fn writable_and_executable(pid: u32) -> Result<Vec<String>> {
     Ok(maps(pid)?.iter().filter(|map| map.perms.contains(both)).map(name).collect())
 }
 
-/// Memory that a process shares with nobody, in bytes.
+/// Memory of a process, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
-    /// Private pages of mappings that are not writable: code, constants, payloads.
+    /// Copies of its own of pages that are not writable: code that was changed.
     /// Traffic does not change it, so before and after can be compared under load.
-    pub fixed_bytes: u64,
+    pub copied_bytes: u64,
+    /// Resident pages of memory files that are mapped and not writable. However
+    /// many processes map one, its pages are in memory once.
+    pub shareable_bytes: u64,
     /// All private pages, heap and stacks included.
     pub private_bytes: u64,
-    /// Resident pages, shared ones included.
-    pub resident_bytes: u64,
 }
 
 pub fn memory(pid: u32) -> Result<Memory> {
-    let mut memory = Memory { fixed_bytes: 0, private_bytes: 0, resident_bytes: 0 };
+    let mut memory = Memory { copied_bytes: 0, shareable_bytes: 0, private_bytes: 0 };
     for map in maps(pid)? {
         let field = |key: &str| map.extension.map.get(key).copied().unwrap_or(0);
-        let dirty = field("Private_Dirty");
-        memory.resident_bytes += field("Rss");
-        memory.private_bytes += dirty + field("Private_Clean");
-        if !map.perms.contains(MMPermissions::WRITE) {
-            memory.fixed_bytes += dirty;
+        memory.private_bytes += field("Private_Dirty") + field("Private_Clean");
+        if map.perms.contains(MMPermissions::WRITE) {
+            continue;
+        }
+        // A page of a memory file counts as private while one process alone
+        // maps it; only what is anonymous is this process's for good.
+        memory.copied_bytes += field("Anonymous");
+        if name(&map).starts_with("/memfd:") {
+            memory.shareable_bytes += field("Rss").saturating_sub(field("Anonymous"));
         }
     }
     Ok(memory)

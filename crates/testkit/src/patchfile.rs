@@ -72,22 +72,21 @@ impl<'a> Image<'a> {
         evidence.map(|e| (events::text(e, &["function"]), events::text(e, &["seen"]).unwrap_or_default())).collect()
     }
 
-    /// Names of the functions that the livepatch carries.
+    /// Names of the functions that the livepatch carries new code for.
     pub fn changed(self) -> Vec<&'a str> {
-        self.names(&["livepatch", "replaced"], "name")
+        let items = events::at(self.0, &["livepatch", "replaced"]).and_then(Value::as_array).into_iter().flatten();
+        // One that the new image no longer has is replaced by nothing.
+        let carried = |f: &&Value| f.get("new_ranges").and_then(Value::as_array).is_some_and(|r| !r.is_empty());
+        items.filter(carried).filter_map(|item| events::text(item, &["name"])).collect()
     }
 
     /// Names of the functions that differ and were left out.
     pub fn noise(self) -> Vec<&'a str> {
-        self.names(&["noise"], "function")
+        let items = events::at(self.0, &["noise"]).and_then(Value::as_array).into_iter().flatten();
+        items.filter_map(|item| events::text(item, &["function"])).collect()
     }
 
     fn reasons(self) -> impl Iterator<Item = &'a Value> {
         events::at(self.0, &["reasons"]).and_then(Value::as_array).into_iter().flatten()
-    }
-
-    fn names(self, list: &[&str], field: &str) -> Vec<&'a str> {
-        let items = events::at(self.0, list).and_then(Value::as_array).into_iter().flatten();
-        items.filter_map(|item| events::text(item, &[field])).collect()
     }
 }

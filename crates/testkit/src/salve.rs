@@ -58,18 +58,19 @@ pub struct Run {
 #[derive(Clone, Debug)]
 pub struct Salve {
     program: PathBuf,
-    events: Option<PathBuf>,
+    events: PathBuf,
 }
 
 impl Salve {
     pub fn built() -> Result<Self> {
-        Ok(Self { program: directory()?.join("salve"), events: None })
+        // Not the machine's own log, which a test has no business in.
+        Ok(Self { program: directory()?.join("salve"), events: tree::target().join("test-events.jsonl") })
     }
 
     /// With its events in a file of the caller's.
     #[must_use]
     pub fn events_to(mut self, file: &Path) -> Self {
-        self.events = Some(file.to_path_buf());
+        self.events = file.to_path_buf();
         self
     }
 
@@ -79,11 +80,7 @@ impl Salve {
 
     pub fn command<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(arguments);
-        if let Some(events) = &self.events {
-            command.arg("--events").arg(events);
-        }
-        command.stdin(Stdio::null());
+        command.args(arguments).arg("--events").arg(&self.events).stdin(Stdio::null());
         command
     }
 

@@ -9,13 +9,17 @@
 //! //#ExpectNoise: print_banner
 //! //#ExpectRefusal: struct-layout
 //! //#Flags: -O2 -fcf-protection
+//! //#Package: 1.0-1 1.0-2
 //! ```
+//!
+//! With `Package`, the two sides are packed as `.deb`s of these versions: then
+//! what a version string says can be told from what a program means.
 //!
 //! One source makes both sides: it is compiled with `-DNEW=0` and `-DNEW=1`,
 //! so what changed stands between `#if NEW` and `#endif`, in sight.
 
 use crate::needs::{self, Need};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -32,6 +36,8 @@ pub struct Expectations {
     pub refusals: Vec<String>,
     /// Further arguments for the compiler.
     pub flags: Vec<String>,
+    /// Versions, old and new, of the packages that the two sides are packed as.
+    pub package: Option<[String; 2]>,
 }
 
 impl Expectations {
@@ -51,6 +57,11 @@ impl Expectations {
                 "ExpectChanged" => all.changed.push(value.to_owned()),
                 "ExpectNoise" => all.noise.push(value.to_owned()),
                 "ExpectRefusal" => all.refusals.push(value.to_owned()),
+                "Package" => {
+                    let versions: Vec<String> = value.split_whitespace().map(str::to_owned).collect();
+                    let versions = versions.try_into();
+                    all.package = Some(versions.map_err(|_| anyhow!("line {}: not two versions", index + 1))?);
+                }
                 "Flags" => all.flags.extend(value.split_whitespace().map(str::to_owned)),
                 other => bail!("line {}: no such directive: {other}", index + 1),
             }
@@ -104,6 +115,42 @@ impl Source {
         }
         Ok(())
     }
+}
+
+impl Source {
+    /// Both sides as `salve derive` takes them: two programs, or two packages of one program each.
+    pub fn sides(&self, directory: &Path) -> Result<[PathBuf; 2]> {
+        let sides = [directory.join("old"), directory.join("new")];
+        for (side, new) in sides.iter().zip([false, true]) {
+            match &self.expectations.package {
+                None => self.compile(Kind::Program, new, side, &[])?,
+                Some([old_version, new_version]) => {
+                    let programs = side.join("usr/bin");
+                    std::fs::create_dir_all(&programs).context("cannot make a directory")?;
+                    self.compile(Kind::Program, new, &programs.join("victim"), &[])?;
+                    pack(side, if new { new_version } else { old_version })?;
+                }
+            }
+        }
+        Ok(if self.expectations.package.is_some() { sides.map(|side| side.with_extension("deb")) } else { sides })
+    }
+}
+
+/// `TREE` → `TREE.deb`, a package called `victim`.
+fn pack(tree: &Path, version: &str) -> Result<()> {
+    let control = format!(
+        "Package: victim\nVersion: {version}\nArchitecture: amd64\nMaintainer: nobody <nobody@localhost>\n\
+         Description: a victim\n"
+    );
+    std::fs::create_dir_all(tree.join("DEBIAN")).context("cannot make a directory")?;
+    std::fs::write(tree.join("DEBIAN/control"), control).context("cannot write the control file")?;
+    let mut command = Command::new("dpkg-deb");
+    command.args(["--root-owner-group", "-b"]).arg(tree).arg(tree.with_extension("deb"));
+    let done = command.output().context("cannot run dpkg-deb")?;
+    if !done.status.success() {
+        bail!("dpkg-deb refused: {}", String::from_utf8_lossy(&done.stderr));
+    }
+    Ok(())
 }
 
 /// Where the sources are.

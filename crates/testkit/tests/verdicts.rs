@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use salve_testkit::corpus::{self, Side};
 use salve_testkit::salve::{Salve, exit};
-use salve_testkit::victim::{self, Kind, Source};
+use salve_testkit::victim::{self, Source};
 use salve_testkit::{patchfile, tree};
 
 fn derive_pair(package: &str) -> Result<(corpus::Pair, patchfile::Derived)> {
@@ -75,9 +75,7 @@ fn every_victim_gets_the_verdict_that_its_source_expects() -> Result<()> {
         let source = Source::named(&name)?;
         let Some(expected) = &source.expectations.verdict else { continue };
         let directory = tree::scratch("victim")?;
-        let (old, new) = (directory.path().join("old"), directory.path().join("new"));
-        source.compile(Kind::Program, false, &old, &[])?;
-        source.compile(Kind::Program, true, &new, &[])?;
+        let [old, new] = source.sides(directory.path())?;
         let derived = patchfile::derive(&salve, &old, &new)?;
         let image = derived.only_image().with_context(|| name.clone())?;
         assert_eq!(image.verdict(), expected, "{name}: {:?}", image.codes());

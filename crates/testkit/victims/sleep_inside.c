@@ -7,7 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
-__attribute__((noinline)) long wait_for_work(int fd, long seed) {
+__attribute__((noipa)) long wait_for_work(int fd, long seed) {
     struct timespec pause = {0, 20000000};
     char state = 'w';
     do {

@@ -27,8 +27,9 @@ static uint64_t now_ns(void) {
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* Something to calculate, so that the function is more than its result. */
-__attribute__((noinline)) uint64_t answer(uint64_t seed) {
+/* Something to calculate, so that the function is more than its result. No
+ * interprocedural analysis: it would compile what it learns here into main. */
+__attribute__((noipa)) uint64_t answer(uint64_t seed) {
     uint64_t value = seed;
     for (int i = 0; i < 8; i++)
         value = value * 6364136223846793005u + (NEW ? 1442695040888963407u : 1);

@@ -15,7 +15,7 @@ struct connection {
     char name[64];
 };
 
-__attribute__((noinline)) struct connection *connect_to(uint64_t id) {
+__attribute__((noipa)) struct connection *connect_to(uint64_t id) {
     struct connection *c = calloc(1, sizeof *c);
     if (!c)
         exit(2);
@@ -25,11 +25,11 @@ __attribute__((noinline)) struct connection *connect_to(uint64_t id) {
     return c;
 }
 
-__attribute__((noinline)) void count_in(struct connection *c, uint64_t bytes) { c->bytes_in += bytes; }
-__attribute__((noinline)) void count_out(struct connection *c, uint64_t bytes) { c->bytes_out += bytes * 2; }
-__attribute__((noinline)) void count_error(struct connection *c) { c->errors = c->errors * 3 + 1; }
-__attribute__((noinline)) void close_at(struct connection *c, uint64_t when) { c->closed = when ^ c->opened; }
-__attribute__((noinline)) int report(const struct connection *c) {
+__attribute__((noipa)) void count_in(struct connection *c, uint64_t bytes) { c->bytes_in += bytes; }
+__attribute__((noipa)) void count_out(struct connection *c, uint64_t bytes) { c->bytes_out += bytes * 2; }
+__attribute__((noipa)) void count_error(struct connection *c) { c->errors = c->errors * 3 + 1; }
+__attribute__((noipa)) void close_at(struct connection *c, uint64_t when) { c->closed = when ^ c->opened; }
+__attribute__((noipa)) int report(const struct connection *c) {
     return printf("%s: %lu out, %lu errors, closed %lu\n", c->name, (unsigned long)c->bytes_out,
                   (unsigned long)c->errors, (unsigned long)c->closed);
 }

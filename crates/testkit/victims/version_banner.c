@@ -1,18 +1,19 @@
+//#Package: 1.0.2-1+deb12u1 1.0.2-1+deb12u2
 //#ExpectVerdict: unchanged
 //#ExpectNoise: print_version
 /* Nothing differs but a version that is printed for people. */
 #include <stdio.h>
 #include <unistd.h>
 
-__attribute__((noinline)) void print_version(void) {
+__attribute__((noipa)) void print_version(void) {
 #if NEW
-    puts("victim version 1.0.2-1+deb12u2, built 2026/05/02");
+    printf("victim version 1.0.2-1+deb12u2, built 2026/05/02\n"); fflush(stdout);
 #else
-    puts("victim version 1.0.2-1+deb12u1, built 2025/11/12");
+    printf("victim version 1.0.2-1+deb12u1, built 2025/11/12\n"); fflush(stdout);
 #endif
 }
 
-__attribute__((noinline)) int work(int turn) { return printf("turn %d\n", turn); }
+__attribute__((noipa)) int work(int turn) { return printf("turn %d\n", turn); }
 
 int main(int argc, char **argv) {
     (void)argv;
