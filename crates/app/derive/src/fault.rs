@@ -62,9 +62,12 @@ pub(crate) fn unusable_image(input: &str, bytes: &[u8], error: &ImageError) -> F
 }
 
 /// A file that was called a package and is none that Salve can read.
-pub(crate) fn unusable_package(input: &str, error: &DebError) -> Failure {
+pub(crate) fn unusable_package(input: &str, error: &DebError, memory_bytes: u64) -> Failure {
     let named = || input.to_owned();
     let kind = match error {
+        DebError::Damaged { source, .. } if wanted_memory(source) => {
+            FailureKind::ResourceLimit { resource: LimitedResource::Memory, limit: memory_bytes }
+        }
         DebError::NotADeb | DebError::UnknownFormat { .. } => FailureKind::NotADeb { input: named() },
         DebError::TooLarge { limit, .. } => {
             FailureKind::ResourceLimit { resource: LimitedResource::InputBytes, limit: *limit }
@@ -83,6 +86,24 @@ pub(crate) fn unusable_package(input: &str, error: &DebError) -> Failure {
         | DebError::NotUtf8 => FailureKind::MalformedDeb { input: named() },
     };
     Failure::new(kind).caused_by(error)
+}
+
+/// Whether unpacking failed because there was no memory for it: the decompressor
+/// says so in an error of its own, inside of I/O errors.
+fn wanted_memory(error: &std::io::Error) -> bool {
+    use liblzma::stream::Error as Lzma;
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = error.get_ref().map(|inner| inner as _);
+    while let Some(error) = cause {
+        if matches!(error.downcast_ref::<Lzma>(), Some(Lzma::Mem | Lzma::MemLimit)) {
+            return true;
+        }
+        // An I/O error hides what it is made of from `source`.
+        cause = match error.downcast_ref::<std::io::Error>() {
+            Some(io) => io.get_ref().map(|inner| inner as _),
+            None => error.source(),
+        };
+    }
+    error.kind() == std::io::ErrorKind::OutOfMemory
 }
 
 /// A static program: nothing binds it at run time that Salve could follow.

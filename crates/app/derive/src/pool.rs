@@ -63,11 +63,6 @@ impl Pool {
         Ok(Self { jobs, threads: started })
     }
 
-    #[cfg(test)]
-    pub(crate) fn threads(&self) -> usize {
-        self.threads
-    }
-
     /// Runs `work` on every item, in the given order, as many at once as there
     /// are threads and as fit into `budget` by `cost`; one alone always runs.
     /// `done` sees each result on the calling thread, with the item's index.

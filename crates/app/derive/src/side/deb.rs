@@ -24,7 +24,7 @@ pub(super) fn load(file: &OwnedFd, label: &str, limits: &ResourceLimits) -> Resu
         images.push(LoadedImage::new(elf.path, elf.bytes));
         ControlFlow::Continue(())
     })
-    .map_err(|error| fault::unusable_package(label, &error))?;
+    .map_err(|error| fault::unusable_package(label, &error, limits.memory_bytes))?;
     match exceeded {
         Some(failure) => Err(failure),
         None => Ok(LoadedSide { package: Some(summary.control.id), images, changelog: summary.changelog }),

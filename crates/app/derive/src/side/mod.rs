@@ -7,6 +7,7 @@ mod files;
 pub(crate) use facts::{Facts, Unusable};
 
 use crate::fault;
+use crate::pairing::Candidate;
 use rustix::fd::OwnedFd;
 use salve_elf::ContentHash;
 use salve_patch::{ImageId, PackageId};
@@ -50,6 +51,11 @@ impl LoadedImage {
             build_id: facts.and_then(|f| f.build_id.clone()),
             soname: facts.and_then(|f| f.soname.clone()),
         }
+    }
+
+    pub(crate) fn candidate(&self) -> Candidate<'_> {
+        let soname = self.facts.as_ref().ok().and_then(|facts| facts.soname.as_deref());
+        Candidate { path: &self.path, soname }
     }
 
     /// The typed failure for a file that was meant to be an image.

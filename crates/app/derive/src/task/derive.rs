@@ -140,13 +140,7 @@ fn pair_up(
 }
 
 fn candidates(side: &LoadedSide) -> Vec<Candidate<'_>> {
-    side.images
-        .iter()
-        .map(|image| Candidate {
-            path: &image.path,
-            soname: image.facts.as_ref().ok().and_then(|facts| facts.soname.as_deref()),
-        })
-        .collect()
+    side.images.iter().map(LoadedImage::candidate).collect()
 }
 
 fn take(side: &mut [Option<LoadedImage>], index: usize) -> Option<LoadedImage> {
