@@ -56,11 +56,14 @@ mod patcher;
 mod payload;
 mod present;
 mod process;
+mod protected;
 mod remote;
 mod requirement;
 mod revert;
 mod room;
+mod scene;
 mod seccomp;
+mod slot;
 mod status;
 mod stop;
 mod stub;
@@ -77,7 +80,6 @@ pub use outcome::{
     RevertOutcome, Reverted, WriteFault,
 };
 pub use patcher::{ApplyError, ApplyOptions, Change, Patcher, RevertOptions, Selection};
-pub use process::{
-    Facts, Namespaces, OpenError, Process, ProcessId, Protected, ReadError, Seccomp, list_pids, protected,
-};
+pub use process::{Facts, Namespaces, OpenError, Process, ProcessId, ReadError, Seccomp, list_pids};
+pub use protected::{Protected, protected};
 pub use status::{LivepatchState, LivepatchStatus, ModifiedText, ProcessStatus, UnreadablePayload};

@@ -135,9 +135,9 @@ pub fn list_pids() -> Result<Vec<i32>, ReadError> {
     Ok(pids)
 }
 
-struct Stat {
+pub(crate) struct Stat {
     state: u8,
-    parent: i32,
+    pub(crate) parent: i32,
     flags: u64,
     start_time: u64,
     heap_start: u64,
@@ -351,7 +351,7 @@ impl Status {
 }
 
 /// `proc_pid_stat(5)`. The name may hold anything, `)` included: the last one ends it.
-fn parse_stat(bytes: &[u8]) -> Option<Stat> {
+pub(crate) fn parse_stat(bytes: &[u8]) -> Option<Stat> {
     let end = bytes.iter().rposition(|&byte| byte == b')')?;
     let rest = core::str::from_utf8(bytes.get(end.checked_add(1)?..)?).ok()?;
     // The first word here is field 3.
@@ -365,44 +365,6 @@ fn parse_stat(bytes: &[u8]) -> Option<Stat> {
     Some(Stat { state, parent, flags, start_time, heap_start })
 }
 
-/// A process that Salve leaves alone unless it is told otherwise in so many words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Protected {
-    #[error("it is process 1")]
-    Init,
-    #[error("it is this program")]
-    Own,
-    #[error("it started this program")]
-    Ancestor,
-}
-
-/// Whether `pid` is one that must not be stopped by default: stopping PID 1,
-/// oneself or what runs this program can stop this program with a target held.
-pub fn protected(pid: i32) -> Option<Protected> {
-    if pid == 1 {
-        return Some(Protected::Init);
-    }
-    let own = rustix::process::getpid().as_raw_nonzero().get();
-    if pid == own {
-        return Some(Protected::Own);
-    }
-    let mut ancestor = own;
-    // Bounded: a chain of parents is never deeper than the process table.
-    for _ in 0..4096 {
-        let Some(parent) = parent_of(ancestor) else { break };
-        if parent == pid {
-            return Some(Protected::Ancestor);
-        }
-        ancestor = parent;
-    }
-    None
-}
-
-fn parent_of(pid: i32) -> Option<i32> {
-    let bytes = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-    parse_stat(&bytes).map(|stat| stat.parent).filter(|&parent| parent > 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -412,14 +374,6 @@ mod tests {
         let line = b"42 (a) R 1 (b) S 7 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 9911 12 13\n";
         let stat = parse_stat(line).expect("well formed");
         assert_eq!((stat.state, stat.parent, stat.flags, stat.start_time), (b'S', 7, 4_194_560, 9911));
-    }
-
-    #[test]
-    fn this_process_and_its_parent_are_protected() {
-        let own = i32::try_from(std::process::id()).expect("fits");
-        assert_eq!(protected(1), Some(Protected::Init));
-        assert_eq!(protected(own), Some(Protected::Own));
-        assert_eq!(protected(parent_of(own).expect("has a parent")), Some(Protected::Ancestor));
     }
 
     #[test]

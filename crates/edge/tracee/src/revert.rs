@@ -3,13 +3,14 @@
 //! What is written back comes from the image's own file, and has to be what the
 //! livepatch expected to find when it was applied.
 
-use crate::apply::{End, Scene, clear};
+use crate::apply::clear;
 use crate::image::read_image;
 use crate::maps;
 use crate::outcome::{NotApplied, RevertOutcome, Reverted};
 use crate::patcher::{ApplyError, Patcher, RevertOptions, Selection};
 use crate::present::{AtDetour, Present};
 use crate::process::Process;
+use crate::scene::{End, Scene};
 use crate::transition::{JUMP_BYTES, Plan, Write};
 use crate::tries::{self, Ended};
 use salve_elf::{ContentHash, Va};

@@ -6,7 +6,7 @@ use crate::memory::Memory;
 use crate::patcher::Patcher;
 use crate::present::{AtDetour, Present};
 use crate::process::{Process, ProcessId, ReadError};
-use crate::remote::slots;
+use crate::slot::slots;
 use crate::stub;
 use rustix::fs::OFlags;
 use salve_elf::{LoadBias, RuntimeAddr, Va};

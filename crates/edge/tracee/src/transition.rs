@@ -9,7 +9,7 @@ use crate::maps::{self, Mapping};
 use crate::memory::Memory;
 use crate::outcome::{Blocking, BlockingReason, Lost, NotApplied, WriteFault};
 use crate::process::Process;
-use crate::remote::Leftover;
+use crate::slot::Leftover;
 use crate::stop::{Held, HeldThread, StopError};
 use crate::{Errno, stub, sys};
 use core::time::Duration;

@@ -1,0 +1,171 @@
+//! What is known of a process before anything is done to it, and what rules it out.
+
+use crate::image::Found;
+use crate::maps::Mapping;
+use crate::memory::Memory;
+use crate::outcome::NotApplied;
+use crate::patcher::{ApplyError, Patcher};
+use crate::present::Present;
+use crate::process::{Process, ReadError};
+use crate::remote::{RemoteError, Target};
+use crate::slot::leftovers;
+use crate::transition::Plan;
+use salve_consistency::{Forbidden, UnwindTablesOf};
+use salve_elf::RuntimeAddr;
+
+/// Why an attempt ends before its transition.
+pub(crate) enum End {
+    Not(NotApplied),
+    Error(ApplyError),
+}
+
+impl From<NotApplied> for End {
+    fn from(why: NotApplied) -> Self {
+        Self::Not(why)
+    }
+}
+
+impl From<ReadError> for End {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Exited => Self::Not(NotApplied::Exited),
+            other => Self::Error(ApplyError::Read(other)),
+        }
+    }
+}
+
+impl From<RemoteError> for End {
+    fn from(error: RemoteError) -> Self {
+        match error {
+            RemoteError::Unsuitable(why) => Self::Not(NotApplied::NoThread { why }),
+            RemoteError::Gone => Self::Not(NotApplied::Exited),
+            RemoteError::Not(why) => Self::Not(why),
+            RemoteError::Call { call, errno } => Self::Not(NotApplied::RemoteCall { call, errno }),
+            RemoteError::Thread(error) => Self::Error(ApplyError::Thread(error)),
+        }
+    }
+}
+
+/// What is known of a process before anything is done to it.
+pub(crate) struct Scene {
+    pub(crate) mappings: Vec<Mapping>,
+    pub(crate) images: Vec<Found>,
+    pub(crate) present: Vec<Present>,
+    pub(crate) memory: Memory,
+}
+
+impl Scene {
+    /// Reads it all, and refuses what cannot be patched whatever the livepatch.
+    pub(crate) fn read(patcher: &Patcher, process: &Process) -> Result<Self, End> {
+        let tracer = process.status(None)?.tracer();
+        if tracer != 0 {
+            return Err(NotApplied::AlreadyTraced { tracer }.into());
+        }
+        let program = patcher.program(process)?;
+        let program = program.elf.as_ref().ok_or(NotApplied::NotX86_64)?;
+        if !program.interpreter {
+            return Err(NotApplied::StaticProgram.into());
+        }
+        // Opened before the mappings are read: after an exec it reads nothing, and
+        // the bytes that are expected are not found.
+        let memory = Memory::open(process)?;
+        let mappings = process.mappings(patcher.limits())?;
+        let images = patcher.found(process, &mappings)?;
+        let (present, _) = Present::find(process, &mappings, &images, patcher.limits())?;
+        stack_switching(&images)?;
+        Ok(Self { mappings, images, present, memory })
+    }
+
+    pub(crate) fn target<'a>(&'a self, patcher: &'a Patcher, process: &'a Process) -> Target<'a> {
+        Target { process, memory: &self.memory, images: &self.images, limits: patcher.limits() }
+    }
+
+    /// The unwinding tables of every image.
+    fn tables(&self) -> Vec<UnwindTablesOf<'_>> {
+        self.images
+            .iter()
+            .filter_map(|image| {
+                let elf = image.file.elf.as_ref()?;
+                let (tables, bias, span) = (elf.unwind.as_deref()?, image.bias()?, elf.span()?);
+                let (start, end) = (span.start().in_process(bias), span.end().in_process(bias));
+                Some(UnwindTablesOf { start, end, bias, tables })
+            })
+            .collect()
+    }
+
+    /// A transition that changes nothing yet.
+    pub(crate) fn plan(&self, process: &Process) -> Plan<'_> {
+        Plan {
+            writes: Vec::new(),
+            forbidden: Forbidden::default(),
+            tables: self.tables(),
+            main_stack: self.main_stack(),
+            leftovers: leftovers(process, &self.memory, &self.images),
+        }
+    }
+
+    /// The last byte of the main thread's stack, which stays where it is.
+    fn main_stack(&self) -> Option<RuntimeAddr> {
+        self.mappings.iter().find(|mapping| mapping.is_named("[stack]"))?.end.checked_sub(1)
+    }
+}
+
+/// Stacks that no thread is running on cannot be found, so nothing that makes them is patched.
+///
+/// OpenSSL's libcrypto imports `makecontext` for its asynchronous jobs. Such a job is left
+/// on a stack of its own only by `ASYNC_pause_job`, which engines call; where no other
+/// image imports that, a job runs to its end on the thread that started it.
+fn stack_switching(images: &[Found]) -> Result<(), NotApplied> {
+    let facts = || images.iter().filter_map(|image| Some((image, &image.file.elf.as_ref()?.switching)));
+    let jobs_are_paused = facts().any(|(_, switching)| switching.imports_async_pause);
+    for (image, switching) in facts() {
+        if let Some(symbol) = &switching.symbol
+            && (jobs_are_paused || !switching.exports_async_pause)
+        {
+            return Err(NotApplied::StackSwitching { path: image.display(), symbol: symbol.clone() });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::{ElfFacts, ImageFile, MappedImage, Switching};
+    use salve_elf::ContentHash;
+    use std::sync::Arc;
+
+    fn image(switching: Switching) -> Found {
+        let sha256 = ContentHash::of(b"");
+        let elf = ElfFacts { loads: vec![], interpreter: false, soname: None, unwind: None, switching };
+        Found {
+            image: MappedImage {
+                path: "lib".into(),
+                deleted: false,
+                sha256,
+                len_bytes: 0,
+                soname: None,
+                mappings: vec![],
+            },
+            file: Arc::new(ImageFile { sha256, len_bytes: 0, elf: Some(elf) }),
+        }
+    }
+
+    #[test]
+    fn openssl_switches_stacks_only_where_its_jobs_are_paused() {
+        let openssl = || {
+            image(Switching {
+                symbol: Some("makecontext".to_owned()),
+                exports_async_pause: true,
+                imports_async_pause: false,
+            })
+        };
+        let program = || image(Switching::default());
+        let engine = || image(Switching { imports_async_pause: true, ..Switching::default() });
+        let coroutines = || image(Switching { symbol: Some("swapcontext".to_owned()), ..Switching::default() });
+        assert_eq!(stack_switching(&[program(), openssl()]), Ok(()));
+        assert!(stack_switching(&[program(), openssl(), engine()]).is_err());
+        assert!(stack_switching(&[program(), coroutines()]).is_err());
+        assert!(stack_switching(&[openssl(), coroutines()]).is_err());
+    }
+}
