@@ -265,7 +265,11 @@ fn compare_run(
     let (Some(old_range), Some(new_range)) = (VaRange::new(y, len_bytes), VaRange::new(x, len_bytes)) else { return };
     let mut same_until = len_bytes;
     let mut report = |offset: u64, kind: DataChangeKind| {
-        same_until = same_until.min(offset);
+        // Behind a pointer to another text the object goes on; the claims name the slot.
+        let goes_on = matches!(&kind, DataChangeKind::Text { difference: ContentDifference::Text { .. }, .. });
+        if !goes_on {
+            same_until = same_until.min(offset);
+        }
         changes.push(DataChange { section: section.to_owned(), old: y, new: x, kind });
     };
     let slots = |relocs: &[salve_elf::Reloc], start: Va| -> Vec<(u64, salve_elf::Binding)> {
