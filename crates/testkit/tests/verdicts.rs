@@ -37,7 +37,7 @@ fn libexpat_is_refused_with_the_shifted_layout_as_evidence() -> Result<()> {
 }
 
 #[test]
-fn haproxy_is_healable_and_main_with_its_banner_is_noise() -> Result<()> {
+fn haproxy_is_safe_three_functions_change_and_its_banners_are_noise() -> Result<()> {
     let (pair, derived) = derive_pair("haproxy")?;
     let image = derived.image(|path| pair.is_largest(path))?;
     assert_eq!(image.verdict(), "safe", "{:?}", image.codes());
