@@ -94,11 +94,11 @@ impl<'fd> Replies<'fd> {
         Self { socket }
     }
 
-    pub(crate) fn send(&self, response: &Response) -> Result<(), SendError> {
+    pub(crate) fn send(self, response: &Response) -> Result<(), SendError> {
         self.send_bytes(&salve_protocol::encode(response, MAX_RESPONSE_BYTES)?)
     }
 
-    pub(crate) fn send_bytes(&self, mut bytes: &[u8]) -> Result<(), SendError> {
+    pub(crate) fn send_bytes(self, mut bytes: &[u8]) -> Result<(), SendError> {
         while !bytes.is_empty() {
             match rustix::io::write(self.socket.as_fd(), bytes) {
                 Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),

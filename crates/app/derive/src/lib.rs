@@ -10,8 +10,6 @@
 #![cfg_attr(
     test,
     expect(
-        clippy::unwrap_used,
-        clippy::panic,
         clippy::indexing_slicing,
         clippy::arithmetic_side_effects,
         reason = "a test that fails to set up has failed"

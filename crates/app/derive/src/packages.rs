@@ -20,7 +20,7 @@ pub(crate) fn origin(old: &LoadedSide, new: &LoadedSide, labels: (&str, &str)) -
 
 fn check(old: &PackageId, new: &PackageId) -> Result<(), Failure> {
     if old.name != new.name || old.architecture != new.architecture {
-        let kind = FailureKind::DifferentPackages { old: old.clone(), new: new.clone() };
+        let kind = FailureKind::DifferentPackages { old: Box::new(old.clone()), new: Box::new(new.clone()) };
         return Err(Failure::new(kind)
             .because(format!("{} ({}) and {} ({})", old.name, old.architecture, new.name, new.architecture)));
     }

@@ -97,7 +97,7 @@ impl Conversation {
     }
 
     fn end(&mut self) -> Result<ExitStatus, DeriverError> {
-        self.process.end().map_err(waiting_failed)
+        self.process.end().map_err(|source| waiting_failed(&source))
     }
 
     /// Sleeps until something can be sent or read, does it, and takes in standard error.
@@ -176,7 +176,7 @@ impl Conversation {
     fn why_it_ended(&mut self, limits: &ResourceLimits) -> Result<DeriverError, DeriverError> {
         let patience = Instant::now().checked_add(LAST_WAIT);
         let status = loop {
-            if let Some(status) = self.process.ended().map_err(waiting_failed)? {
+            if let Some(status) = self.process.ended().map_err(|source| waiting_failed(&source))? {
                 break status;
             }
             if patience.is_none_or(|until| Instant::now() >= until) {
@@ -216,7 +216,7 @@ fn read_errors(errors: &ChildStderr, into: &mut [u8]) -> rustix::io::Result<usiz
     rustix::io::read(errors, into)
 }
 
-fn waiting_failed(source: std::io::Error) -> DeriverError {
+fn waiting_failed(source: &std::io::Error) -> DeriverError {
     let errno = source.raw_os_error().map_or(Errno::CHILD, Errno::from_raw_os_error);
     DeriverError::Listen { source: errno }
 }

@@ -65,7 +65,7 @@ pub enum FailureKind {
     #[error("malformed Debian package")]
     MalformedDeb { input: String },
     #[error("two different packages")]
-    DifferentPackages { old: PackageId, new: PackageId },
+    DifferentPackages { old: Box<PackageId>, new: Box<PackageId> },
     #[error("new version {new} is older than {old}")]
     Downgrade { old: String, new: String },
     #[error("both sides are version {version}")]

@@ -9,12 +9,12 @@ const LAST_OWN: i32 = 2;
 /// them. The parent marks its own close-on-exec; this is for what its parents
 /// left open. Called before the first thread and before anything is opened.
 pub(crate) fn close_inherited() -> Result<u32, SandboxError> {
-    let mut closed = 0;
+    let mut closed = 0_u32;
     for number in open_descriptors()? {
         // The descriptor that listed the directory is gone by now: closing it
         // again says so, and anything else that is not open cannot leak.
         match nix::unistd::close(number) {
-            Ok(()) => closed += 1,
+            Ok(()) => closed = closed.saturating_add(1),
             Err(nix::errno::Errno::EBADF) => {}
             Err(other) => {
                 let source = Errno::from_raw_os_error(other as i32);

@@ -27,7 +27,7 @@ pub(super) fn rows(old: Vec<Line>, new: Vec<Line>) -> Aligned {
     let in_order = matches.is_some();
     let matches = matches.unwrap_or_default();
 
-    let mut rows = Rows { old: old.into_iter(), new: new.into_iter(), rows: Vec::new() };
+    let mut rows = Rows { old: old.into_iter(), new: new.into_iter(), laid: Vec::new() };
     rows.same(head);
     let (mut old_at, mut new_at) = (0_usize, 0_usize);
     for (old_match, new_match) in matches.into_iter().chain([(old_keys.len(), new_keys.len())]) {
@@ -38,14 +38,14 @@ pub(super) fn rows(old: Vec<Line>, new: Vec<Line>) -> Aligned {
         (old_at, new_at) = (old_match.saturating_add(1), new_match.saturating_add(1));
     }
     rows.same(tail);
-    Aligned { rows: rows.rows, in_order }
+    Aligned { rows: rows.laid, in_order }
 }
 
 /// Takes both listings apart, front to back.
 struct Rows {
     old: std::vec::IntoIter<Line>,
     new: std::vec::IntoIter<Line>,
-    rows: Vec<AssemblyRow>,
+    laid: Vec<AssemblyRow>,
 }
 
 impl Rows {
@@ -70,7 +70,7 @@ impl Rows {
     fn push(&mut self, kind: RowKind, from_old: bool, from_new: bool) {
         let old = if from_old { self.old.next() } else { None };
         let new = if from_new { self.new.next() } else { None };
-        self.rows.push(AssemblyRow { kind, old: old.map(|line| line.shown), new: new.map(|line| line.shown) });
+        self.laid.push(AssemblyRow { kind, old: old.map(|line| line.shown), new: new.map(|line| line.shown) });
     }
 }
 

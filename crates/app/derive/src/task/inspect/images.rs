@@ -81,12 +81,11 @@ fn view_of_pair(function: &str, old: &LoadedImage, new: &LoadedImage) -> Result<
     let mut notes = Vec::new();
     let mut listing = |image: &Image<'_>, index: Option<usize>, names: &Rc<Names>, side: &str| {
         let function = index.and_then(|index| image.functions().get(index));
-        match function.and_then(|f| Some((f.range.start(), image.read(f.range)?))) {
-            Some(part) => disassemble(&[part], names),
-            None => {
-                notes.push(format!("the {side} image has no such function"));
-                Vec::new()
-            }
+        if let Some(part) = function.and_then(|f| Some((f.range.start(), image.read(f.range)?))) {
+            disassemble(&[part], names)
+        } else {
+            notes.push(format!("the {side} image has no such function"));
+            Vec::new()
         }
     };
     let old_lines = listing(&old_image, old_index, &old_names, "old");

@@ -85,7 +85,7 @@ impl SymbolResolver for Resolver {
         // target or what the instruction pointer is added to.
         let kind = instruction.op_kind(instruction_operand?);
         let branch = matches!(kind, OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64);
-        if !branch && !(kind == OpKind::Memory && instruction.is_ip_rel_memory_operand()) {
+        if !(branch || kind == OpKind::Memory && instruction.is_ip_rel_memory_operand()) {
             return None;
         }
         let va = Va::new(address);

@@ -28,12 +28,11 @@ pub(super) fn view(
     drop(bytes);
     let (report, livepatch, replaced) = find(&patch, function, image)?;
     let mut notes = Vec::new();
-    let old_bytes = match old {
-        Some(side) => old_image(work, side, report, &mut notes)?,
-        None => {
-            notes.push("the old code is in the old image, which was not given".to_owned());
-            None
-        }
+    let old_bytes = if let Some(side) = old {
+        old_image(work, side, report, &mut notes)?
+    } else {
+        notes.push("the old code is in the old image, which was not given".to_owned());
+        None
     };
     let limits = ImageLimits::default();
     let old_image = old_bytes.as_deref().and_then(|bytes| Image::parse(bytes, &limits).ok());
