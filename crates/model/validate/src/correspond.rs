@@ -12,7 +12,8 @@
 //! * taken, not read: the ends of sections of the same name, as they are or aligned
 //!   up (`__bss_start`, `_end`, `__TMC_END__`, the end of an array that ends its
 //!   section); the start of the loader's own tables (`.dynamic`, `.eh_frame*`); the
-//!   start of the image;
+//!   start of the image; an address outside the image, if all constants moved by one
+//!   distance and it moved by the same;
 //! * read: equal bytes of the file's header at the same offset;
 //! * jumped to: just past the end of the same function, where padding follows.
 //!
@@ -234,7 +235,17 @@ impl<'a> Correspondence<'a> {
             .zip(starts(self.new, new))
             .is_some_and(|(a, b)| a.name == b.name && matches!(a.name, b".dynamic" | b".eh_frame" | b".eh_frame_hdr"));
         let starts_image = old == self.old.span.start() && new == self.new.span.start();
-        own_tables || starts_image || self.same_section_end(old, new)
+        own_tables || starts_image || self.same_section_end(old, new) || self.is_same_bias(old, new)
+    }
+
+    /// The base of a table of constants, moved out of the image by what its smallest
+    /// index brings back. Which table it is cannot be seen, so all constants have to
+    /// have moved alike.
+    fn is_same_bias(&self, old: Va, new: Va) -> bool {
+        let outside = |image: &Image<'a>, at: Va| !image.span.contains(at);
+        outside(self.old, old)
+            && outside(self.new, new)
+            && self.index.constants_moved == Some(new.wrapping_distance_from(old))
     }
 
     /// A linker's symbol for an end may be aligned up, to 8 and more. Where in both

@@ -158,7 +158,7 @@ impl Decoder {
 
 /// A vector instruction that the decoder does not know. It may read as much as a register holds.
 fn vector(window: &[u8], absolute: bool) -> Option<Instr> {
-    const WIDEST: u8 = 32;
+    const WIDEST: u8 = 64;
     let vector = Vector::of(window)?;
     let bytes = window.get(..vector.len)?;
     let encoding = Encoding::of(bytes)?;
@@ -302,5 +302,7 @@ mod tests {
         assert_eq!(len(&[0xc4, 0xe3, 0xf9, 0x6b, 0xc2, 0x10, 0x66, 0x48, 0x0f]), Some(6));
         assert_eq!(len(&[0xc4, 0xe1, 0xfb, 0x92, 0xcb, 0x62, 0xf1]), Some(5));
         assert_eq!(len(&[0xc5, 0xf8, 0x92, 0xc8, 0x62, 0xf1]), Some(4));
+        // vpsrlq $0x30,%zmm8,%zmm9
+        assert_eq!(len(&[0x62, 0xd1, 0xb5, 0x48, 0x73, 0xd0, 0x30, 0x62]), Some(7));
     }
 }

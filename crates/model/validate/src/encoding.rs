@@ -27,8 +27,8 @@ pub(crate) struct Vector {
 }
 
 impl Vector {
-    /// What VEX and XOP prefixes start is regular: a `ModRM` byte, and an immediate
-    /// that the map and for one map the opcode decide (SDM vol. 2 §2.3; AMD APM
+    /// What VEX, EVEX and XOP prefixes start is regular: a `ModRM` byte, and an immediate
+    /// that the map and for one map the opcode decide (SDM vol. 2 §2.3 and §2.7; AMD APM
     /// vol. 6 for XOP and FMA4). None of it branches. This reads the few that the
     /// decoder does not know.
     pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
@@ -36,6 +36,7 @@ impl Vector {
         let (opcode_at, immediate) = match *bytes.get(legacy..)? {
             [0xc5, _, opcode, ..] => (2_usize, vex_immediate(1, opcode)?),
             [0xc4, map, _, opcode, ..] => (3, vex_immediate(map & 0x1f, opcode)?),
+            [0x62, map, _, _, opcode, ..] => (4, vex_immediate(map & 7, opcode)?),
             [0x8f, map, _, _, ..] => match map & 0x1f {
                 8 => (3, 1),
                 9 => (3, 0),

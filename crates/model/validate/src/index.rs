@@ -1,6 +1,6 @@
 //! The claims, ordered for look-up, and the well-formedness that look-up relies on.
 
-use crate::image::{Image, Role};
+use crate::image::{Image, Role, Section};
 use crate::invalid::{Invalid, Side};
 use core::cell::Cell;
 use salve_elf::{Va, VaRange};
@@ -44,6 +44,8 @@ pub(crate) struct Index {
     pub(crate) runs: Vec<DataRun>,
     /// The same, sorted by `old`.
     runs_by_old: Vec<DataRun>,
+    /// The one distance by which all constants moved, if there is one.
+    pub(crate) constants_moved: Option<i64>,
     /// Sorted, each proven equal.
     texts: Vec<TextPair>,
 }
@@ -80,7 +82,10 @@ impl Index {
                 return Err(Invalid::RunOutside { old: b.old, new: b.new });
             }
         }
-        Ok(Self { pairs, carried, runs, runs_by_old, texts })
+        let constant = |r: &&DataRun| new.section_at(r.new).is_some_and(Section::is_constant);
+        let mut moved = runs.iter().filter(constant).map(|r| r.new.wrapping_distance_from(r.old));
+        let constants_moved = moved.next().filter(|first| moved.all(|next| next == *first));
+        Ok(Self { pairs, carried, runs, runs_by_old, constants_moved, texts })
     }
 
     /// The pair whose new range holds `at`.
