@@ -3,12 +3,13 @@
 use super::Work;
 use crate::pairing::{self, Candidate, Pairing, Versions};
 use crate::pipeline::{PairContext, derive_image};
-use crate::report::{self, code};
+use crate::report;
 use crate::side::{LoadedImage, LoadedSide, Unusable};
 use crate::{output, packages};
 use salve_elf::ContentHash;
 use salve_patch::{FORMAT_VERSION, ImageReport, Origin, PatchFile, Verdict};
 use salve_protocol::{DerivedImage, DerivedSummary, Descriptor, Failure, FailureKind, Response, Side, SideName, Stage};
+use salve_verdict::registry;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -126,12 +127,12 @@ fn pair_up(
                 for index in olds {
                     let Some(image) = take(&mut old, index) else { continue };
                     let report = report::plain(&image.path, Some(image.id()), None, Verdict::Refused);
-                    settle(settled, report::because(report, code::AMBIGUOUS, &summary, Vec::new()));
+                    settle(settled, report::because(report, &registry::AMBIGUOUS_PAIRING, &summary, Vec::new()));
                 }
                 for index in news {
                     let Some(image) = take(&mut new, index) else { continue };
                     let report = report::plain(&image.path, None, Some(image.id()), Verdict::Refused);
-                    settle(settled, report::because(report, code::AMBIGUOUS, &summary, Vec::new()));
+                    settle(settled, report::because(report, &registry::AMBIGUOUS_PAIRING, &summary, Vec::new()));
                 }
             }
         }
@@ -155,16 +156,19 @@ enum Compared {
 fn compare(old: LoadedImage, new: LoadedImage, versions: &(Option<String>, Option<String>)) -> Compared {
     let plain = |verdict| report::plain(&new.path, Some(old.id()), Some(new.id()), verdict);
     if old.sha256 == new.sha256 {
-        let report = report::because(plain(Verdict::Unchanged), code::IDENTICAL, "the two files are the same", vec![]);
+        let report =
+            report::because(plain(Verdict::Unchanged), &registry::IDENTICAL_FILE, "the two files are the same", vec![]);
         return Compared::Settled(Box::new(report));
     }
     for (side, image) in [("old", &old), ("new", &new)] {
         let (code, summary, seen) = match &image.facts {
             Ok(_) => continue,
             Err(Unusable::Malformed(error)) => {
-                (code::MALFORMED, format!("the {side} file is no image to work on"), vec![error.to_string()])
+                (&registry::MALFORMED_IMAGE, format!("the {side} file is no image to work on"), vec![error.to_string()])
             }
-            Err(Unusable::Static) => (code::STATIC, format!("the {side} file is a static program"), vec![]),
+            Err(Unusable::Static) => {
+                (&registry::STATIC_PROGRAM, format!("the {side} file is a static program"), vec![])
+            }
         };
         return Compared::Settled(Box::new(report::because(plain(Verdict::Refused), code, summary, seen)));
     }
@@ -179,20 +183,20 @@ fn compare(old: LoadedImage, new: LoadedImage, versions: &(Option<String>, Optio
 
 fn gone(image: &LoadedImage) -> ImageReport {
     let report = report::plain(&image.path, Some(image.id()), None, Verdict::Refused);
-    report::because(report, code::GONE, "the new side has no such image", Vec::new())
+    report::because(report, &registry::IMAGE_GONE, "the new side has no such image", Vec::new())
 }
 
 /// Code that no process of the old side runs: nothing to change in one.
 fn added(image: &LoadedImage) -> ImageReport {
     let report = report::plain(&image.path, None, Some(image.id()), Verdict::Unchanged);
-    report::because(report, code::ADDED, "the old side has no such image", Vec::new())
+    report::because(report, &registry::IMAGE_ADDED, "the old side has no such image", Vec::new())
 }
 
 fn soname_changed(old: &LoadedImage, new: &LoadedImage) -> ImageReport {
     let name = |image: &LoadedImage| image.id().soname.unwrap_or_default();
     let seen = vec![format!("{} became {}", name(old), name(new))];
     let report = report::plain(&new.path, Some(old.id()), Some(new.id()), Verdict::Refused);
-    report::because(report, code::SONAME_CHANGED, "another library lies at this path now", seen)
+    report::because(report, &registry::SONAME_CHANGED, "another library lies at this path now", seen)
 }
 
 /// Largest first, so that the last one to end is a small one. Returns how long each took.
@@ -222,7 +226,12 @@ fn analyse(work: &Work<'_>, mut pairs: Vec<Pair>, settled: &mut Settled) -> BTre
                 Err(panic) => {
                     let ids = (Some(context.old_id.clone()), Some(context.new_id.clone()));
                     let report = report::plain(path, ids.0, ids.1, Verdict::Refused);
-                    report::because(report, code::DEFECT, "a defect in the analysis", vec![panic.to_string()])
+                    report::because(
+                        report,
+                        &registry::ANALYSIS_FAILED,
+                        "a defect in the analysis",
+                        vec![panic.to_string()],
+                    )
                 }
             };
             settle(settled, report);
