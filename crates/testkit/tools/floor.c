@@ -1,14 +1,17 @@
 /* The floor of any tracer: stops all threads of a process, reads their
- * registers and lets them go, `argv[2]` times with `argv[3]` µs between.
+ * registers and lets them go, `argv[2]` times with `argv[3]` µs between. Prints
+ * the longest stop in ns, from the first interruption to the last release.
  */
 #include <dirent.h>
 #include <errno.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include <elf.h>
 
@@ -28,7 +31,13 @@ static int threads(pid_t pid, pid_t *tids) {
     return count;
 }
 
-static int stop_all(pid_t pid) {
+static uint64_t now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static int stop_all(pid_t pid, uint64_t *stopped_ns) {
     static pid_t tids[MAX_THREADS];
     int count = threads(pid, tids), status;
     if (count <= 0)
@@ -36,6 +45,7 @@ static int stop_all(pid_t pid) {
     for (int i = 0; i < count; i++)
         if (ptrace(PTRACE_SEIZE, tids[i], 0, 0) != 0)
             return 1;
+    uint64_t began = now_ns();
     for (int i = 0; i < count; i++)
         if (ptrace(PTRACE_INTERRUPT, tids[i], 0, 0) != 0)
             return 1;
@@ -51,18 +61,23 @@ static int stop_all(pid_t pid) {
     for (int i = 0; i < count; i++)
         if (ptrace(PTRACE_DETACH, tids[i], 0, 0) != 0)
             return 1;
+    *stopped_ns = now_ns() - began;
     return 0;
 }
 
 int main(int argc, char **argv) {
     if (argc != 4)
         return 2;
+    uint64_t longest = 0;
     for (int i = 0; i < atoi(argv[2]); i++) {
-        if (stop_all(atoi(argv[1])) != 0) {
+        uint64_t stopped = 0;
+        if (stop_all(atoi(argv[1]), &stopped) != 0) {
             perror("ptrace");
             return 1;
         }
+        longest = stopped > longest ? stopped : longest;
         usleep((useconds_t)atoi(argv[3]));
     }
+    printf("%lu\n", (unsigned long)longest);
     return 0;
 }
