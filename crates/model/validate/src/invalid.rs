@@ -165,6 +165,8 @@ pub enum Invalid {
     StrayFixup { at: Va },
     #[error("fix-up at {at} states the wrong following instruction")]
     FixupNext { at: Va },
+    #[error("the address of {new_target} in the payload is taken at {at}, and may be held when the patch is reverted")]
+    Revert { at: Va, new_target: Va },
     #[error("carried function {range} has exception handlers, which a payload cannot register")]
     LandingPads { range: VaRange },
 

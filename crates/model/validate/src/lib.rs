@@ -80,6 +80,8 @@
 //! * `replaced`: the new ranges are exactly the carried functions; the old ranges are
 //!   all of `changed`, every `gone` part that a replaced function jumps to, and at most
 //!   others of `gone`.
+//! * `revert` is `Refuse` if the address of an `added` function is taken, and not
+//!   `Unmap` if that of a constant of the payload is (tables of jumps aside).
 //!
 //! # What is not proven
 //!

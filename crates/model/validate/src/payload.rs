@@ -11,7 +11,9 @@ use crate::image::{Image, Role};
 use crate::invalid::{Invalid, Mismatch, Side};
 use crate::lockstep::{Seen, TableUse, code, decode, looks_like_table};
 use salve_elf::{LoadBias, RuntimeAddr, Va, VaRange};
-use salve_patch::{Access, Distance, Fixup, FixupKind, Livepatch, PlacedSegment, ReferenceCounts, Segment};
+use salve_patch::{
+    Access, Distance, Fixup, FixupKind, Livepatch, PlacedSegment, ReferenceCounts, RevertPolicy, Segment,
+};
 
 const PAGE_BYTES: u64 = 4096;
 /// The old image is taken to be where its file says.
@@ -285,6 +287,8 @@ impl<'c, 'a> Payload<'c, 'a> {
                 seen.new_data.push(new_target);
                 if field.role == Use::Address && looks_like_table(self.map.new, new_target) {
                     seen.tables.push(TableUse { new: new_target, old: None });
+                } else if field.role == Use::Address && self.livepatch.revert == RevertPolicy::Unmap {
+                    return Err(Invalid::Revert { at, new_target });
                 }
             }
             Role::Stubs | Role::Got | Role::Data => return Err(unresolved),
@@ -307,8 +311,14 @@ impl<'c, 'a> Payload<'c, 'a> {
             Use::Access(_) | Use::Through => return Err(Invalid::Unresolved { at, new_target }),
         };
         // The address of a function is the old one's: old code and data hold that already.
-        let is_entry = self.map.index.pair_at(new_target).is_some_and(|p| p.new.start() == new_target);
-        if is_taken && is_entry { Err(Invalid::PointerIdentity { at, new_target }) } else { Ok(()) }
+        let is_pair = self.map.index.pair_at(new_target).is_some_and(|p| p.new.start() == new_target);
+        let is_entry = self.map.index.carried_at(new_target).is_some_and(|r| r.start() == new_target);
+        match (is_taken && is_entry, is_pair, self.livepatch.revert) {
+            (false, _, _) | (true, false, RevertPolicy::Refuse) => Ok(()),
+            (true, true, _) => Err(Invalid::PointerIdentity { at, new_target }),
+            // Old state may hold the address and call it once the patch is gone.
+            (true, false, RevertPolicy::Unmap | RevertPolicy::KeepMapped) => Err(Invalid::Revert { at, new_target }),
+        }
     }
 
     /// In a fixed image: the number stays what it is, so what it leads to in the new

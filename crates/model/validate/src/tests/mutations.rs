@@ -3,7 +3,9 @@
 use super::victim::Victim;
 use crate::{Invalid, Mismatch, Side};
 use salve_elf::{Va, VaRange};
-use salve_patch::{Access, Fixup, FixupKind, FunctionPair, NoiseKind, NoiseSite, Segment};
+use salve_patch::{
+    Access, DataRun, Fixup, FixupKind, FunctionPair, NoiseKind, NoiseSite, RevertPolicy, Segment, TextPair,
+};
 
 #[test]
 fn a_correct_livepatch_is_proven() {
@@ -406,6 +408,75 @@ fn the_list_of_replaced_functions_is_exact() {
     let range = &mut wrong.livepatch.replaced[0].new_ranges[0];
     *range = VaRange::new(range.start(), range.len_bytes() - 1).unwrap();
     assert!(matches!(wrong.check(), Err(Invalid::Replaced { .. })));
+}
+
+#[test]
+fn what_may_be_held_after_a_revert_is_not_unmapped() {
+    let victim = Victim::build(&[]);
+    for policy in [RevertPolicy::Unmap, RevertPolicy::KeepMapped] {
+        let mut wrong = victim.clone();
+        wrong.livepatch.revert = policy;
+        assert!(matches!(wrong.check(), Err(Invalid::Revert { .. })));
+    }
+}
+
+/// What stands behind an address that the payload takes is the old function.
+#[test]
+fn the_address_of_a_changed_function_is_never_the_payloads() {
+    let mut victim = Victim::build(&[]);
+    // `parse` calls `bound` and takes its address; said to replace something, its own address is the old one.
+    let bound = victim.new_at("bound");
+    victim.claims.added.retain(|r| *r != bound);
+    let gone = victim.claims.gone.remove(0);
+    victim.claims.changed.push(FunctionPair { old: gone, new: bound });
+    assert!(matches!(victim.check(), Err(Invalid::PointerIdentity { .. })), "{:?}", victim.check());
+}
+
+#[test]
+fn initial_values_and_texts_may_differ_where_that_is_claimed() {
+    let victim = Victim::build(&[]);
+    let (old, new) = (victim.old_at("counter"), victim.new_at("counter"));
+    let mut other = victim.clone();
+    let at = file_offset(&other.old, old.start().raw());
+    other.old[at] ^= 0x55;
+    assert!(matches!(other.check(), Err(Invalid::DataDiffers { .. })));
+    other.claims.kept.push(DataRun { new: new.start(), old: old.start(), len_bytes: 1 });
+    other.check().unwrap();
+    other.claims.kept[0].old = Va::new(old.start().raw() + 4);
+    assert!(matches!(other.check(), Err(Invalid::KeptOutside { .. })));
+    // Neither constants nor slots nor what the loader makes read-only can be kept.
+    for name in ["weights", "hook", "names"] {
+        let mut wrong = victim.clone();
+        let (old, new) = (victim.old_at(name).start(), victim.new_at(name).start());
+        wrong.claims.kept.push(DataRun { new, old, len_bytes: 8 });
+        assert!(matches!(wrong.check(), Err(Invalid::KeptOutside { .. })), "{name}");
+    }
+    // `names[1]` points to another text.
+    let slot = TextPair {
+        new: Va::new(victim.new_at("names").start().raw() + 8),
+        old: Va::new(victim.old_at("names").start().raw() + 8),
+    };
+    let mut other = victim.clone();
+    for entry in relocations(&victim.old) {
+        if u64::from_le_bytes(victim.old[entry..entry + 8].try_into().unwrap()) == slot.old.raw() {
+            other.old[entry + 16] += 6;
+        }
+    }
+    assert!(matches!(other.check(), Err(Invalid::Slot { .. })), "{:?}", other.check());
+    other.claims.text_slots.push(slot);
+    other.check().unwrap();
+}
+
+#[test]
+fn texts_claimed_to_be_equal_have_to_be_texts() {
+    let victim = Victim::build(&[]);
+    // The first bytes of two tables, up to a zero.
+    let (old, new) = (victim.old_at("weights").start(), victim.new_at("weights").start());
+    for shift in 0..8 {
+        let mut wrong = victim.clone();
+        wrong.claims.texts.push(TextPair { new: new.wrapping_offset(shift), old: old.wrapping_offset(shift) });
+        assert!(matches!(wrong.check(), Err(Invalid::DataDiffers { .. })), "{shift}");
+    }
 }
 
 #[test]

@@ -55,6 +55,7 @@ APART int parse(const char *p)
 	case 6: hook = first; break;
 	case 7: n ^= get_pool_size(); break;
 	case 8: n = getenv("LIMIT") != 0; break;
+	case 9: hook = bound; break;
 	}
 	return n + seen;
 }
