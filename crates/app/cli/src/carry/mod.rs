@@ -22,7 +22,7 @@ pub(crate) struct Task<'a> {
 }
 
 /// A process is tried for this long at a time: between two slices an interrupt is heard.
-const SLICE: Duration = Duration::from_secs(2);
+pub(crate) const SLICE: Duration = Duration::from_secs(2);
 
 /// Set by SIGINT and SIGTERM. The process at hand is finished, the rest left.
 #[derive(Clone, Debug, Default)]

@@ -31,11 +31,15 @@ pub(crate) fn run(args: &Inspect, console: Console) -> Result<InspectReport, Pro
                 .hint(format!("it holds {}", known.join(", "))));
         }
     }
-    let assembly = args.asm.as_ref().map(|function| assembly(args, function, console)).transpose()?;
+    let only = match patch.images.as_slice() {
+        [only] => Some(only.path.as_str()),
+        _several => args.image.as_deref(),
+    };
+    let assembly = args.asm.as_ref().map(|function| assembly(args, function, only, console)).transpose()?;
     Ok(InspectReport { patch: view, assembly })
 }
 
-fn assembly(args: &Inspect, function: &str, console: Console) -> Result<AssemblyView, Problem> {
+fn assembly(args: &Inspect, function: &str, image: Option<&str>, console: Console) -> Result<AssemblyView, Problem> {
     let code = match (&args.old, &args.new) {
         (Some(old), Some(new)) => {
             let (old, new) = material::pair(old, new)?;
@@ -43,7 +47,7 @@ fn assembly(args: &Inspect, function: &str, console: Console) -> Result<Assembly
         }
         (old, _) => Code::Patch {
             patch: file::open_regular(&args.file)?,
-            old: old.as_ref().map(|old| material::one(old)).transpose()?,
+            old: old.as_ref().map(|old| material::one(old, image)).transpose()?,
         },
     };
     Sandboxed::locate(console)?.assembly(function, args.image.as_deref(), code)

@@ -42,9 +42,16 @@ pub(crate) fn pair(old: &Path, new: &Path) -> Result<(Material, Material), Probl
     Ok((side(old, kinds.0)?, side(new, kinds.1)?))
 }
 
-/// One side, whatever it is.
-pub(crate) fn one(path: &Path) -> Result<Material, Problem> {
-    side(path, kind(path)?)
+/// The old side of the patch file's image `image`, whatever it is. A plain ELF
+/// file is that image, whatever it is called.
+pub(crate) fn one(path: &Path, image: Option<&str>) -> Result<Material, Problem> {
+    let mut side = side(path, kind(path)?)?;
+    if let (Material::Files { files, .. }, Some(image)) = (&mut side, image)
+        && let [(name, _)] = files.as_mut_slice()
+    {
+        image.clone_into(name);
+    }
+    Ok(side)
 }
 
 fn kind(path: &Path) -> Result<Kind, Problem> {

@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::args::Revert;
-use crate::carry::{Ending, blocker, nanoseconds};
+use crate::carry::{Ending, SLICE, blocker, nanoseconds};
 use crate::command::file;
 use crate::console::Report;
 use crate::event::{Blocker, Event, ProcessRef};
@@ -13,8 +13,8 @@ use crate::view::duration_for_people;
 use core::time::Duration;
 use salve_patch::LivepatchId;
 use salve_tracee::{
-    ApplyError, LivepatchState, Lost, NotApplied, ProcessStatus, ReadError, RevertOptions, RevertOutcome, Selection,
-    list_pids,
+    ApplyError, LivepatchState, Lost, NotApplied, Process, ProcessStatus, ReadError, RevertOptions, RevertOutcome,
+    Selection, list_pids,
 };
 use serde::Serialize;
 use std::io::{self, Write};
@@ -98,9 +98,7 @@ pub(crate) fn run(args: &Revert, context: &mut Context) -> Result<RevertReport, 
         if context.interrupt.came() {
             end.outcome = RevertEnding::Interrupted;
         } else if selection != Selection::These(Vec::new()) {
-            let wait = deadline.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
-            let result = processes.patcher.revert(&process, &selection, &RevertOptions { wait, force: false });
-            end = end.ended(result);
+            end = end.ended(attempt(&processes, &process, &selection, deadline, context));
         }
         if let Some(event) = end.event() {
             context.log.record(&event);
@@ -115,6 +113,25 @@ pub(crate) fn run(args: &Revert, context: &mut Context) -> Result<RevertReport, 
             .hint("`salve status` lists what is applied"));
     }
     Ok(report)
+}
+
+/// Tries until the deadline, a slice at a time: between two an interrupt is heard.
+fn attempt(
+    processes: &Processes,
+    process: &Process,
+    selection: &Selection,
+    deadline: Option<Instant>,
+    context: &Context,
+) -> Result<RevertOutcome, ApplyError> {
+    loop {
+        let left = deadline.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
+        let options = RevertOptions { wait: left.min(SLICE), force: false };
+        let result = processes.patcher.revert(process, selection, &options);
+        let again = matches!(result, Ok(RevertOutcome::Deferred { .. }));
+        if !again || left <= SLICE || context.interrupt.came() {
+            return result;
+        }
+    }
 }
 
 /// A patch file, or an id, or the beginning of one.

@@ -14,7 +14,7 @@ use rustix::fs::{major, minor};
 use salve_elf::ContentHash;
 use salve_patch::PackageId;
 use salve_tracee::MappedImage;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::rc::Rc;
@@ -31,7 +31,7 @@ pub(crate) fn resolve(seen: &[Seen], processes: &Processes, packages: &dyn Packa
     let mut stale: BTreeMap<(String, ContentHash), Stale<'_>> = BTreeMap::new();
     for process in seen {
         for image in &process.images {
-            let Some(held) = differs(process, image, &mut disk, &mut resolved) else { continue };
+            let Some(held) = differs(process, image, packages, &mut disk, &mut resolved) else { continue };
             let path = image.path.to_string_lossy().into_owned();
             if let Some(leave) = process.leave {
                 resolved.left.push(Left::image(process, &path, leave.code(), leave.why()));
@@ -54,7 +54,13 @@ pub(crate) fn resolve(seen: &[Seen], processes: &Processes, packages: &dyn Packa
 
 /// The file on disk, if it is another than the one mapped. What cannot be
 /// compared is named as left.
-fn differs(process: &Seen, image: &MappedImage, disk: &mut Disk, resolved: &mut Resolved) -> Option<Rc<HeldFile>> {
+fn differs(
+    process: &Seen,
+    image: &MappedImage,
+    packages: &dyn PackageFacts,
+    disk: &mut Disk,
+    resolved: &mut Resolved,
+) -> Option<Rc<HeldFile>> {
     let path = Path::new(&image.path);
     let text = image.path.to_string_lossy();
     if !is_file_of_the_system(&text) {
@@ -69,12 +75,21 @@ fn differs(process: &Seen, image: &MappedImage, disk: &mut Disk, resolved: &mut 
     if !image.deleted && is_same_file(image, path) {
         return None;
     }
-    match disk.look(path) {
-        Some(held) if held.sha256 == image.sha256 => None,
-        Some(held) => Some(held),
-        None => {
+    let there: Vec<Rc<HeldFile>> = match disk.look(path) {
+        Some(held) => vec![held],
+        None => packages.renamed(&text).iter().filter_map(|name| disk.look(Path::new(name))).collect(),
+    };
+    match there.as_slice() {
+        [held] if held.sha256 == image.sha256 => None,
+        [held] => Some(Rc::clone(held)),
+        [] => {
             let why = "there is no file at its path now, so nothing says what would replace it";
             resolved.left.push(Left::image(process, &text, "nothing-on-disk", why.into()));
+            None
+        }
+        [_, _, ..] => {
+            let why = "more than one file may have taken its place";
+            resolved.left.push(Left::image(process, &text, "ambiguous", why.into()));
             None
         }
     }
@@ -110,12 +125,12 @@ fn group(
     packages: &dyn PackageFacts,
     resolved: &mut Resolved,
 ) -> Result<(), Problem> {
-    let mut paths: Vec<String> = stale.keys().map(|(path, _)| path.clone()).collect();
-    paths.dedup();
-    let owners = packages.owners(&paths)?;
+    let name = |held: &HeldFile| held.path.to_string_lossy().into_owned();
+    let paths: BTreeSet<String> = stale.values().map(|stale| name(&stale.held)).collect();
+    let owners = packages.owners(&paths.into_iter().collect::<Vec<_>>())?;
     let mut by_package: BTreeMap<String, Group<'_>> = BTreeMap::new();
     for ((path, sha256), Stale { held, runners }) in stale {
-        let (package, from) = match judge(&path, owners.get(&path), &held, &runners, packages) {
+        let (package, from) = match judge(&path, owners.get(&name(&held)), &held, &runners, packages) {
             Ok(found) => found,
             Err(Unknown { source, code, why }) => {
                 for process in &runners {
@@ -239,7 +254,7 @@ fn pending(
         let mut expected = Vec::new();
         for image in &side {
             let Some(file) = held.get(&image.path) else { continue };
-            new_files.push((image.path.clone(), file.duplicate()?));
+            new_files.push((file.path.to_string_lossy().into_owned(), file.duplicate()?));
             expected.push((image.path.clone(), image.sha256, Some(file.sha256)));
             files.push(Rc::clone(file));
         }

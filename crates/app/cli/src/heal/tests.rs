@@ -23,6 +23,7 @@ struct Fake {
     installed_content: Option<bool>,
     others: Result<Vec<String>, String>,
     unsettled: Option<String>,
+    renamed: Vec<String>,
 }
 
 fn package(version: &str) -> PackageId {
@@ -42,6 +43,7 @@ impl Fake {
             installed_content: Some(true),
             others: Ok(vec!["1".into()]),
             unsettled: None,
+            renamed: Vec::new(),
         }
     }
 }
@@ -61,6 +63,10 @@ impl PackageFacts for Fake {
 
     fn others_since(&self, _package: &PackageId, _since: i64) -> Result<Vec<String>, String> {
         self.others.clone()
+    }
+
+    fn renamed(&self, _path: &str) -> Vec<String> {
+        self.renamed.clone()
     }
 
     fn unsettled(&self, _source: &str) -> Option<String> {
@@ -178,6 +184,20 @@ fn what_is_gone_from_the_disk_has_nothing_to_become() {
     let place = Place::new();
     let path = place.path.with_file_name("removed");
     assert_eq!(left(runs(&path, b"old code", true, None), &Fake::upgraded()), ["nothing-on-disk"]);
+}
+
+#[test]
+fn a_library_that_carries_its_version_in_its_name_is_found_under_the_new_one() {
+    let place = Place::new();
+    let path = place.path.with_file_name("libdns-9.18.1-1.so");
+    let names = |names: &[&Path]| Fake {
+        renamed: names.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
+        ..Fake::upgraded()
+    };
+    let other = place.path.with_file_name("libdns-9.18.3-1.so");
+    assert_eq!(left(runs(&path, b"old code", true, None), &names(&[&place.path, &other])), ["gone"]);
+    std::fs::write(&other, b"other code").expect("written");
+    assert_eq!(left(runs(&path, b"old code", true, None), &names(&[&place.path, &other])), ["ambiguous"]);
 }
 
 #[test]

@@ -5,10 +5,10 @@ use super::packages::{Candidate, Owned, Owner, PackageFacts};
 use crate::problem::Problem;
 use core::cell::{OnceCell, RefCell};
 use salve_package::apt::{Apt, AptError};
-use salve_package::dpkg::{self, Database, DpkgError, History, Installed};
+use salve_package::dpkg::{self, ChangeKind, Database, DpkgError, History, Installed};
 use salve_package::{Root, RootError, Version};
 use salve_patch::PackageId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -46,6 +46,11 @@ impl<'r> Debian<'r> {
     fn history(&self) -> Option<&History> {
         self.history.get_or_init(|| History::read(self.root).ok()).as_ref()
     }
+}
+
+/// Names of files carry a version without its epoch.
+fn without_epoch(version: &Version) -> &str {
+    version.as_str().split_once(':').map_or(version.as_str(), |(_, rest)| rest)
 }
 
 fn unreadable(error: DpkgError) -> Problem {
@@ -109,6 +114,22 @@ impl PackageFacts for Debian<'_> {
             return Err(format!("{} was not upgraded since the process started, as its log says", package.name));
         }
         Ok(others)
+    }
+
+    fn renamed(&self, path: &str) -> Vec<String> {
+        let Some((directory, name)) = path.rsplit_once('/') else { return Vec::new() };
+        let upgrades = self.history().map_or(&[][..], History::changes).iter();
+        let upgrades = upgrades.filter(|change| change.kind == ChangeKind::Upgrade);
+        let mut names = BTreeSet::new();
+        for (from, to) in upgrades.filter_map(|change| Some((change.from.as_ref()?, change.to.as_ref()?))) {
+            for (old, new) in [(without_epoch(from), without_epoch(to)), (from.upstream(), to.upstream())] {
+                // Short ones ("3") stand in names for other reasons.
+                if old != new && old.contains('.') && name.contains(old) {
+                    names.insert(format!("{directory}/{}", name.replace(old, new)));
+                }
+            }
+        }
+        names.into_iter().collect()
     }
 
     fn unsettled(&self, source: &str) -> Option<String> {

@@ -48,6 +48,11 @@ pub(crate) trait PackageFacts {
     /// where the history does not reach that far.
     fn others_since(&self, package: &PackageId, since: i64) -> Result<Vec<String>, String>;
 
+    /// What a path may be called now, where it carries a version that was
+    /// upgraded (bind9's libraries do): each upgrade's new version in the place
+    /// of its old one. Sorted; nothing is said about which of them exist.
+    fn renamed(&self, path: &str) -> Vec<String>;
+
     /// A package of this source that something is being done to, as the database
     /// says at this moment; a database that cannot be read counts as one.
     fn unsettled(&self, source: &str) -> Option<String>;
