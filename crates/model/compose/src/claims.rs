@@ -2,7 +2,7 @@
 
 use salve_elf::{SectionRole, Va, VaRange};
 use salve_match::{ContentDifference, DataChange, DataChangeKind, ImageDiff, Place, Side, text_at};
-use salve_patch::{Claims, DataRun, FunctionPair, NoiseClaim, NoiseKind, NoiseSite, TextPair};
+use salve_patch::{Claims, DataRun, FunctionPair, JumpTable, NoiseClaim, NoiseKind, NoiseSite, TextPair};
 use salve_verdict::Judgement;
 use std::collections::BTreeSet;
 
@@ -30,13 +30,17 @@ pub fn claims(diff: &ImageDiff<'_, '_>, judgement: &Judgement) -> Claims {
     noise.sort_by_key(|c| c.pair.new);
     let mut changed: Vec<FunctionPair> = judgement.carried.pairs.iter().filter_map(|p| pair(p.old, p.new)).collect();
     changed.sort_by_key(|p| p.new);
-    let mut tables: Vec<_> = diff.tables.clone();
+    let mut tables: Vec<JumpTable> = diff.tables.clone();
     tables.sort_by_key(|t| (t.new, t.old));
     tables.dedup_by_key(|t| (t.new, t.old));
     let staying: BTreeSet<Va> =
         same.iter().map(|p| p.new.start()).chain(noise.iter().map(|c| c.pair.new.start())).collect();
-    tables.retain(|t| staying.contains(&t.new_owner));
-    let (data, texts) = runs(diff, &carried);
+    let (tables, carried_tables): (Vec<_>, Vec<_>) = tables.into_iter().partition(|t| staying.contains(&t.new_owner));
+    let (mut data, texts) = runs(diff, &carried);
+    // A carried function brings its table along; the old one leads into the old function.
+    for table in &carried_tables {
+        data = data.into_iter().flat_map(|run| without_table(run, table)).collect();
+    }
     Claims {
         same,
         noise,
@@ -49,6 +53,20 @@ pub fn claims(diff: &ImageDiff<'_, '_>, judgement: &Judgement) -> Claims {
         text_slots: text_slots(diff),
         jump_tables: tables,
     }
+}
+
+/// What is left of a run before and behind a table.
+fn without_table(run: DataRun, table: &JumpTable) -> impl Iterator<Item = DataRun> {
+    let (from, to) = (table.new, end(table.new, u64::from(table.entries).saturating_mul(4)));
+    let run_end = end(run.new, run.len_bytes);
+    let apart = to <= run.new || run_end <= from;
+    let part = move |start: Va, until: Va| {
+        let len_bytes = until.wrapping_distance_from(start).max(0).cast_unsigned();
+        let old = run.old.wrapping_offset(start.wrapping_distance_from(run.new));
+        DataRun { new: start, old, len_bytes }
+    };
+    let parts = if apart { [Some(run), None] } else { [Some(part(run.new, from)), Some(part(to, run_end))] };
+    parts.into_iter().flatten().filter(|part| part.len_bytes > 0)
 }
 
 /// Slots that point to another text. Those that are no build stamp are a reason to
