@@ -33,7 +33,7 @@ impl Table {
         self.rows.len() - 1
     }
 
-    /// Compares the row's median with that of `floor`.
+    /// Compares the row's least and median with those of `floor`.
     pub(crate) fn against(&mut self, row: usize, floor: usize, target: Option<&'static str>) {
         if let Some(row) = self.rows.get_mut(row) {
             (row.floor, row.target) = (Some(floor), target);
@@ -56,7 +56,11 @@ fn summary(values: &[f64]) -> Option<(f64, f64, f64)> {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.rows.iter().map(|row| row.what.chars().count()).max().unwrap_or(0);
-        writeln!(f, "{:width$}  {:>10} {:>10} {:>10}        {:>8}  target", "what", "min", "median", "max", "× floor")?;
+        writeln!(
+            f,
+            "{:width$}  {:>10} {:>10} {:>10}        {:>11}  target",
+            "what", "min", "median", "max", "× min × med"
+        )?;
         for row in &self.rows {
             let Some((min, median, max)) = summary(&row.values) else {
                 writeln!(f, "{:width$}  not measured", row.what)?;
@@ -68,11 +72,12 @@ impl fmt::Display for Table {
                 Unit::Mebibytes => "MiB",
             };
             let floor = row.floor.and_then(|index| summary(&self.rows.get(index)?.values));
+            // The least of many is what the machine's noise spared.
             let ratio = floor
-                .filter(|floor| floor.1 > 0.0)
-                .map_or_else(String::new, |floor| format!("{:.2}", median / floor.1));
+                .filter(|floor| floor.0 > 0.0 && floor.1 > 0.0)
+                .map_or_else(String::new, |floor| format!("{:.2} {:.2}", min / floor.0, median / floor.1));
             let target = row.target.unwrap_or("");
-            writeln!(f, "{:width$}  {min:>10.1} {median:>10.1} {max:>10.1} {unit:<6} {ratio:>8}  {target}", row.what)?;
+            writeln!(f, "{:width$}  {min:>10.1} {median:>10.1} {max:>10.1} {unit:<6} {ratio:>11}  {target}", row.what)?;
         }
         for note in &self.notes {
             writeln!(f, "note: {note}")?;
@@ -97,7 +102,7 @@ mod tests {
         let line = text.lines().find(|line| line.starts_with("row")).unwrap_or_default();
         assert_eq!(
             line.split_whitespace().collect::<Vec<_>>(),
-            ["row", "3.0", "5.0", "6.0", "µs", "2.50", "≤", "2", "×"]
+            ["row", "3.0", "5.0", "6.0", "µs", "3.00", "2.50", "≤", "2", "×"]
         );
         assert!(text.contains("nothing") && text.contains("not measured") && text.ends_with("note: said\n"), "{text}");
     }
