@@ -96,6 +96,7 @@ fn masked(argument: u8, mask: u64, value: u64) -> Result<SeccompCondition, Backe
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that fails to set up has failed")]
 mod tests {
     //! Runs the finished filters on system calls, as the kernel would.
 
@@ -134,7 +135,9 @@ mod tests {
         let mut bytes = u32::try_from(call).unwrap().to_le_bytes().to_vec();
         bytes.extend(arch.to_le_bytes());
         bytes.extend(0_u64.to_le_bytes());
-        arguments.iter().for_each(|argument| bytes.extend(argument.to_le_bytes()));
+        for argument in arguments {
+            bytes.extend(argument.to_le_bytes());
+        }
         bytes
     }
 
