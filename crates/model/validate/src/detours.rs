@@ -15,6 +15,9 @@ const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
 /// Checks the detours one by one and marks the pairs that have one.
 pub(crate) fn check(old: &Image<'_>, index: &mut Index, detours: &[Detour]) -> Result<(), Invalid> {
     let mut end = Va::new(0);
+    let changed = index.pairs.iter_mut().filter(|p| p.class == Class::Changed);
+    let mut changed: Vec<_> = changed.map(|p| (p.old.start(), p)).collect();
+    changed.sort_unstable_by_key(|(entry, _)| *entry);
     for detour in detours {
         let old_va = detour.old_va;
         if old_va < end {
@@ -23,11 +26,8 @@ pub(crate) fn check(old: &Image<'_>, index: &mut Index, detours: &[Detour]) -> R
         let written = VaRange::new(old_va, JUMP_BYTES).ok_or(Invalid::DetourTooLong { old_va })?;
         end = written.end();
         let unclaimed = Invalid::DetourUnclaimed { old_entry: detour.old_entry };
-        let pair = index
-            .pairs
-            .iter_mut()
-            .find(|p| p.class == Class::Changed && p.old.start() == detour.old_entry)
-            .ok_or(unclaimed)?;
+        let found = changed.binary_search_by_key(&detour.old_entry, |(entry, _)| *entry);
+        let (_, pair) = found.ok().and_then(|at| changed.get_mut(at)).ok_or(unclaimed)?;
         let marked = old.array(detour.old_entry) == Some(ENDBR64);
         let place = detour.old_entry.checked_add(if marked { 4 } else { 0 });
         if place != Some(old_va) {
