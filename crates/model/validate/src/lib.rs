@@ -112,6 +112,7 @@ mod loader;
 mod lockstep;
 mod marks;
 mod payload;
+mod segments;
 #[cfg(test)]
 mod tests;
 mod unwind;

@@ -10,5 +10,6 @@
     reason = "tests build what they corrupt, from real files"
 )]
 
+mod livepatch;
 mod mutations;
 mod victim;
