@@ -57,16 +57,8 @@ pub(crate) struct Blocker {
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum LeftSubject {
     Process(ProcessRef),
-    Image {
-        process: ProcessRef,
-        path: String,
-    },
+    Image { process: ProcessRef, path: String },
     Update(UpdateRef),
-    /// A file of the update that no livepatch reaches: configuration, data, scripts.
-    File {
-        update: UpdateRef,
-        path: String,
-    },
 }
 
 /// What happened. The tag is the event's name.

@@ -63,9 +63,8 @@ impl EventLog {
     /// Nothing is opened before the first event.
     pub(crate) fn new(command: &'static str, chosen: Option<&Path>, actor: Actor) -> Self {
         let path = chosen.map(Path::to_path_buf).or_else(|| default_path(actor.euid));
-        let error = path.is_none().then(|| String::from("neither XDG_STATE_HOME nor HOME says where the log would be"));
         let run = format!("{:016x}-{}", host::monotonic_ns(), actor.pid);
-        Self { path, file: None, error, run, seq: 0, command, boot_id: host::boot_id(), actor }
+        Self { path, file: None, error: None, run, seq: 0, command, boot_id: host::boot_id(), actor }
     }
 
     /// Appends one event. A failure is remembered for [`Self::state`]; after it
@@ -101,12 +100,16 @@ impl EventLog {
         bytes.push(b'\n');
         let file = match &mut self.file {
             Some(file) => file,
-            none => none.insert(open(self.path.as_deref().unwrap_or(Path::new("")))?),
+            none => none.insert(open(self.path.as_deref().ok_or_else(nowhere)?)?),
         };
         file.write_all(&bytes)?;
         self.seq = self.seq.saturating_add(1);
         Ok(())
     }
+}
+
+fn nowhere() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "neither XDG_STATE_HOME nor HOME says where the log would be")
 }
 
 /// Opens for appending without following a link in the last component: the

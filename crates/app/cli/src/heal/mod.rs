@@ -136,7 +136,6 @@ fn record_left(context: &mut Context, resolved: &Resolved) {
         let subject = match (&left.process, &left.path, &left.update) {
             (Some(process), Some(path), _) => LeftSubject::Image { process: process.clone(), path: path.clone() },
             (Some(process), None, _) => LeftSubject::Process(process.clone()),
-            (None, Some(path), Some(update)) => LeftSubject::File { update: update.clone(), path: path.clone() },
             (None, _, Some(update)) => LeftSubject::Update(update.clone()),
             (None, _, None) => continue,
         };

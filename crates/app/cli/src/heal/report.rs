@@ -186,6 +186,8 @@ impl Report for HealReport {
     fn human(&self, out: &mut dyn Write, verbose: bool) -> io::Result<()> {
         if self.updates.is_empty() && self.processes.is_empty() && self.left.iter().all(Left::is_quiet) {
             writeln!(out, "{}", self.nothing())?;
+            self.left_lines(out, verbose)?;
+            return self.unseen_line(out);
         }
         for update in &self.updates {
             update.lines(out, verbose)?;
@@ -204,7 +206,8 @@ impl Report for HealReport {
             writeln!(out)?;
         }
         self.left_lines(out, verbose)?;
-        self.summary(out)
+        self.summary(out)?;
+        self.unseen_line(out)
     }
 }
 
@@ -214,9 +217,16 @@ const SHOWN: usize = 10;
 impl HealReport {
     fn nothing(&self) -> &'static str {
         match self.mode {
-            Mode::Disk => "every process runs the code that is on disk",
-            Mode::Candidate => "no process runs code for which the archive has something newer",
-            Mode::From => "no process runs code of these packages",
+            Mode::Disk => "every process that was looked at runs the code that is on disk",
+            Mode::Candidate => "no process that was looked at runs code for which the archive has something newer",
+            Mode::From => "no process that was looked at runs code of these packages",
+        }
+    }
+
+    fn unseen_line(&self, out: &mut dyn Write) -> io::Result<()> {
+        match self.left.iter().filter(|left| left.is_quiet()).count() {
+            0 => Ok(()),
+            count => writeln!(out, "{count} processes could not be looked at (-v says which, and why)"),
         }
     }
 
