@@ -2,7 +2,7 @@
 
 use rustix::io::FdFlags;
 use salve_deriver::protocol::{Attempt, LimitedResource, ResourceLimits};
-use salve_deriver::{Deriver, DeriverError};
+use salve_deriver::{Deriver, DeriverError, FileInput, NotWhatWasAsked, SideInput};
 use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::PathBuf;
@@ -153,7 +153,7 @@ fn one_that_is_killed_from_outside_is_a_typed_error_with_the_signal() {
     let waiting = std::thread::spawn(move || deriver().with_limits(limits).try_sandbox(Attempt::Hang, None));
     let patience = Instant::now() + Duration::from_secs(60);
     let child = loop {
-        if let Some(child) = deriver_limited_to("31337") {
+        if let Some(child) = deriver_of(std::process::id(), "31337") {
             break child;
         }
         assert!(Instant::now() < patience && !waiting.is_finished(), "no such child: {waiting:?}");
@@ -166,9 +166,9 @@ fn one_that_is_killed_from_outside_is_a_typed_error_with_the_signal() {
     }
 }
 
-/// A child of this process, in its sandbox, with this limit on processor time.
-fn deriver_limited_to(cpu_seconds: &str) -> Option<rustix::process::Pid> {
-    let own = format!("PPid:\t{}\n", std::process::id());
+/// A child of that process, in its sandbox, with this limit on processor time.
+fn deriver_of(parent: u32, cpu_seconds: &str) -> Option<rustix::process::Pid> {
+    let own = format!("PPid:\t{parent}\n");
     std::fs::read_dir("/proc").unwrap().find_map(|entry| {
         let path = entry.unwrap().path();
         let read = |name| std::fs::read_to_string(path.join(name)).unwrap_or_default();
@@ -212,25 +212,31 @@ fn endless_complaints_fill_neither_memory_nor_time() {
     }
 }
 
+/// Set in a process that runs the next test alone: other tests open files meanwhile.
+const ALONE: &str = "SALVE_TEST_ALONE";
+
 #[test]
 fn no_descriptor_and_no_process_is_left_behind() {
-    let count = || std::fs::read_dir("/proc/self/fd").unwrap().count();
-    let attempts = [Attempt::Nothing, Attempt::OpenFile, Attempt::EndSilently, Attempt::SpeakGarbage];
-    let before = count();
-    for _ in 0..3 {
-        for attempt in attempts {
-            let _ = deriver().try_sandbox(attempt, None);
-        }
+    if std::env::var_os(ALONE).is_none() {
+        let again = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "no_descriptor_and_no_process_is_left_behind"])
+            .env(ALONE, "1")
+            .output()
+            .unwrap();
+        assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stdout));
+        return;
     }
-    // Other tests of this program open and close files meanwhile: the smallest of several looks counts.
-    let after = (0..200)
-        .map(|_| {
-            std::thread::sleep(Duration::from_millis(2));
-            count()
-        })
-        .min()
-        .unwrap();
-    assert!(after <= before, "{after} descriptors are open, {before} were");
+    let count = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let attempts = [Attempt::Nothing, Attempt::Connect, Attempt::EndSilently, Attempt::SpeakGarbage];
+    let before = count();
+    for attempt in attempts.into_iter().cycle().take(12) {
+        let _ = deriver().try_sandbox(attempt, None);
+        assert_eq!(count(), before, "after {attempt:?}");
+    }
+    match rustix::process::waitpid(None, rustix::process::WaitOptions::NOHANG) {
+        Err(rustix::io::Errno::CHILD) => {}
+        other => panic!("a child is left: {other:?}"),
+    }
 }
 
 #[test]
@@ -248,5 +254,121 @@ fn a_program_that_is_no_deriver_is_a_typed_error() {
     match silent.try_sandbox(Attempt::Nothing, None) {
         Err(DeriverError::TimedOut { .. }) => {}
         other => panic!("{other:?}"),
+    }
+}
+
+/// A program that stands in for `salve-derive`.
+fn stand_in(script: &str) -> (tempfile::TempDir, Deriver) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("stand-in");
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let deriver = Deriver::at(path).with_time_limit(Duration::from_secs(60));
+    (directory, deriver)
+}
+
+#[test]
+fn root_of_a_namespace_with_one_user_gives_up_its_capabilities_and_says_what_it_could_not() {
+    let unshare = ["/usr/bin/unshare", "--user", "--map-root-user", "--"];
+    let allowed = std::process::Command::new(unshare[0]).args(&unshare[1..]).arg("/bin/true").status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        let test = "root_of_a_namespace_with_one_user_gives_up_its_capabilities_and_says_what_it_could_not";
+        salve_testkit::not_run::record(test, "user namespaces are not allowed here");
+        return;
+    }
+    let (_directory, deriver) = stand_in(&format!("exec {} {}", unshare.join(" "), env!("CARGO_BIN_EXE_salve-derive")));
+    let answer = deriver.try_sandbox(Attempt::Nothing, None).unwrap();
+    assert_eq!(answer.sandbox.uid, 0);
+    let stayed = salve_deriver::protocol::Degradation::UserId { uid: 0 };
+    assert!(answer.sandbox.degraded.contains(&stayed), "{:?}", answer.sandbox);
+    match deriver.try_sandbox(Attempt::Connect, None) {
+        Err(DeriverError::SandboxViolation { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn one_of_another_version_is_not_spoken_to() {
+    let hello = r#"{"type":"hello","protocol_version":999,"program":"x","sandbox":{"seccomp":true,"landlock":"full","uid":1,"gid":1,"descriptors_closed":0,"threads":1,"degraded":[]}}"#;
+    let (_directory, deriver) = stand_in(&format!("echo '{hello}' >&0; sleep 60"));
+    match deriver.try_sandbox(Attempt::Nothing, None) {
+        Err(DeriverError::Version { theirs: 999, .. }) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_answer_before_the_sandbox_stands_is_not_believed() {
+    let (_directory, deriver) =
+        stand_in(r#"echo '{"type":"attempted","succeeded":true,"seen":"trust me"}' >&0; sleep 60"#);
+    match deriver.try_sandbox(Attempt::Nothing, None) {
+        Err(DeriverError::UnexpectedAnswer) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn one_that_announces_what_it_did_not_write_is_not_believed() {
+    let hello = r#"{"type":"hello","protocol_version":1,"program":"x","sandbox":{"seccomp":true,"landlock":"full","uid":1,"gid":1,"descriptors_closed":0,"threads":1,"degraded":[]}}"#;
+    let derived = |len: u64, digest: &str| {
+        format!(
+            r#"{{"type":"derived","patch_len_bytes":{len},"patch_sha256":"{digest}","verdict":"safe","images":[]}}"#
+        )
+    };
+    let file = tempfile::tempfile().unwrap();
+    let side = || SideInput::Files {
+        files: vec![FileInput { path: "/x".to_owned(), file: file.as_fd() }],
+        package: None,
+        changelog: None,
+        label: "x".to_owned(),
+    };
+    let answered = |answer: String| {
+        let (_directory, deriver) = stand_in(&format!("echo '{hello}' >&0; echo '{answer}' >&0; sleep 60"));
+        deriver.derive(&side(), &side(), "test", &mut |_| ()).unwrap_err()
+    };
+    let nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    assert!(matches!(
+        answered(derived(5, nothing)),
+        DeriverError::NotWhatWasAsked(NotWhatWasAsked::Length { said_bytes: 5, have_bytes: 0 })
+    ));
+    let other = nothing.replace('e', "f");
+    assert!(matches!(answered(derived(0, &other)), DeriverError::NotWhatWasAsked(NotWhatWasAsked::Digest)));
+    assert!(matches!(answered(derived(0, nothing)), DeriverError::BadPatch { .. }));
+}
+
+/// Names the variable that makes the next test hang in a deriver of its own.
+const DIE: &str = "SALVE_TEST_CALLER_THAT_DIES";
+
+#[test]
+fn caller_that_waits_for_a_hanging_deriver() {
+    if std::env::var_os(DIE).is_some() {
+        let limits = ResourceLimits { cpu_seconds: 27_182, ..ResourceLimits::default() };
+        let _ = deriver().with_limits(limits).try_sandbox(Attempt::Hang, None);
+    }
+}
+
+#[test]
+fn a_deriver_dies_with_its_caller() {
+    let mut caller = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "caller_that_waits_for_a_hanging_deriver"])
+        .env(DIE, "1")
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let patience = Instant::now() + Duration::from_secs(60);
+    let wait_for = |wanted: bool| {
+        while deriver_of(caller.id(), "27182").is_some() != wanted {
+            assert!(Instant::now() < patience, "no such child: {wanted}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    wait_for(true);
+    let child = deriver_of(caller.id(), "27182").unwrap();
+    caller.kill().unwrap();
+    caller.wait().unwrap();
+    while rustix::process::test_kill_process(child).is_ok() {
+        assert!(Instant::now() < patience, "{child:?} outlives its caller");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }

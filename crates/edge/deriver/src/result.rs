@@ -129,3 +129,97 @@ fn hashes(side: &Side, handover: &Handover<'_>) -> Result<Option<BTreeSet<(Conte
         }
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that fails to set up has failed")]
+mod tests {
+    use super::*;
+    use crate::{FileInput, SideInput};
+    use salve_patch::{Cves, FORMAT_VERSION, FunctionCounts, ImageReport, ReferenceCounts, Verdict};
+    use std::fs::File;
+
+    fn package(version: &str) -> PackageId {
+        let text = str::to_owned;
+        PackageId { name: text("p"), source: text("p"), version: text(version), architecture: text("amd64") }
+    }
+
+    fn side(file: &File, package: Option<PackageId>) -> SideInput<'_> {
+        let files = vec![FileInput { path: "/x".to_owned(), file: file.as_fd() }];
+        SideInput::Files { files, package, changelog: None, label: "label".to_owned() }
+    }
+
+    fn id(bytes: &[u8]) -> ImageId {
+        let len_bytes = u64::try_from(bytes.len()).unwrap();
+        ImageId { sha256: ContentHash::of(bytes), len_bytes, build_id: None, soname: None }
+    }
+
+    fn patch(origin: Origin, old: ImageId, new: ImageId) -> PatchFile {
+        let report = ImageReport {
+            path: "/x".to_owned(),
+            old: Some(old),
+            new: Some(new),
+            verdict: Verdict::Unchanged,
+            reasons: Vec::new(),
+            functions: FunctionCounts::default(),
+            references: ReferenceCounts::default(),
+            noise: Vec::new(),
+            livepatch: None,
+        };
+        PatchFile { format_version: FORMAT_VERSION, created_by: "me".to_owned(), origin, images: vec![report] }
+    }
+
+    /// What a caller that handed over this crate's two files and knew these packages says to a patch.
+    fn said(packages: (Option<PackageId>, Option<PackageId>), patch: &PatchFile) -> Option<NotWhatWasAsked> {
+        let (old, new) = (File::open("Cargo.toml").unwrap(), File::open("src/result.rs").unwrap());
+        let mut handover = Handover::new();
+        let (old, new) =
+            (handover.side(&side(&old, packages.0)).unwrap(), handover.side(&side(&new, packages.1)).unwrap());
+        let output = salve_protocol::Descriptor(2);
+        let asked = Task::Derive { old, new, output, created_by: "me".to_owned() };
+        match check(&asked, &handover, patch) {
+            Ok(()) => None,
+            Err(DeriverError::NotWhatWasAsked(why)) => Some(why),
+            Err(other) => unreachable!("{other:?}"),
+        }
+    }
+
+    fn files() -> Origin {
+        Origin::Files { old: "label".to_owned(), new: "label".to_owned() }
+    }
+
+    fn ids() -> (ImageId, ImageId) {
+        (id(&std::fs::read("Cargo.toml").unwrap()), id(&std::fs::read("src/result.rs").unwrap()))
+    }
+
+    #[test]
+    fn a_patch_for_what_was_handed_over_is_accepted() {
+        let (old, new) = ids();
+        assert_eq!(said((None, None), &patch(files(), old, new)), None);
+    }
+
+    #[test]
+    fn a_patch_for_an_image_that_was_not_handed_over_is_not_believed() {
+        let (old, new) = ids();
+        let foreign = Some(NotWhatWasAsked::ForeignImage { image: "/x".to_owned() });
+        assert_eq!(said((None, None), &patch(files(), id(b"libc"), new.clone())), foreign);
+        assert_eq!(said((None, None), &patch(files(), old.clone(), id(b"other"))), foreign);
+        assert_eq!(said((None, None), &patch(files(), new, old)), foreign, "the sides are not to be swapped");
+    }
+
+    #[test]
+    fn a_patch_of_another_origin_or_maker_is_not_believed() {
+        let (old, new) = ids();
+        let packages =
+            |old: &str, new: &str| Origin::Packages { old: package(old), new: package(new), cves: Cves::Unknown };
+        let known = || (Some(package("1")), Some(package("2")));
+        let wrong = Some(NotWhatWasAsked::Origin);
+        let with = |origin| patch(origin, old.clone(), new.clone());
+        assert_eq!(said(known(), &with(packages("1", "2"))), None);
+        assert_eq!(said(known(), &with(packages("0", "2"))), wrong);
+        assert_eq!(said(known(), &with(files())), wrong, "known packages are not to be forgotten");
+        assert_eq!(said((None, None), &with(packages("1", "2"))), wrong, "nor unknown ones made up");
+        let mut other = with(files());
+        other.created_by = "you".to_owned();
+        assert_eq!(said((None, None), &other), Some(NotWhatWasAsked::CreatedBy));
+    }
+}
