@@ -1,7 +1,7 @@
 //! Parses foreign files, and nothing else.
 //!
 //! One process, one request: descriptors and a request come in over the socket
-//! on standard input, everything is given up ([`sandbox`]), and only then is
+//! on standard input, everything is given up (`sandbox`), and only then is
 //! the first foreign byte read. The answer goes back over the socket, a patch
 //! file into the descriptor that was given for it. The library is for the
 //! program and its tests; nobody else links it.
