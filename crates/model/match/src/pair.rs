@@ -237,7 +237,8 @@ fn shape(side: &Side<'_, '_>, range: VaRange) -> HashSet<u64> {
         decoder.decode_out(&mut instruction);
         let code = u64::from(u16::try_from(instruction.code() as usize).unwrap_or(u16::MAX));
         let registers = (instruction.op0_register() as u64) << 16 | (instruction.memory_base() as u64) << 32;
-        window = [window[1], window[2], code | registers];
+        let [_, second, third] = window;
+        window = [second, third, code | registers];
         set.insert(window.iter().fold(0, |acc, v| acc.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17) ^ v));
     }
     set
