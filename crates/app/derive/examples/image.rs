@@ -1,7 +1,6 @@
 //! The verdict on two ELF files, outside the sandbox, for development:
 //! `cargo run -p salve-derive --example image OLD NEW [OLD_VERSION NEW_VERSION]`.
 #![forbid(unsafe_code)]
-#![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "an example for people")]
 
 use anyhow::{Context as _, Result};
