@@ -47,6 +47,8 @@ struct State {
     slots: BTreeSet<(u8, i64)>,
     /// It was stored in the frame, or pushed, since the last call.
     fresh: bool,
+    /// How far the stack pointer lies below where the trace began.
+    depth: i64,
 }
 
 const ARGUMENTS: [Register; 6] =
@@ -60,26 +62,36 @@ fn number(register: Register) -> Option<u8> {
 
 /// Follows the value in the first operand of the instruction at `from`.
 pub fn follow(side: &Side<'_, '_>, range: VaRange, from: Va) -> Flow {
-    const MOST_STEPS: usize = 20_000;
-    let doubt = |at, how| Flow::Examined { at, how };
-    let Some(decoder) = decode(side.image, range) else { return doubt(from, "no code") };
-    let code: HashMap<u64, Instruction> = decoder.into_iter().map(|i| (i.ip(), i)).collect();
-    let Some(origin) = code.get(&from.raw()) else { return doubt(from, "no instruction") };
+    let doubt = |how| Flow::Examined { at: from, how };
+    let Some(code) = instructions(side, range) else { return doubt("no code") };
+    let Some(origin) = code.get(&from.raw()) else { return doubt("no instruction") };
     let Some(register) = (origin.op0_kind() == OpKind::Register).then(|| number(origin.op0_register())).flatten()
     else {
-        return doubt(from, "not a value in a register");
+        return doubt("not a value in a register");
     };
+    trace(&code, range, origin.next_ip(), register)
+}
+
+/// Follows the n-th integer argument of the function in `range`.
+pub(crate) fn follow_argument(side: &Side<'_, '_>, range: VaRange, argument: u8) -> Flow {
+    let doubt = |how| Flow::Examined { at: range.start(), how };
+    let Some(code) = instructions(side, range) else { return doubt("no code") };
+    let register = ARGUMENTS.get(usize::from(argument)).and_then(|r| number(*r));
+    let Some(register) = register else { return doubt("no argument register") };
+    trace(&code, range, range.start().raw(), register)
+}
+
+fn instructions(side: &Side<'_, '_>, range: VaRange) -> Option<HashMap<u64, Instruction>> {
+    decode(side.image, range).map(|decoder| decoder.into_iter().map(|i| (i.ip(), i)).collect())
+}
+
+fn trace(code: &HashMap<u64, Instruction>, range: VaRange, from_ip: u64, register: u8) -> Flow {
+    const MOST_STEPS: usize = 20_000;
+    let doubt = |at, how| Flow::Examined { at, how };
     let start = State { registers: BTreeSet::from([register]), ..State::default() };
-    let frame = Frame {
-        rbp_is_frame: has_frame_pointer(&code, range),
-        objects: code
-            .values()
-            .filter(|i| i.mnemonic() == Mnemonic::Lea && i.memory_base() == Register::RBP)
-            .map(|i| i.memory_displacement64().cast_signed())
-            .collect(),
-    };
+    let frame = Frame::of(code, range);
     let mut seen: BTreeSet<(u64, State)> = BTreeSet::new();
-    let mut queue = vec![(origin.next_ip(), start)];
+    let mut queue = vec![(from_ip, start)];
     let mut destinations = BTreeSet::new();
     let mut factory = InstructionInfoFactory::new();
     while let Some((ip, state)) = queue.pop() {
@@ -129,13 +141,41 @@ fn successors(instruction: &Instruction, range: VaRange, state: &State, queue: &
 
 /// Which registers point into the function's own frame.
 struct Frame {
-    rbp_is_frame: bool,
+    uses_rbp: bool,
     /// Displacements from the frame pointer whose addresses are taken: objects
     /// that a callee may get to see.
     objects: BTreeSet<i64>,
 }
 
 impl Frame {
+    fn of(code: &HashMap<u64, Instruction>, range: VaRange) -> Self {
+        let taken = |base: Register| {
+            code.values()
+                .filter_map(move |i| match i.mnemonic() {
+                    Mnemonic::Lea if i.memory_base() == base => Some(i.memory_displacement64().cast_signed()),
+                    // The frame's lowest object needs no displacement.
+                    Mnemonic::Mov if i.op1_register() == base && i.op0_register() != Register::RBP => Some(0),
+                    _ => None,
+                })
+                .collect()
+        };
+        Self { uses_rbp: has_frame_pointer(code, range), objects: taken(Register::RBP) }
+    }
+
+    /// Whether this slot may lie in an object whose address is taken somewhere: any
+    /// later callee may then get to see it, by whatever pointer was kept.
+    fn in_object(&self, (base, at): (u8, i64)) -> bool {
+        /// Spilled values lie among objects: what lies further from any address
+        /// that is taken counts as one of them.
+        const LARGEST_OBJECT_BYTES: i64 = 8;
+        if number(Register::RBP) == Some(base) {
+            let from = at.saturating_sub(LARGEST_OBJECT_BYTES);
+            return self.objects.range(from..=at).next().is_some();
+        }
+        // Relative to the stack pointer, spilled values cannot be told from objects.
+        false
+    }
+
     /// Whether a callee may see this slot although it is not handed over as an
     /// argument: relative to the stack pointer it may be one, relative to the frame
     /// pointer it has to belong to an object whose address is taken.
@@ -145,16 +185,20 @@ impl Frame {
         number(Register::RBP) != Some(base) || self.objects.range(from..=at).next().is_some()
     }
 
-    fn slot(&self, instruction: &Instruction) -> Option<(u8, i64)> {
+    /// The slot that the instruction's memory operand is, if it is one. Slots are
+    /// counted from where the stack pointer stood when the trace began.
+    fn slot(&self, instruction: &Instruction, depth: i64) -> Option<(u8, i64)> {
         let base = instruction.memory_base();
-        let ours = base == Register::RSP || (self.rbp_is_frame && base == Register::RBP);
+        let ours = base == Register::RSP || (self.uses_rbp && base == Register::RBP);
         let plain = instruction.memory_index() == Register::None;
-        (ours && plain).then(|| Some((number(base)?, instruction.memory_displacement64().cast_signed()))).flatten()
+        let at = instruction.memory_displacement64().cast_signed();
+        let at = if base == Register::RSP { at.saturating_sub(depth) } else { at };
+        (ours && plain).then(|| Some((number(base)?, at))).flatten()
     }
 
     fn holds(&self, state: &State, instruction: &Instruction) -> bool {
         let len = i64::try_from(instruction.memory_size().size()).unwrap_or(i64::MAX).max(8);
-        self.slot(instruction).is_some_and(|(base, at)| {
+        self.slot(instruction, state.depth).is_some_and(|(base, at)| {
             state.slots.iter().any(|(b, d)| *b == base && *d >= at && *d < at.saturating_add(len))
         })
     }
@@ -193,7 +237,7 @@ fn step(
     let holds = |state: &State, r: Register| number(r).is_some_and(|n| state.registers.contains(&n));
     match instruction.flow_control() {
         FlowControl::Call | FlowControl::IndirectCall => {
-            call(instruction, &mut state, destinations);
+            call(frame, instruction, &mut state, destinations);
             return Ok(state);
         }
         FlowControl::Return => {
@@ -203,6 +247,14 @@ fn step(
             return Err("jumps to where the code does not say");
         }
         _ => {}
+    }
+    match stack_change(instruction) {
+        StackChange::None => {}
+        StackChange::By(bytes) => state.depth = state.depth.saturating_add(bytes),
+        // The frame goes: what it held goes with it.
+        StackChange::Leaves => state.slots.clear(),
+        StackChange::Unknown if state.slots.is_empty() => {}
+        StackChange::Unknown => return Err("the stack pointer moves by an unknown distance"),
     }
     let move_like = matches!(instruction.mnemonic(), Mnemonic::Mov | Mnemonic::Movq | Mnemonic::Push);
     let source_tainted = match instruction.mnemonic() {
@@ -242,7 +294,7 @@ fn step(
             }
             // Overwritten.
             (Mnemonic::Mov, OpKind::Memory) => {
-                if let Some(slot) = frame.slot(instruction) {
+                if let Some(slot) = frame.slot(instruction, state.depth) {
                     state.slots.remove(&slot);
                 }
                 return Ok(state);
@@ -299,6 +351,38 @@ fn step(
     Ok(state)
 }
 
+/// What an instruction that is no call does to the stack pointer.
+enum StackChange {
+    None,
+    /// Moves it down by so many bytes.
+    By(i64),
+    Leaves,
+    Unknown,
+}
+
+fn stack_change(instruction: &Instruction) -> StackChange {
+    let to_stack_pointer =
+        instruction.op0_kind() == OpKind::Register && instruction.op0_register().full_register() == Register::RSP;
+    match instruction.mnemonic() {
+        Mnemonic::Push | Mnemonic::Pop => {
+            StackChange::By(i64::from(instruction.stack_pointer_increment()).wrapping_neg())
+        }
+        Mnemonic::Leave => StackChange::Leaves,
+        Mnemonic::Cmp | Mnemonic::Test => StackChange::None,
+        Mnemonic::Sub | Mnemonic::Add if to_stack_pointer && instruction.op1_kind() != OpKind::Register => {
+            let bytes = instruction.immediate(1).cast_signed();
+            StackChange::By(if instruction.mnemonic() == Mnemonic::Sub { bytes } else { bytes.saturating_neg() })
+        }
+        Mnemonic::Lea if to_stack_pointer && instruction.memory_base() == Register::RSP => {
+            StackChange::By(instruction.memory_displacement64().cast_signed().saturating_neg())
+        }
+        // Back to the frame pointer, before the function returns.
+        Mnemonic::Lea | Mnemonic::Mov if to_stack_pointer => StackChange::Leaves,
+        _ if to_stack_pointer => StackChange::Unknown,
+        _ => StackChange::None,
+    }
+}
+
 fn handed_on(frame: &Frame, instruction: &Instruction, mut state: State) -> Result<State, &'static str> {
     if instruction.mnemonic() == Mnemonic::Push {
         state.fresh = true;
@@ -311,8 +395,8 @@ fn handed_on(frame: &Frame, instruction: &Instruction, mut state: State) -> Resu
             }
             Ok(state)
         }
-        OpKind::Memory if frame.slot(instruction).is_some() => {
-            let slot = frame.slot(instruction);
+        OpKind::Memory if frame.slot(instruction, state.depth).is_some() => {
+            let slot = frame.slot(instruction, state.depth);
             state.fresh |= slot.is_some_and(|slot| frame.visible(slot));
             state.slots.extend(slot);
             Ok(state)
@@ -322,7 +406,7 @@ fn handed_on(frame: &Frame, instruction: &Instruction, mut state: State) -> Resu
     }
 }
 
-fn call(instruction: &Instruction, state: &mut State, destinations: &mut BTreeSet<Destination>) {
+fn call(frame: &Frame, instruction: &Instruction, state: &mut State, destinations: &mut BTreeSet<Destination>) {
     let target = match instruction.flow_control() {
         FlowControl::Call => Some(Va::new(instruction.near_branch64())),
         _ if instruction.is_ip_rel_memory_operand() => Some(Va::new(instruction.ip_rel_memory_address())),
@@ -335,7 +419,7 @@ fn call(instruction: &Instruction, state: &mut State, destinations: &mut BTreeSe
             destinations.insert(Destination { call_at, target, by });
         }
     }
-    if state.fresh {
+    if state.fresh || state.slots.iter().any(|slot| frame.in_object(*slot)) {
         // A stack argument, or an object in the frame whose address this callee gets.
         destinations.insert(Destination { call_at, target, by: Handover::Frame });
         state.fresh = false;

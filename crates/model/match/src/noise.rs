@@ -10,14 +10,15 @@
 //! - a line number: at a parameter which the program feeds with source
 //!   locations from at least three other places (so the parameter *is* a source
 //!   location), or at an import that formats, writes or copies;
-//! - a version: at no import that compares or searches text.
+//! - a version: at imports that write text out and nowhere else, through
+//!   however many functions of the image it is handed.
 //!
 //! What cannot be shown stays a change and is carried by the livepatch, which
 //! is always right and only costs more.
 
 use crate::content::{ContentDifference, text_at};
 use crate::diff::{ChangedPair, ImageDiff, SiteDifference};
-use crate::flow::{Destination, Flow, Handover, follow};
+use crate::flow::{Destination, Flow, Handover, follow, follow_argument};
 use crate::side::Side;
 use crate::stamp::{Stamp, Stamps};
 use salve_code::ReferenceKind;
@@ -68,6 +69,7 @@ const PASS_ON: &[&str] = &[
     "__assert_fail",
     "__assert",
     "__assert_perror_fail",
+    "__stack_chk_fail",
     "abort",
     "err",
     "errx",
@@ -76,59 +78,44 @@ const PASS_ON: &[&str] = &[
     "error",
 ];
 
-/// Imports that look into text.
-const LOOK_INTO: &[&str] = &[
-    "strcmp",
-    "strncmp",
-    "strcasecmp",
-    "strncasecmp",
-    "memcmp",
-    "bcmp",
-    "strstr",
-    "strcasestr",
-    "strchr",
-    "strrchr",
-    "strpbrk",
-    "strspn",
-    "strcspn",
-    "strtok",
-    "strtok_r",
-    "strsep",
-    "sscanf",
-    "__isoc99_sscanf",
-    "strtol",
-    "strtoul",
-    "strtoll",
-    "strtoull",
-    "atoi",
-    "atol",
-    "atoll",
-    "atof",
-    "strtod",
-    "regexec",
-    "fnmatch",
-    "strverscmp",
-    "memchr",
-    "memmem",
-    "rawmemchr",
-    "strchrnul",
-    "dlopen",
-    "open",
-    "open64",
-    "fopen",
-    "fopen64",
-    "stat",
-    "access",
-    "execve",
-    "execv",
-    "execvp",
-    "system",
-    "popen",
-    "getenv",
-    "secure_getenv",
-    "connect",
-    "send",
-    "sendto",
+/// Imports that format text for people, write it out, or hand it to child
+/// processes. Plain copies are not among them: who examines a copy of a version
+/// decides something by it.
+const WRITE_OUT: &[&str] = &[
+    "setenv",
+    "vsnprintf",
+    "__vsnprintf_chk",
+    "__stack_chk_fail",
+    "abort",
+    "printf",
+    "fprintf",
+    "dprintf",
+    "vprintf",
+    "vfprintf",
+    "vdprintf",
+    "__printf_chk",
+    "__fprintf_chk",
+    "__dprintf_chk",
+    "__vprintf_chk",
+    "__vfprintf_chk",
+    "puts",
+    "fputs",
+    "fputs_unlocked",
+    "fwrite",
+    "write",
+    "syslog",
+    "vsyslog",
+    "__syslog_chk",
+    "__vsyslog_chk",
+    "perror",
+    "__assert_fail",
+    "__assert",
+    "__assert_perror_fail",
+    "err",
+    "errx",
+    "warn",
+    "warnx",
+    "error",
 ];
 
 /// What two builds call themselves, for telling stamps from other text.
@@ -201,31 +188,43 @@ fn arrives(
     stamp: Stamp,
     locations: &mut LocationParameters,
 ) -> Option<String> {
+    if stamp != Stamp::Line {
+        return written_out(&diff.old, destination, 0);
+    }
     if let Some(import) = import_name(&diff.old, destination.target) {
-        if PASS_ON.contains(&import) {
-            return Some(format!("goes to {import}, which passes text on"));
-        }
-        if LOOK_INTO.contains(&import) {
-            return None;
-        }
-        return (stamp != Stamp::Line).then(|| format!("goes to the import {import}"));
+        return PASS_ON.contains(&import).then(|| format!("goes to {import}, which passes text on"));
     }
-    match stamp {
-        Stamp::Line => {
-            let others = locations.sources(diff, destination)?;
-            (others >= 3).then(|| match destination.target {
-                Some(target) => format!(
-                    "goes to {} at {target}, which gets source locations from {others} places",
-                    name_at(&diff.old, target)
-                ),
-                None => format!("goes to a callback, which gets source locations from {others} places"),
-            })
-        }
-        Stamp::Version | Stamp::LibraryVersion => {
-            let target = destination.target?;
-            Some(format!("goes to {} at {target}", name_at(&diff.old, target)))
-        }
+    let others = locations.sources(diff, destination)?;
+    (others >= 3).then(|| match destination.target {
+        Some(target) => format!(
+            "goes to {} at {target}, which gets source locations from {others} places",
+            name_at(&diff.old, target)
+        ),
+        None => format!("goes to a callback, which gets source locations from {others} places"),
+    })
+}
+
+/// Says where a text arrives, if everything it reaches only writes it out.
+fn written_out(side: &Side<'_, '_>, destination: Destination, depth: u8) -> Option<String> {
+    const DEEPEST: u8 = 6;
+    if let Some(import) = import_name(side, destination.target) {
+        return WRITE_OUT.contains(&import).then(|| format!("goes to {import}, which writes it out"));
     }
+    let target = destination.target?;
+    let Handover::Register(argument) = destination.by else {
+        // A variable argument on the stack: the callee's name is all there is to say.
+        return (depth == 0).then(|| format!("goes to {} at {target}", name_at(side, target)));
+    };
+    let index = side.image.function_index_at(target)?;
+    let function = side.image.functions().get(index).filter(|f| f.range.start() == target)?;
+    if depth >= DEEPEST {
+        return None;
+    }
+    let Flow::Calls(onward) = follow_argument(side, function.range, argument) else { return None };
+    for next in onward {
+        written_out(side, next, depth.saturating_add(1))?;
+    }
+    Some(format!("goes to {} at {target}, which does no more than write it out", name_at(side, target)))
 }
 
 fn name_at(side: &Side<'_, '_>, va: Va) -> String {

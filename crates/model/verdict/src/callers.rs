@@ -1,7 +1,7 @@
 //! Who calls whom, whose address is taken, and what runs at start-up only.
 
 use salve_code::ReferenceKind;
-use salve_elf::{Binding, SectionRole};
+use salve_elf::{Binding, SectionRole, SymbolKind};
 use salve_match::{Place, Side};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,8 +41,15 @@ impl Callers {
         let mut startup = BTreeSet::new();
         let mut shutdown = BTreeSet::new();
         for reloc in side.image.relocs() {
-            let Binding::Relative { target } = reloc.binding else { continue };
+            let (Binding::Relative { target } | Binding::Indirect { resolver: target }) = reloc.binding else {
+                continue;
+            };
             let Place::Code { function, .. } = side.place(target) else { continue };
+            if matches!(reloc.binding, Binding::Indirect { .. }) {
+                // A resolver decides once, before the program begins.
+                startup.insert(function);
+                continue;
+            }
             match side.image.section_at(reloc.at).map(|s| s.name) {
                 Some(".init_array" | ".preinit_array" | ".ctors") => {
                     startup.insert(function);
@@ -60,6 +67,9 @@ impl Callers {
                 && let Place::Code { function, .. } = side.place(symbol.value)
             {
                 taken.insert(function);
+                if symbol.kind == SymbolKind::IndirectFunction {
+                    startup.insert(function);
+                }
             }
         }
         if let Place::Code { function, .. } = side.place(side.image.entry()) {

@@ -3,7 +3,7 @@
 use crate::callers::Callers;
 use crate::carry::{Carried, carried};
 use crate::layout::Layout;
-use crate::{data, dependency, registry, resources};
+use crate::{data, dependency, registry, resources, witness};
 use salve_code::ReferenceKind;
 use salve_elf::{Function, ImageKind};
 use salve_match::{ContentDifference, ImageDiff, NoiseContext, Place, align, compare_operands, noise};
@@ -53,6 +53,7 @@ pub fn judge(diff: &ImageDiff<'_, '_>, context: &NoiseContext) -> Judgement {
         let layout = Layout::of(diff, carried);
         reasons.extend(layout.reasons(diff, carried));
         reasons.extend(resources::reasons(diff, carried));
+        reasons.extend(witness::reasons(diff, carried));
         reasons.extend(exceptions(diff, carried));
         reasons.extend(read_only(diff, carried));
         let (old_callers, new_callers) = (Callers::of(&diff.old), Callers::of(&diff.new));

@@ -49,6 +49,8 @@ struct Shift {
 pub(crate) struct Layout {
     shifts: Vec<Shift>,
     sizes: Vec<Evidence>,
+    /// Numbers that changed, `(old, new)`, with where.
+    numbers: BTreeMap<(u64, u64), Vec<Evidence>>,
     pub(crate) too_large: Vec<Evidence>,
 }
 
@@ -70,6 +72,7 @@ impl Layout {
             }
             layout.shifts_of(&g.display_name(), &delta, f.range, g.range);
             layout.sizes_of(diff, &g.display_name(), &delta);
+            layout.numbers_of(diff, &g.display_name(), &delta, (f.range, g.range));
         }
         layout
     }
@@ -98,6 +101,49 @@ impl Layout {
                 });
             }
         }
+    }
+
+    fn numbers_of(
+        &mut self,
+        diff: &ImageDiff<'_, '_>,
+        function: &str,
+        delta: &Difference,
+        (old_range, new_range): (VaRange, VaRange),
+    ) {
+        for pair in &delta.aligned {
+            let stack = pair.old.op0_kind() == OpKind::Register && pair.old.op0_register() == Register::RSP;
+            if stack {
+                continue;
+            }
+            for change in compare_operands(pair, old_range, new_range) {
+                let OperandChange::Immediate { old, new } = change else { continue };
+                if crate::dependency::explain(diff.new.image.needed(), &change).is_some() {
+                    continue;
+                }
+                self.numbers.entry((old, new)).or_default().push(Evidence {
+                    function: Some(function.to_owned()),
+                    old_va: Some(Va::new(pair.old.ip())),
+                    new_va: Some(Va::new(pair.new.ip())),
+                    seen: format!("{new:#x}, before {old:#x}"),
+                });
+            }
+        }
+    }
+
+    /// Numbers that changed alike in several functions, or by as much as a field moved.
+    fn renumbered(&self) -> Option<Reason> {
+        let shifted: BTreeSet<i64> = self.shifts.iter().map(|s| s.new.wrapping_sub(s.old)).collect();
+        let evidence: Vec<Evidence> = self
+            .numbers
+            .iter()
+            .filter(|((old, new), places)| {
+                let functions: BTreeSet<_> = places.iter().map(|e| e.function.as_deref()).collect();
+                functions.len() >= 2 || shifted.contains(&new.wrapping_sub(*old).cast_signed())
+            })
+            .flat_map(|(_, places)| places.iter().cloned())
+            .collect();
+        (!evidence.is_empty())
+            .then(|| registry::CONSTANT_RENUMBERED.because("numbers changed alike in several places", evidence))
     }
 
     fn sizes_of(&mut self, diff: &ImageDiff<'_, '_>, function: &str, delta: &Difference) {
@@ -171,6 +217,7 @@ impl Layout {
                 );
             }
         }
+        reasons.extend(self.renumbered());
         if !self.too_large.is_empty() {
             reasons
                 .push(registry::TOO_LARGE_TO_COMPARE.because("functions too large to align", self.too_large.clone()));

@@ -22,6 +22,7 @@ mod judge;
 mod layout;
 pub mod registry;
 mod resources;
+mod witness;
 
 pub use carry::{Carried, CarriedPair};
 pub use judge::{Judgement, judge};

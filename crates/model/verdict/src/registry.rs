@@ -34,6 +34,10 @@ registry! {
         "the initial value of a variable changed; the running process keeps the value it has";
     READ_ONLY_DATA_CHANGED = "read-only-data-changed", Review,
         "a constant or table that is no text changed; the functions that refer to it are replaced, others might reach it by calculation";
+    DATA_UNWITNESSED = "data-unwitnessed", Review,
+        "replaced code refers to a variable that nothing but its neighbours places in the old image: it may be a new one in the place of another";
+    CONSTANT_RENUMBERED = "constant-renumbered", Review,
+        "one number became another in several functions: an enumeration, a flag or a size, of which old state may hold the old value";
     FIELD_OFFSET = "field-offset", Review,
         "one instruction accesses another offset of an object, and nothing else shows whether the object's layout moved";
     NEW_CALLBACK = "new-callback", Review,

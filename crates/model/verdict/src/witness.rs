@@ -1,0 +1,76 @@
+//! Whether replaced code and the old image mean the same variable.
+//!
+//! An address between two mapped ones that lie equally far from their
+//! counterparts is *probably* the same variable. Where only replaced code refers
+//! to it, nothing outside says so: the compiler may have laid out two variables
+//! in another order, or a new one may have taken the place of one that is gone.
+//! The two versions of a replaced function bear witness: instructions that are
+//! aligned refer to the same variable.
+
+use crate::carry::Carried;
+use crate::registry;
+use iced_x86::Instruction;
+use salve_elf::{SectionRole, Va};
+use salve_match::{Correspondence, ImageDiff, Side, align};
+use salve_patch::{Evidence, Reason};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// For each address of the new image, the old ones that aligned instructions refer to.
+type Witnesses = BTreeMap<Va, BTreeSet<Va>>;
+
+pub(crate) fn reasons(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Vec<Reason> {
+    let witnesses = witnesses(diff, carried);
+    let mut contradicted = Vec::new();
+    let mut unwitnessed = Vec::new();
+    for function in carried.new_functions() {
+        let (Some(code), Some(f)) = (diff.new.code.get(function), diff.new.image.functions().get(function)) else {
+            continue;
+        };
+        for reference in code.references.iter().filter(|r| is_variable(&diff.new, r.target)) {
+            let Some(Correspondence::Between(old)) = diff.data.old_of(reference.target, &diff.new) else { continue };
+            let seen = |what: &str| Evidence {
+                function: Some(f.display_name()),
+                old_va: Some(old),
+                new_va: Some(f.range.start().wrapping_offset(i64::from(reference.at))),
+                seen: format!("refers to {}; {what}", reference.target),
+            };
+            match witnesses.get(&reference.target) {
+                Some(olds) if olds.iter().all(|o| *o == old) => {}
+                Some(_) => contradicted.push(seen("its older version refers to another variable in the same place")),
+                None => unwitnessed.push(seen("no older version of replaced code does in the same place")),
+            }
+        }
+    }
+    let mut reasons = Vec::new();
+    if !contradicted.is_empty() {
+        let summary = "replaced code refers to variables whose places in the old image contradict each other";
+        reasons.push(registry::NEW_DATA.because(summary, contradicted));
+    }
+    if !unwitnessed.is_empty() {
+        let summary = "replaced code refers to variables that only their neighbours place in the old image";
+        reasons.push(registry::DATA_UNWITNESSED.because(summary, unwitnessed));
+    }
+    reasons
+}
+
+fn is_variable(side: &Side<'_, '_>, va: Va) -> bool {
+    side.image.section_at(va).is_some_and(|s| matches!(s.role, SectionRole::RelroData | SectionRole::WritableData))
+}
+
+fn witnesses(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Witnesses {
+    let mut witnesses = Witnesses::new();
+    let target = |side: &Side<'_, '_>, i: &Instruction| {
+        let va = i.is_ip_rel_memory_operand().then(|| Va::new(i.ip_rel_memory_address()))?;
+        is_variable(side, va).then_some(va)
+    };
+    for pair in &carried.pairs {
+        let functions = (diff.old.image.functions().get(pair.old), diff.new.image.functions().get(pair.new));
+        let (Some(f), Some(g)) = functions else { continue };
+        for aligned in align(&diff.old, f.range, &diff.new, g.range).aligned {
+            if let (Some(old), Some(new)) = (target(&diff.old, &aligned.old), target(&diff.new, &aligned.new)) {
+                witnesses.entry(new).or_default().insert(old);
+            }
+        }
+    }
+    witnesses
+}
