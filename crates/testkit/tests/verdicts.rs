@@ -37,13 +37,19 @@ fn libexpat_is_refused_with_the_shifted_layout_as_evidence() -> Result<()> {
 }
 
 #[test]
-fn haproxy_is_safe_three_functions_change_and_its_banners_are_noise() -> Result<()> {
+fn haproxy_is_safe_few_functions_are_carried_and_main_with_its_banner_is_noise() -> Result<()> {
     let (pair, derived) = derive_pair("haproxy")?;
     let image = derived.image(|path| pair.is_largest(path))?;
     assert_eq!(image.verdict(), "safe", "{:?}", image.codes());
     let (changed, noise) = (image.changed(), image.noise());
-    assert_eq!(changed.len(), 3, "{changed:?}");
-    assert!(noise.len() > 30, "{}: {noise:?}", noise.len());
+    // Three really change; two that only name the version are carried as well,
+    // because where the text goes is not proven (docs/adr/0005).
+    for really in ["openssl_compare_current_version", "h1_parse_msg_data"] {
+        assert!(changed.contains(&really), "{changed:?}");
+    }
+    assert_eq!(changed.len(), 5, "{changed:?}");
+    assert_eq!(noise.len(), 35, "{noise:?}");
+    assert!(noise.contains(&"main"), "{noise:?}");
     Ok(())
 }
 

@@ -38,6 +38,9 @@ pub enum Handover {
     Register(u8),
     /// In the frame: a stack argument, or an object whose address the callee gets.
     Frame,
+    /// Still in a slot below the stack pointer's base while a later call is made,
+    /// which may have the address of an object there.
+    Lingering,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -423,6 +426,8 @@ fn call(frame: &Frame, instruction: &Instruction, state: &mut State, destination
         // A stack argument, or an object in the frame whose address this callee gets.
         destinations.insert(Destination { call_at, target, by: Handover::Frame });
         state.fresh = false;
+    } else if state.slots.iter().any(|(base, _)| number(Register::RSP) == Some(*base)) {
+        destinations.insert(Destination { call_at, target, by: Handover::Lingering });
     }
     let preserved: BTreeSet<u8> = PRESERVED.iter().filter_map(|r| number(*r)).collect();
     state.registers.retain(|n| preserved.contains(n));

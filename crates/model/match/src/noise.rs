@@ -191,6 +191,10 @@ fn arrives(
     if stamp != Stamp::Line {
         return written_out(&diff.old, destination, 0);
     }
+    if destination.by == Handover::Lingering {
+        // An argument's slot that was left behind; who gets it as an argument is checked.
+        return Some("lies unused in the frame".to_owned());
+    }
     if let Some(import) = import_name(&diff.old, destination.target) {
         return PASS_ON.contains(&import).then(|| format!("goes to {import}, which passes text on"));
     }
@@ -207,13 +211,16 @@ fn arrives(
 /// Says where a text arrives, if everything it reaches only writes it out.
 fn written_out(side: &Side<'_, '_>, destination: Destination, depth: u8) -> Option<String> {
     const DEEPEST: u8 = 6;
+    if destination.by == Handover::Lingering {
+        return None;
+    }
     if let Some(import) = import_name(side, destination.target) {
         return WRITE_OUT.contains(&import).then(|| format!("goes to {import}, which writes it out"));
     }
     let target = destination.target?;
     let Handover::Register(argument) = destination.by else {
-        // A variable argument on the stack: the callee's name is all there is to say.
-        return (depth == 0).then(|| format!("goes to {} at {target}", name_at(side, target)));
+        // In memory that the callee reaches by calculation: not followed, so not proven.
+        return None;
     };
     let index = side.image.function_index_at(target)?;
     let function = side.image.functions().get(index).filter(|f| f.range.start() == target)?;

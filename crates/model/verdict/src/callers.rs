@@ -1,7 +1,8 @@
 //! Who calls whom, whose address is taken, and what runs at start-up only.
 
+use iced_x86::{FlowControl, OpKind};
 use salve_code::ReferenceKind;
-use salve_elf::{Binding, SectionRole, SymbolKind};
+use salve_elf::{Binding, SectionRole, SymbolKind, Va, VaRange};
 use salve_match::{Place, Side};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,6 +13,9 @@ pub(crate) struct Callers {
     pub(crate) taken: BTreeSet<usize>,
     /// Functions that the loader or the C library runs once.
     pub(crate) startup: BTreeSet<usize>,
+    /// `main`, and functions that it alone calls, outside every loop, and that
+    /// have no loop themselves: they have run when a livepatch arrives.
+    pub(crate) once: BTreeSet<usize>,
 }
 
 impl Callers {
@@ -75,7 +79,28 @@ impl Callers {
         if let Place::Code { function, .. } = side.place(side.image.entry()) {
             startup.insert(function);
         }
-        Self { direct, taken, startup }.closed()
+        let mut callers = Self { direct, taken, startup, once: BTreeSet::new() }.closed();
+        callers.once = callers.run_once(side);
+        callers
+    }
+
+    fn run_once(&self, side: &Side<'_, '_>) -> BTreeSet<usize> {
+        let Some(main) = main_of(side) else { return BTreeSet::new() };
+        let mut once = BTreeSet::from([main]);
+        let (Some(f), Some(code)) = (side.image.functions().get(main), side.code.get(main)) else { return once };
+        let loops = loops_in(side, f.range);
+        for reference in code.references.iter().filter(|r| r.kind == ReferenceKind::Call) {
+            let Place::Code { function, offset: 0 } = side.place(reference.target) else { continue };
+            let at = f.range.start().wrapping_offset(i64::from(reference.at));
+            let only_main = self.direct.get(&function).is_some_and(|c| c.iter().all(|c| *c == main));
+            let straight =
+                |index: usize| side.image.functions().get(index).is_some_and(|g| loops_in(side, g.range).is_empty());
+            let looped = loops.iter().any(|l| l.contains(at));
+            if only_main && !looped && !self.taken.contains(&function) && straight(function) {
+                once.insert(function);
+            }
+        }
+        once
     }
 
     /// Functions that only start-up functions call run at start-up only.
@@ -97,4 +122,32 @@ impl Callers {
             self.startup.extend(more);
         }
     }
+}
+
+/// `main`: by its name, or as what the entry code hands to the C library.
+fn main_of(side: &Side<'_, '_>) -> Option<usize> {
+    let functions = side.image.functions();
+    if let Some(named) = functions.iter().position(|f| f.name.as_deref() == Some("main")) {
+        return Some(named);
+    }
+    let Place::Code { function: entry, .. } = side.place(side.image.entry()) else { return None };
+    side.code.get(entry)?.references.iter().filter(|r| r.kind == ReferenceKind::Address).find_map(|r| {
+        match side.place(r.target) {
+            Place::Code { function, offset: 0 } => Some(function),
+            _ => None,
+        }
+    })
+}
+
+/// From the target of every backward branch to the branch.
+fn loops_in(side: &Side<'_, '_>, range: VaRange) -> Vec<VaRange> {
+    salve_code::decode(side.image, range)
+        .into_iter()
+        .flatten()
+        .filter(|i| i.op0_kind() == OpKind::NearBranch64 && i.flow_control() != FlowControl::Call)
+        .filter_map(|i| {
+            let (to, end) = (Va::new(i.near_branch64()), Va::new(i.next_ip()));
+            range.contains(to).then(|| VaRange::try_from((to, end)).ok()).flatten()
+        })
+        .collect()
 }

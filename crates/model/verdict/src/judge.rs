@@ -3,7 +3,7 @@
 use crate::callers::Callers;
 use crate::carry::{Carried, carried};
 use crate::layout::Layout;
-use crate::{data, dependency, registry, resources, witness};
+use crate::{data, dependency, identity, registry, resources, witness};
 use salve_code::ReferenceKind;
 use salve_elf::{Function, ImageKind};
 use salve_match::{ContentDifference, ImageDiff, NoiseContext, Place, align, compare_operands, noise};
@@ -53,6 +53,7 @@ pub fn judge(diff: &ImageDiff<'_, '_>, context: &NoiseContext) -> Judgement {
         let layout = Layout::of(diff, carried);
         reasons.extend(layout.reasons(diff, carried));
         reasons.extend(resources::reasons(diff, carried));
+        reasons.extend(identity::reason(diff, carried));
         reasons.extend(witness::reasons(diff, carried));
         reasons.extend(exceptions(diff, carried));
         reasons.extend(read_only(diff, carried));
@@ -181,7 +182,7 @@ fn startup(diff: &ImageDiff<'_, '_>, carried: &Carried, callers: &Callers) -> Op
         .new_functions()
         .into_iter()
         .filter_map(|n| Some((n, diff.new.image.functions().get(n)?)))
-        .filter(|(n, f)| callers.startup.contains(n) || f.name.as_deref() == Some("main"))
+        .filter(|(n, _)| callers.startup.contains(n) || callers.once.contains(n))
         .map(|(_, f)| Evidence {
             function: Some(named(f)),
             old_va: None,

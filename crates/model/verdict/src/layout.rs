@@ -191,7 +191,9 @@ impl Layout {
             let lowest = shifts.iter().map(|s| s.old).min().unwrap_or(0);
             reasons.push(registry::STRUCT_LAYOUT.because(
                 format!(
-                    "fields from offset {lowest:#x} on moved by {delta:+#x} bytes, seen in {} functions",
+                    "fields from offset {lowest:#x} on moved by {}{:#x} bytes, seen in {} functions",
+                    if *delta < 0 { "-" } else { "+" },
+                    delta.unsigned_abs(),
                     functions.len()
                 ),
                 shifts.iter().take(64).map(|s| evidence(s)).collect(),

@@ -18,6 +18,7 @@ mod callers;
 mod carry;
 mod data;
 mod dependency;
+mod identity;
 mod judge;
 mod layout;
 pub mod registry;

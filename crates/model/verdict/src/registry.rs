@@ -28,6 +28,8 @@ registry! {
         "functions or texts differ in line numbers, versions or dates only, and their values are proven to be passed on unexamined";
     DEPENDENCY_CONSTANT = "dependency-constant", Safe,
         "a constant of a dependency's headers changed; the library mapped in each process is checked before anything is written";
+    CONSTANT_ADDRESS = "constant-address", Review,
+        "the address of a constant is compared, and replaced code uses a new copy of that constant";
     STARTUP_CODE = "startup-code", Review,
         "code changed that runs once or at start-up only: what it did in a running process is not done again";
     CHANGED_INITIALISER = "changed-initialiser", Review,
