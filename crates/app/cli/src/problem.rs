@@ -1,6 +1,6 @@
 //! What can go wrong in the program itself, typed: each problem has a stable
 //! code, an exit code, a cause chain and, where there is one, a next step.
-//! [`render`] is the one place where a chain is printed.
+//! `render` is the one place where a chain is printed.
 
 use crate::exit::Exit;
 use anstyle::{AnsiColor, Style};

@@ -1,6 +1,6 @@
 //! Dying on purpose, for the tests that prove that a target survives it.
 //!
-//! Every step that touches a target calls [`step`]. A test arms the counter in a
+//! Every step that touches a target calls `step`. A test arms the counter in a
 //! child process of its own, which then kills itself at exactly that step.
 
 use core::sync::atomic::{AtomicU64, Ordering};

@@ -21,7 +21,7 @@ pub enum EncodeError {
 }
 
 /// The bytes of the patch file: the same for equal contents, always and
-/// everywhere. Refuses whatever [`crate::decode`] would refuse, limits apart.
+/// everywhere. Refuses whatever [`crate::decode()`] would refuse, limits apart.
 pub fn encode(patch: &PatchFile) -> Result<Vec<u8>, EncodeError> {
     check::patch_file(patch)?;
     let manifest = serde_json::to_vec(patch).map_err(EncodeError::Manifest)?;

@@ -1,7 +1,7 @@
 //! From what became of two images to what may be done about it.
 //!
 //! The [`registry`] names every reason code with its meaning and the best
-//! verdict it allows; codes are API. [`judge`] looks for the signals of state
+//! verdict it allows; codes are API. [`judge()`] looks for the signals of state
 //! that two files cannot show (DESIGN §5) and decides which functions the
 //! livepatch carries. It never improves a verdict: each signal found can only
 //! make it worse, and what it cannot tell counts as found.
