@@ -169,11 +169,14 @@ fn executable(file: &Path) -> Result<()> {
 
 /// Namespaces of its own, with a first process that does nothing.
 fn boot(root: &Path) -> Result<(Running, u32)> {
-    let script = "mount --make-rprivate / && mount --bind \"$0\" \"$0\" && mount -t proc proc \"$0/proc\" \
+    // In a chroot the root is no mount point, and has no propagation to change.
+    let script = "{ mount --make-rprivate / 2>/dev/null || ! mountpoint -q /; } && mount --bind \"$0\" \"$0\" && mount -t proc proc \"$0/proc\" \
                   && mount --rbind /dev \"$0/dev\" && mount --rbind /sys \"$0/sys\" \
                   && exec chroot \"$0\" sleep infinity";
     let mut command = Command::new("unshare");
-    command.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script]).arg(root);
+    command
+        .args(["--mount", "--propagation", "unchanged", "--pid", "--fork", "--kill-child", "sh", "-c", script])
+        .arg(root);
     let mut init = Running::start(&mut command, root.join("var/log/throw-away-init"))?;
     let pid = init.wait_for("the first process inside", |unshare| {
         let pid = observe::only_child(unshare.pid())?;

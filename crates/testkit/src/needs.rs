@@ -12,8 +12,10 @@ use std::process::{Command, Stdio};
 /// Something that must be there for a group of tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// A C compiler and the C library's headers, for the victims.
+    /// Compilers for C and C++ and the C library's headers, for the victims.
     Compiler,
+    /// `kill` as a program, which a minimal system lacks.
+    ProcessTools,
     /// `readelf` and `objdump`, with which a patch file has to open.
     Binutils,
     /// A debugger, with which a patch file has to open as well.
@@ -29,8 +31,9 @@ pub enum Need {
 }
 
 impl Need {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Compiler,
+        Self::ProcessTools,
         Self::Binutils,
         Self::Debugger,
         Self::HaproxyLibraries,
@@ -43,6 +46,7 @@ impl Need {
     const fn command(self) -> Option<&'static str> {
         match self {
             Self::Compiler => Some("gcc"),
+            Self::ProcessTools => Some("kill"),
             Self::Binutils => Some("objdump"),
             Self::Debugger => Some("gdb"),
             Self::RootMaker => Some("mmdebstrap"),
@@ -52,7 +56,8 @@ impl Need {
 
     const fn packages(self) -> &'static [&'static str] {
         match self {
-            Self::Compiler => &["gcc", "libc6-dev"],
+            Self::Compiler => &["gcc", "g++", "libc6-dev"],
+            Self::ProcessTools => &["procps"],
             Self::Binutils => &["binutils"],
             Self::Debugger => &["gdb-minimal"],
             Self::HaproxyLibraries => &[
