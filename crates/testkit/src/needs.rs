@@ -26,7 +26,7 @@ pub enum Need {
     MemcachedLibraries,
     /// What libpng and the decoding victims link.
     DecoderLibraries,
-    /// A maker of throw-away Debian roots.
+    /// A maker of throw-away Debian roots, and `mount`, which a minimal system lacks.
     RootMaker,
 }
 
@@ -49,8 +49,7 @@ impl Need {
             Self::ProcessTools => Some("kill"),
             Self::Binutils => Some("objdump"),
             Self::Debugger => Some("gdb"),
-            Self::RootMaker => Some("mmdebstrap"),
-            Self::HaproxyLibraries | Self::MemcachedLibraries | Self::DecoderLibraries => None,
+            Self::HaproxyLibraries | Self::MemcachedLibraries | Self::DecoderLibraries | Self::RootMaker => None,
         }
     }
 
@@ -71,7 +70,7 @@ impl Need {
             ],
             Self::MemcachedLibraries => &["libevent-2.1-7", "libsasl2-2", "libssl3"],
             Self::DecoderLibraries => &["zlib1g"],
-            Self::RootMaker => &["mmdebstrap"],
+            Self::RootMaker => &["mmdebstrap", "mount"],
         }
     }
 
