@@ -1,4 +1,5 @@
 //#ExpectVerdict: review
+//#ExpectChanged: setup
 /* What main calls once, before its loop, has run when a livepatch arrives. */
 #include <stdio.h>
 #include <unistd.h>

@@ -1,4 +1,5 @@
 //#ExpectVerdict: review
+//#ExpectChanged: release
 /* The address of a constant says "nothing to free": a copy of it at another address must not. */
 #include <stdio.h>
 #include <stdlib.h>
