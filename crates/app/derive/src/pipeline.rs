@@ -6,7 +6,9 @@
 use salve_compose::{claims, compose};
 use salve_elf::{Image, ImageError, ImageLimits};
 use salve_match::{NoiseContext, diff};
-use salve_patch::{Evidence, FunctionCounts, ImageId, ImageReport, Livepatch, Reason, ReferenceCounts, Verdict};
+use salve_patch::{
+    Claims, Evidence, FunctionCounts, ImageId, ImageReport, Livepatch, Reason, ReferenceCounts, Verdict,
+};
 use salve_verdict::{Judgement, judge, registry};
 
 /// What is known of a pair besides its bytes.
@@ -63,10 +65,10 @@ pub fn derive_image(path: &str, old: &[u8], new: &[u8], context: &PairContext) -
         }
         Verdict::Unchanged | Verdict::Safe | Verdict::Review => match compose(&diff, &judgement) {
             Err(reasons) => report.reasons.extend(reasons),
-            Ok(composed) => match salve_validate::validate(old, new, &composed.livepatch, &claims(&diff, &judgement)) {
-                Err(invalid) => report.reasons.push(not_validated(&invalid.to_string())),
-                Ok(proof) => {
-                    report.references = proof.references;
+            Ok(composed) => match proven(old, new, &composed.livepatch, &claims(&diff, &judgement)) {
+                Err(reason) => report.reasons.push(reason),
+                Ok(references) => {
+                    report.references = references;
                     report.livepatch = carries(&composed.livepatch).then_some(composed.livepatch);
                 }
             },
@@ -80,6 +82,17 @@ pub fn derive_image(path: &str, old: &[u8], new: &[u8], context: &PairContext) -
         report.livepatch = None;
     }
     report
+}
+
+/// What the validator says, and whether a patch file could hold the livepatch: one
+/// that it could not is refused alone, and does not take its siblings with it.
+fn proven(old: &[u8], new: &[u8], livepatch: &Livepatch, claims: &Claims) -> Result<ReferenceCounts, Reason> {
+    let proof =
+        salve_validate::validate(old, new, livepatch, claims).map_err(|invalid| not_validated(&invalid.to_string()))?;
+    if carries(livepatch) {
+        livepatch.check().map_err(|fault| not_validated(&fault.to_string()))?;
+    }
+    Ok(proof.references)
 }
 
 fn carries(livepatch: &Livepatch) -> bool {

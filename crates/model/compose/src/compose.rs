@@ -19,6 +19,7 @@ pub fn compose(diff: &ImageDiff<'_, '_>, judgement: &Judgement) -> Result<Compos
     let carried = judgement.carried.new_functions();
     let mut reasons = Vec::new();
     let (detours, detoured) = detours(diff, judgement, &mut reasons);
+    reasons.extend(unreachable(diff, judgement, &detours));
     let resolver = Resolver::new(diff, carried.clone(), detoured);
     let (fixups, references, with_data) = fixups(diff, &carried, &resolver, &mut reasons);
     let ranges: Vec<VaRange> =
@@ -77,6 +78,27 @@ fn detours(
     }
     detours.sort_by_key(|d| d.old_va);
     (detours, detoured)
+}
+
+/// Replaced code that nothing of the running process would ever reach: a detour is
+/// made only where a role is proven, and without one the livepatch does nothing.
+fn unreachable(
+    diff: &ImageDiff<'_, '_>,
+    judgement: &Judgement,
+    detours: &[salve_patch::Detour],
+) -> Option<salve_patch::Reason> {
+    let carried = &judgement.carried;
+    if !detours.is_empty() || (carried.pairs.is_empty() && carried.added.is_empty()) {
+        return None;
+    }
+    let functions = carried.new_functions().into_iter().filter_map(|n| diff.new.image.functions().get(n));
+    let evidence = functions.map(|f| Evidence {
+        function: Some(f.display_name()),
+        old_va: None,
+        new_va: Some(f.range.start()),
+        seen: "no code that stays calls it, and no slot holds its address".to_owned(),
+    });
+    Some(registry::ROLE_UNPROVEN.because("nothing shows how replaced code is reached", evidence.collect()))
 }
 
 fn fixups(

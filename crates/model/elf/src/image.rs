@@ -64,6 +64,7 @@ pub struct Image<'a> {
     needed: Vec<String>,
     build_id: Option<BuildId>,
     dynamic: bool,
+    program: bool,
 }
 
 impl<'a> Image<'a> {
@@ -98,6 +99,7 @@ impl<'a> Image<'a> {
             needed: facts.needed,
             build_id: build_id(header, bytes)?,
             dynamic: facts.dynamic,
+            program: facts.program || kind == ImageKind::FixedAddress,
         })
     }
 
@@ -152,6 +154,18 @@ impl<'a> Image<'a> {
     /// Whether a dynamic linker binds this image (`PT_DYNAMIC` is there).
     pub fn is_dynamic(&self) -> bool {
         self.dynamic
+    }
+
+    /// Whether a dynamic linker binds this image to others.
+    ///
+    /// A static position-independent program has a dynamic section too, for
+    /// relocating itself; but it names no interpreter, no library and no soname.
+    /// A library that is only ever loaded by name (a plug-in) may name none of
+    /// them either; it is marked as no program (`DF_1_PIE`), and has symbols.
+    pub fn is_bound(&self) -> bool {
+        let named = self.section_named(".interp").is_some() || self.soname.is_some() || !self.needed.is_empty();
+        let plug_in = !self.program && self.symbols.iter().any(|s| !s.name.is_empty());
+        self.dynamic && (named || plug_in)
     }
 
     /// Index of the section that holds `va`.
@@ -234,6 +248,8 @@ struct DynamicFacts {
     soname: Option<String>,
     needed: Vec<String>,
     dynamic: bool,
+    /// It says of itself that it is a position-independent program.
+    program: bool,
 }
 
 fn dynamic_facts(header: &Header, bytes: &[u8]) -> Result<DynamicFacts, ImageError> {
@@ -250,6 +266,9 @@ fn dynamic_facts(header: &Header, bytes: &[u8]) -> Result<DynamicFacts, ImageErr
         sections.strings(LE, bytes, strings).map_err(|_| ImageError::Malformed { what: "dynamic string table" })?;
     for entry in entries {
         let tag = entry.d_tag(LE);
+        if tag == elf::DT_FLAGS_1 {
+            facts.program |= entry.d_val(LE) & u64::from(elf::DF_1_PIE.0) != 0;
+        }
         if tag != elf::DT_SONAME && tag != elf::DT_NEEDED {
             continue;
         }

@@ -179,6 +179,15 @@ fn reasons(image: usize, report: &ImageReport) -> Result<(), Invalid> {
     if verdict >= Verdict::Review && !explained { Err(Invalid::NoReason { image, verdict }) } else { Ok(()) }
 }
 
+impl Livepatch {
+    /// Whether its parts agree with each other, as a patch file demands of each
+    /// livepatch it holds. Asked before one is put into a file with others, so that
+    /// a bad one is refused alone.
+    pub fn check(&self) -> Result<(), Fault> {
+        livepatch(self)
+    }
+}
+
 fn livepatch(livepatch: &Livepatch) -> Result<(), Fault> {
     if livepatch.segments.is_empty() || livepatch.detours.is_empty() {
         return Err(Fault::Nothing);

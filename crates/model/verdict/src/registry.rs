@@ -1,4 +1,8 @@
 //! Every reason code. A code keeps its meaning for ever; a new meaning gets a new code.
+//!
+//! A code that refuses says whose fault that is. Where a code covers both an
+//! inherent case and one that Salve could still learn, it counts as a limit:
+//! nothing is called impossible that is only not done.
 
 use salve_patch::{Evidence, Reason, Verdict};
 
@@ -9,12 +13,38 @@ pub struct ReasonCode {
     /// The best verdict an image with this reason can have.
     pub verdict: Verdict,
     pub meaning: &'static str,
+    /// Whose fault a refusal is; `None` where nothing is refused.
+    pub cause: Option<Cause>,
+}
+
+/// Why something is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// Salve does not do it yet, or lacks a proof that may exist.
+    Limit,
+    /// The update itself, or what two files can show of it, rules it out.
+    Inherent,
+}
+
+impl Cause {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Limit => "limit",
+            Self::Inherent => "inherent",
+        }
+    }
 }
 
 macro_rules! registry {
-    ($($name:ident = $code:literal, $verdict:ident, $meaning:literal;)*) => {
-        $(#[doc = $meaning] pub const $name: ReasonCode =
-            ReasonCode { code: $code, verdict: Verdict::$verdict, meaning: $meaning };)*
+    (@cause) => { None };
+    (@cause $cause:ident) => { Some(Cause::$cause) };
+    ($($name:ident = $code:literal, $verdict:ident $(($cause:ident))?, $meaning:literal;)*) => {
+        $(#[doc = $meaning] pub const $name: ReasonCode = ReasonCode {
+            code: $code,
+            verdict: Verdict::$verdict,
+            meaning: $meaning,
+            cause: registry!(@cause $($cause)?),
+        };)*
         /// All codes.
         pub const ALL: &[ReasonCode] = &[$($name),*];
     };
@@ -48,38 +78,38 @@ registry! {
         "a function whose address was taken is gone; old state may still call it";
     RESOURCE_PAIR_MOVED = "resource-pair-moved", Review,
         "an acquire and its release moved between functions; state made by old code may not balance in new code";
-    STRUCT_LAYOUT = "struct-layout", Refused,
+    STRUCT_LAYOUT = "struct-layout", Refused(Inherent),
         "fields of a structure moved or its size changed: objects that exist have the old layout";
-    DATA_RESIZED = "data-resized", Refused,
+    DATA_RESIZED = "data-resized", Refused(Limit),
         "replaced code refers to static data whose size changed";
-    DATA_CHANGED = "data-changed", Refused,
+    DATA_CHANGED = "data-changed", Refused(Limit),
         "a table that unchanged code reads changed";
-    CALLBACK_REPLACED = "callback-replaced", Refused,
+    CALLBACK_REPLACED = "callback-replaced", Refused(Limit),
         "a function whose address was taken is gone and another one appeared: which state calls which cannot be told";
-    ROLE_UNPROVEN = "role-unproven", Refused,
+    ROLE_UNPROVEN = "role-unproven", Refused(Limit),
         "a changed function's address is held somewhere, and nothing proves which new function has its role";
-    NEW_DATA = "new-data", Refused,
+    NEW_DATA = "new-data", Refused(Limit),
         "replaced code refers to data that the old image lacks or that cannot be placed in it";
-    NEW_IMPORT = "new-import", Refused, "replaced code calls or reads a symbol that the old image does not import";
-    UNPROVEN_REFERENCE = "unproven-reference", Refused, "a reference of replaced code could not be proven";
-    ENTRY_TOO_SMALL = "entry-too-small", Refused,
+    NEW_IMPORT = "new-import", Refused(Limit), "replaced code calls or reads a symbol that the old image does not import";
+    UNPROVEN_REFERENCE = "unproven-reference", Refused(Limit), "a reference of replaced code could not be proven";
+    ENTRY_TOO_SMALL = "entry-too-small", Refused(Limit),
         "an old function has no room for a detour that nothing jumps into";
-    EXCEPTIONS = "exceptions", Refused,
-        "exceptions may pass through replaced code, whose unwind tables a running process does not know (limit of Salve)";
-    FIXED_ADDRESS = "fixed-address", Refused, "the program is linked to fixed addresses (limit of Salve)";
-    REBUILT = "rebuilt", Refused, "most of the code differs: another compiler or a large rebuild";
-    TOO_LARGE_TO_COMPARE = "too-large-to-compare", Refused,
-        "two versions of a function are too large to compare within bounds (limit of Salve)";
-    THREAD_LOCAL = "thread-local", Refused, "thread-local storage changed or is referred to in a new way (limit of Salve)";
-    MALFORMED_IMAGE = "malformed-image", Refused, "the file is no image that Salve can work on";
-    NOT_VALIDATED = "not-validated", Refused,
+    EXCEPTIONS = "exceptions", Refused(Limit),
+        "exceptions may pass through replaced code, whose unwind tables a running process does not know";
+    FIXED_ADDRESS = "fixed-address", Refused(Limit), "the program is linked to fixed addresses";
+    REBUILT = "rebuilt", Refused(Inherent), "most of the code differs: another compiler or a large rebuild";
+    TOO_LARGE_TO_COMPARE = "too-large-to-compare", Refused(Limit),
+        "two versions of a function are too large to compare within bounds";
+    THREAD_LOCAL = "thread-local", Refused(Limit), "thread-local storage changed or is referred to in a new way";
+    MALFORMED_IMAGE = "malformed-image", Refused(Inherent), "the file is no image that Salve can work on";
+    NOT_VALIDATED = "not-validated", Refused(Limit),
         "the independent validator could not prove the finished livepatch";
     IMAGE_ADDED = "image-added", Unchanged, "the image exists in the new version only; no process runs an old one";
-    IMAGE_GONE = "image-gone", Refused, "the image does not exist in the new version";
-    AMBIGUOUS_PAIRING = "ambiguous-pairing", Refused, "more than one image could be the counterpart";
-    SONAME_CHANGED = "soname-changed", Refused, "another library lies at this path now";
-    STATIC_PROGRAM = "static-program", Refused, "no dynamic linker binds the program (limit of Salve)";
-    ANALYSIS_FAILED = "analysis-failed", Refused, "a defect in Salve ended the analysis of this image";
+    IMAGE_GONE = "image-gone", Refused(Inherent), "the image does not exist in the new version";
+    AMBIGUOUS_PAIRING = "ambiguous-pairing", Refused(Inherent), "more than one image could be the counterpart";
+    SONAME_CHANGED = "soname-changed", Refused(Inherent), "another library lies at this path now";
+    STATIC_PROGRAM = "static-program", Refused(Limit), "no dynamic linker binds the program";
+    ANALYSIS_FAILED = "analysis-failed", Refused(Limit), "a defect in Salve ended the analysis of this image";
 }
 
 impl ReasonCode {

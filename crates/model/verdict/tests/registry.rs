@@ -1,13 +1,15 @@
 //! The registry of reason codes is API: unique, well-formed, and documented.
 
-use salve_verdict::registry::{self, ALL, ReasonCode};
+use salve_patch::Verdict;
+use salve_verdict::registry::{self, ALL, Cause, ReasonCode};
 use std::collections::BTreeSet;
 
 const DOCUMENT: &str = include_str!("../../../../docs/reason-codes.md");
 
 fn row(code: &ReasonCode) -> String {
     let verdict = format!("{:?}", code.verdict).to_lowercase();
-    format!("| `{}` | {verdict} | {} |", code.code, code.meaning)
+    let cause = code.cause.map_or("–", Cause::name);
+    format!("| `{}` | {verdict} | {cause} | {} |", code.code, code.meaning)
 }
 
 #[test]
@@ -28,4 +30,11 @@ fn codes_are_unique_lower_case_words() {
         assert_eq!(registry::find(code.code).map(|c| c.code), Some(code.code));
     }
     assert!(registry::find("no-such-code").is_none());
+}
+
+#[test]
+fn what_refuses_has_a_cause_and_nothing_else_does() {
+    for code in ALL {
+        assert_eq!(code.cause.is_some(), code.verdict == Verdict::Refused, "{}", code.code);
+    }
 }

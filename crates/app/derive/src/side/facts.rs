@@ -18,10 +18,7 @@ pub(crate) enum Unusable {
 impl Facts {
     pub(crate) fn of(bytes: &[u8]) -> Result<Self, Unusable> {
         let image = Image::parse(bytes, &ImageLimits::default()).map_err(Unusable::Malformed)?;
-        // A static position-independent program has a dynamic section too, for
-        // relocating itself; but it names no interpreter, no library and no soname.
-        let bound = image.section_named(".interp").is_some() || image.soname().is_some() || !image.needed().is_empty();
-        if !image.is_dynamic() || !bound {
+        if !image.is_bound() {
             return Err(Unusable::Static);
         }
         Ok(Self {
