@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask demo`, `test`, `bench`, `setup`, `tidy`.
+//! The project's own tasks: `cargo xtask demo`, `test`, `bench`, `corpus`, `setup`, `tidy`.
 //!
 //! Each one gets what it needs by itself (`setup`), so that on a fresh Debian 12
 //! machine with a Rust toolchain nothing has to be done before.
@@ -7,6 +7,7 @@
 
 mod bench;
 mod cargo;
+mod corpus;
 mod test;
 
 use anyhow::Result;
@@ -29,6 +30,8 @@ enum Task {
     Test(test::Arguments),
     /// Measure; nothing is asserted
     Bench(bench::Arguments),
+    /// Derive every pair of a corpus and report each image's verdict, cause, time and memory
+    Corpus(corpus::Arguments),
     /// Install what the other tasks need from apt (they do it themselves as well)
     Setup,
     /// Check the workspace's own rules: layers, unsafe code, decision records
@@ -50,6 +53,7 @@ fn run(task: &Task) -> Result<()> {
         Task::Demo => demo(),
         Task::Test(arguments) => test::run(arguments),
         Task::Bench(arguments) => bench::run(arguments),
+        Task::Corpus(arguments) => corpus::run(arguments),
         Task::Setup => needs::ensure(&Need::ALL),
         Task::Tidy => {
             cargo::run("test", &["--quiet", "--package", "salve-testkit", "--test", "tidy", "--", "--nocapture"])

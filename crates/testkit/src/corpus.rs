@@ -24,6 +24,9 @@ pub struct Pair {
     pub elf_files: u32,
     /// Path in the package of the largest ELF file.
     pub largest_elf: PathBuf,
+    /// Where the package files lie.
+    #[serde(skip)]
+    directory: PathBuf,
 }
 
 /// Which of the two packages of a pair.
@@ -35,9 +38,19 @@ pub enum Side {
 
 /// All pairs that the project carries.
 pub fn pairs() -> Result<Vec<Pair>> {
-    let manifest = directory().join("manifest.json");
+    pairs_in(&directory())
+}
+
+/// All pairs of a directory that has such a manifest.
+pub fn pairs_in(directory: &Path) -> Result<Vec<Pair>> {
+    let manifest = directory.join("manifest.json");
     let text = std::fs::read_to_string(&manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("cannot understand {}", manifest.display()))
+    let mut pairs: Vec<Pair> =
+        serde_json::from_str(&text).with_context(|| format!("cannot understand {}", manifest.display()))?;
+    for pair in &mut pairs {
+        pair.directory = directory.to_path_buf();
+    }
+    Ok(pairs)
 }
 
 /// The pair of this binary package.
@@ -52,7 +65,7 @@ pub fn directory() -> PathBuf {
 impl Pair {
     /// The package file itself.
     pub fn deb(&self, side: Side) -> PathBuf {
-        directory().join(match side {
+        self.directory.join(match side {
             Side::Old => &self.old_deb,
             Side::New => &self.new_deb,
         })
@@ -85,6 +98,21 @@ pub fn extract(deb: &Path, into: &Path) -> Result<()> {
         bail!("dpkg-deb could not unpack {}: {done}", deb.display());
     }
     Ok(())
+}
+
+/// Every plain file below a directory.
+pub fn files(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).with_context(|| directory.display().to_string())? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            found.extend(files(&entry.path())?);
+        } else if kind.is_file() {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
 }
 
 /// `path`, absolute in a package, below the directory it was unpacked into.

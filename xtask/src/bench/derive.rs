@@ -94,7 +94,7 @@ impl Pair {
             std::fs::create_dir_all(&tree).context("cannot make a directory")?;
             corpus::extract(deb, &tree)?;
             let mut here = 0;
-            for file in files(&tree)? {
+            for file in corpus::files(&tree)? {
                 let bytes = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
                 std::hint::black_box(salve_testkit::tools::sha256(&bytes));
                 if bytes.starts_with(b"\x7fELF") {
@@ -105,20 +105,6 @@ impl Pair {
         }
         Ok(largest)
     }
-}
-
-fn files(directory: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(directory).with_context(|| directory.display().to_string())? {
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            found.extend(files(&entry.path())?);
-        } else if kind.is_file() {
-            found.push(entry.path());
-        }
-    }
-    Ok(found)
 }
 
 /// `measured NANOSECONDS KIB CODE`, the tool's last line.
@@ -146,7 +132,7 @@ fn libssl_pair(given: &[PathBuf], scratch: &Path) -> Result<(PathBuf, PathBuf)> 
             .args(["download", "-qq", "-o", "APT::Sandbox::User=root", &format!("libssl3={version}")])
             .output()
             .context("cannot run apt-get")?;
-        let Some(deb) = files(&directory)?.pop().filter(|_| output.status.success()) else {
+        let Some(deb) = corpus::files(&directory)?.pop().filter(|_| output.status.success()) else {
             bail!("the archive has no libssl3 {version} (any more)");
         };
         found.push(deb);

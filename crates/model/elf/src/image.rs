@@ -267,7 +267,7 @@ fn dynamic_facts(header: &Header, bytes: &[u8]) -> Result<DynamicFacts, ImageErr
     for entry in entries {
         let tag = entry.d_tag(LE);
         if tag == elf::DT_FLAGS_1 {
-            facts.program |= entry.d_val(LE) & u64::from(elf::DF_1_PIE.0) != 0;
+            facts.program |= entry.d_val(LE) & elf::DF_1_PIE.0 != 0;
         }
         if tag != elf::DT_SONAME && tag != elf::DT_NEEDED {
             continue;
