@@ -61,7 +61,7 @@ fn file_of(bytes: &[u8]) -> File {
 
 fn one_file<'fd>(path: &str, file: &'fd File, package: Option<PackageId>) -> SideInput<'fd> {
     let files = vec![FileInput { path: path.to_owned(), file: file.as_fd() }];
-    SideInput::Files { files, package, changelog: None, label: path.to_owned() }
+    SideInput::Files { files, package, changelog: None, contents: None, label: path.to_owned() }
 }
 
 fn failure(result: Result<Derived, DeriverError>) -> FailureKind {
@@ -259,7 +259,7 @@ fn a_broken_image_of_a_tree_is_refused_and_the_rest_goes_on() {
 fn tree<'fd>(files: &[(&str, &'fd File)]) -> SideInput<'fd> {
     let input = |(path, file): &(&str, &'fd File)| FileInput { path: (*path).to_owned(), file: (*file).as_fd() };
     let files = files.iter().map(input).collect();
-    SideInput::Files { files, package: None, changelog: None, label: "tree".to_owned() }
+    SideInput::Files { files, package: None, changelog: None, contents: None, label: "tree".to_owned() }
 }
 
 #[test]
@@ -313,7 +313,7 @@ fn many_files_go_through_and_leave_no_descriptor_open() {
     let file = file_of(&image(LZMA_OLD)[..3000]);
     let files: Vec<FileInput<'_>> =
         (0..700).map(|n| FileInput { path: format!("/f{n:04}"), file: file.as_fd() }).collect();
-    let side = SideInput::Files { files, package: None, changelog: None, label: "many".to_owned() };
+    let side = SideInput::Files { files, package: None, changelog: None, contents: None, label: "many".to_owned() };
     // The file is open for writing, so each is opened anew: more than the usual limit of descriptors is in flight.
     let report = deriver().probe(&side, &mut |_| ()).unwrap().value;
     assert_eq!(report.files.len(), 700);
@@ -363,4 +363,87 @@ fn a_function_is_shown_old_beside_new_from_both_images_and_from_the_patch_file()
         Err(DeriverError::Failed(failure)) => assert_eq!(failure.kind, FailureKind::BadPatch),
         other => panic!("{other:?}"),
     }
+}
+
+/// A package made for the test: one real library, a conffile, a script, a unit, a manual.
+fn made(version: &str, library: &[u8], conffile: &str, script: &str) -> File {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |path: &str, bytes: &[u8], mode: u32| {
+        let path = dir.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    };
+    let control =
+        format!("Package: made\nVersion: {version}\nArchitecture: amd64\nMaintainer: T <t@t>\nDescription: x\n");
+    put("DEBIAN/control", control.as_bytes(), 0o644);
+    put("DEBIAN/conffiles", b"/etc/made.conf\n", 0o644);
+    put("DEBIAN/postinst", script.as_bytes(), 0o755);
+    put("etc/made.conf", conffile.as_bytes(), 0o644);
+    put("usr/lib/libmade.so.1", library, 0o644);
+    put("usr/share/made/same", b"same", 0o644);
+    put("usr/share/doc/made/NEWS", version.as_bytes(), 0o644);
+    let deb = tempfile::NamedTempFile::new().unwrap();
+    let mut build = std::process::Command::new("dpkg-deb");
+    build.args(["--root-owner-group", "--build"]).arg(dir.path()).arg(deb.path()).stdout(std::process::Stdio::null());
+    assert!(build.status().unwrap().success());
+    deb.into_file()
+}
+
+#[test]
+fn what_an_update_changes_besides_code_is_named_by_class() {
+    use salve_patch::{FileClass, NotHealed};
+    let (old, new) = (image(LZMA_OLD), image(LZMA_NEW));
+    let old_deb = made("1", &old, "a = 1\n", "#!/bin/sh\nexit 0\n");
+    let new_deb = made("2", &new, "a = 2\n", "#!/bin/sh\nset -e\n");
+    let deb = |file| SideInput::Deb { file, label: "made.deb".to_owned() };
+    let derived = derive(&deriver(), &deb(old_deb.as_fd()), &deb(new_deb.as_fd())).unwrap();
+    let classes = |list: &Option<NotHealed>| match list {
+        Some(NotHealed::Known { groups }) => {
+            groups.iter().map(|group| (group.class, group.named[0].path.clone())).collect::<Vec<_>>()
+        }
+        other => panic!("not known: {other:?}"),
+    };
+    let expected = [
+        (FileClass::Conffile, "/etc/made.conf"),
+        (FileClass::MaintainerScript, "postinst"),
+        (FileClass::Documentation, "/usr/share/doc/made/NEWS"),
+    ]
+    .map(|(class, path)| (class, path.to_owned()));
+    assert_eq!(classes(&derived.patch.not_healed), expected);
+
+    // The same where the old side runs, and the package database remembers its files.
+    let mut list = tempfile::tempfile().unwrap();
+    let md5 = |bytes: &[u8]| format!("{:032x}", u128::from_be_bytes(salve_package::dpkg::md5(bytes)));
+    let text = format!(
+        "c {} /etc/made.conf\ne - /usr/lib/libmade.so.1\nf {} /usr/share/made/same\nf {} /usr/share/doc/made/NEWS\nm {} postinst\n",
+        md5(b"a = 1\n"),
+        md5(b"same"),
+        md5(b"1"),
+        md5(b"#!/bin/sh\nexit 0\n"),
+    );
+    list.write_all(text.as_bytes()).unwrap();
+    let package = deb::control(made("1", &old, "a = 1\n", ""), &deb::Limits::default()).unwrap().id;
+    let library = file_of(&old);
+    let running = SideInput::Files {
+        files: vec![FileInput { path: "/usr/lib/libmade.so.1".to_owned(), file: library.as_fd() }],
+        package: Some(package),
+        changelog: None,
+        contents: Some(list.as_fd()),
+        label: "as it runs".to_owned(),
+    };
+    let again = derive(&deriver(), &running, &deb(new_deb.as_fd())).unwrap();
+    assert_eq!(again.patch.not_healed, derived.patch.not_healed);
+}
+
+#[test]
+fn a_list_of_files_that_is_none_is_a_typed_error() {
+    let mut list = tempfile::tempfile().unwrap();
+    list.write_all(b"not a list\n").unwrap();
+    let (old, new) = (file_of(&image(LZMA_OLD)), file_of(&image(LZMA_NEW)));
+    let mut side = one_file("old", &old, None);
+    if let SideInput::Files { contents, .. } = &mut side {
+        *contents = Some(list.as_fd());
+    }
+    assert!(matches!(failure(derive(&deriver(), &side, &one_file("new", &new, None))), FailureKind::BadRequest));
 }

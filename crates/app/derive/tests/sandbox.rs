@@ -321,6 +321,7 @@ fn one_that_announces_what_it_did_not_write_is_not_believed() {
         files: vec![FileInput { path: "/x".to_owned(), file: file.as_fd() }],
         package: None,
         changelog: None,
+        contents: None,
         label: "x".to_owned(),
     };
     let answered = |answer: String| {

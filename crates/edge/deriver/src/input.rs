@@ -21,6 +21,8 @@ pub enum SideInput<'fd> {
         package: Option<PackageId>,
         /// Its Debian changelog, plain or gzip.
         changelog: Option<BorrowedFd<'fd>>,
+        /// All its files with their checksums, as `salve_package::contents` writes them.
+        contents: Option<BorrowedFd<'fd>>,
         label: String,
     },
 }
@@ -81,13 +83,14 @@ impl<'fd> Handover<'fd> {
     pub(crate) fn side(&mut self, input: &SideInput<'fd>) -> Result<Side, DeriverError> {
         Ok(match input {
             SideInput::Deb { file, label } => Side::Deb { deb: self.file(label, *file)?, label: label.clone() },
-            SideInput::Files { files, package, changelog, label } => Side::Files {
+            SideInput::Files { files, package, changelog, contents, label } => Side::Files {
                 files: files
                     .iter()
                     .map(|f| Ok(InputFile { path: f.path.clone(), file: self.file(&f.path, f.file)? }))
                     .collect::<Result<_, DeriverError>>()?,
                 package: package.clone(),
                 changelog: changelog.map(|file| self.file("changelog", file)).transpose()?,
+                contents: contents.map(|file| self.file("list of files", file)).transpose()?,
                 label: label.clone(),
             },
         })

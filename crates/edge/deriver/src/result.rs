@@ -135,7 +135,7 @@ fn hashes(side: &Side, handover: &Handover<'_>) -> Result<Option<BTreeSet<(Conte
 mod tests {
     use super::*;
     use crate::{FileInput, SideInput};
-    use salve_patch::{Cves, FORMAT_VERSION, FunctionCounts, ImageReport, ReferenceCounts, Verdict};
+    use salve_patch::{Cves, FORMAT_VERSION, FunctionCounts, ImageReport, NotHealed, ReferenceCounts, Verdict};
     use std::fs::File;
 
     fn package(version: &str) -> PackageId {
@@ -145,7 +145,7 @@ mod tests {
 
     fn side(file: &File, package: Option<PackageId>) -> SideInput<'_> {
         let files = vec![FileInput { path: "/x".to_owned(), file: file.as_fd() }];
-        SideInput::Files { files, package, changelog: None, label: "label".to_owned() }
+        SideInput::Files { files, package, changelog: None, contents: None, label: "label".to_owned() }
     }
 
     fn id(bytes: &[u8]) -> ImageId {
@@ -165,7 +165,9 @@ mod tests {
             noise: Vec::new(),
             livepatch: None,
         };
-        PatchFile { format_version: FORMAT_VERSION, created_by: "me".to_owned(), origin, images: vec![report] }
+        let not_healed = Some(NotHealed::Unknown { present: Vec::new() });
+        let created_by = "me".to_owned();
+        PatchFile { format_version: FORMAT_VERSION, created_by, origin, not_healed, images: vec![report] }
     }
 
     /// What a caller that handed over this crate's two files and knew these packages says to a patch.

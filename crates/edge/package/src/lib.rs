@@ -1,7 +1,7 @@
 //! Packages: what is in a `.deb`, what the package database knows, what the
 //! archive offers.
 //!
-//! [`deb`], [`changelog`], [`version`] turn bytes into values under hard limits
+//! [`deb`], [`changelog`], [`contents`], [`version`] turn bytes into values under hard limits
 //! and open nothing: they run where foreign files are parsed. [`dpkg`] reads
 //! the package database beneath a [`Root`], the machine's own or a foreign one.
 //! [`apt`] asks the machine's own apt for the candidate and lets it verify what
@@ -17,6 +17,7 @@
 
 pub mod apt;
 pub mod changelog;
+pub mod contents;
 pub mod deb;
 pub mod dpkg;
 mod root;

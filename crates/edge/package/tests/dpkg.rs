@@ -296,3 +296,41 @@ fn the_order_of_versions_is_dpkgs_own() -> Checked {
     }
     Ok(())
 }
+
+/// What the database remembers of an installed package compares with the
+/// package file that would replace it.
+#[test]
+fn the_contents_of_an_installed_package_are_what_it_shipped() -> Checked {
+    use salve_package::contents::{Contents, Listed, What, not_healed};
+    use salve_patch::{ChangeKind, FileClass, NotHealed};
+    let dir = root();
+    let at = dir.path();
+    write(at, "usr/sbin/small", "\u{7f}ELF and so on");
+    write(at, "etc/small.conf", "as the administrator likes it");
+    write(at, "var/lib/dpkg/info/small.postinst", "#!/bin/sh\n");
+    fs::create_dir_all(at.join("usr/bin"))?;
+    symlink("../sbin/small", at.join("usr/bin/tool"))?;
+    let root = Root::open(at)?;
+    let database = Database::read(&root)?;
+    let contents = database.contents(database.package("small", "amd64").ok_or("no package")?)?;
+    // Directories are no files; the conffile has the checksum of what was shipped.
+    assert_eq!(
+        contents.text(),
+        "c d41d8cd98f00b204e9800998ecf8427e /etc/small.conf\n\
+         l 5f5a365e6bd4be38ef93f9b71fde7e31 /usr/bin/tool\n\
+         e 0123456789abcdef0123456789abcdef /usr/sbin/small\n\
+         m 3e2b31c72181b87149ff995e7202c0e3 postinst\n"
+    );
+    let mut new = Contents::default();
+    new.add("/etc/small.conf", Listed::of_md5(What::Conffile, Some(md5(b"")), false));
+    new.add("/usr/sbin/small", Listed::of_md5(What::Elf, None, false));
+    new.add("/usr/bin/tool", Listed::link("../sbin/small"));
+    new.add("postinst", Listed::of_md5(What::MaintainerScript, Some(md5(b"#!/bin/sh\nset -e\n")), true));
+    let NotHealed::Known { groups } = not_healed(Some(&contents), Some(&new)) else { return Err("not known".into()) };
+    let [group] = groups.as_slice() else { return Err(format!("{groups:?}").into()) };
+    assert_eq!(
+        (group.class, group.files, group.named[0].change),
+        (FileClass::MaintainerScript, 1, ChangeKind::Contents)
+    );
+    Ok(())
+}

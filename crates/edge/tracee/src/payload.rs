@@ -17,7 +17,7 @@ use object::read::elf::{FileHeader, ProgramHeader};
 use rustix::fs::{MemfdFlags, SealFlags};
 use salve_elf::LoadBias;
 use salve_patch::{
-    Distance, EncodeError, Fixup, ImageReport, Livepatch, LivepatchId, PatchFile, PlaceError, PlacedSegment,
+    Distance, EncodeError, Fixup, ImageReport, Livepatch, LivepatchId, NotHealed, PatchFile, PlaceError, PlacedSegment,
 };
 use std::fs::File;
 use std::io::Write;
@@ -144,6 +144,8 @@ fn patch_without_images(patch: &PatchFile) -> PatchFile {
         format_version: patch.format_version,
         created_by: patch.created_by.clone(),
         origin: patch.origin.clone(),
+        // A process has no use for the list, and every payload would carry it.
+        not_healed: patch.not_healed.as_ref().map(|_| NotHealed::Unknown { present: Vec::new() }),
         images: Vec::new(),
     }
 }

@@ -6,8 +6,8 @@
 //! that a process is the one it was made for is checked in the process.
 
 use crate::{
-    Access, Detour, FORMAT_VERSION, Fixup, FixupKind, ImageReport, Livepatch, Origin, PatchFile, ReplacedFunction,
-    Requirement, Segment, Verdict, layout,
+    Access, Detour, FORMAT_VERSION, Fixup, FixupKind, ImageReport, Livepatch, MAX_NAMED, NotHealed,
+    OLDEST_FORMAT_VERSION, Origin, PatchFile, ReplacedFunction, Requirement, Segment, Verdict, layout,
 };
 use salve_elf::{ContentHash, Va, VaRange};
 use std::collections::BTreeMap;
@@ -25,14 +25,20 @@ const MAX_IMMEDIATE_BYTES: u64 = 4;
 const MAX_SPAN_BYTES: u64 = 1 << 31;
 /// Names are for people, symbol tables and log lines.
 const MAX_NAME_BYTES: usize = 4096;
+/// The first version with a list of what is not healed.
+const NOT_HEALED_SINCE: u32 = 2;
 
 /// Contents that contradict themselves. `image` and `livepatch` count from zero.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
-    #[error("format version {found} is not {FORMAT_VERSION}")]
+    #[error("format version {found} is not in {OLDEST_FORMAT_VERSION}..={FORMAT_VERSION}")]
     Version { found: u32 },
     #[error("{what} is empty, too long or has control characters")]
     Name { what: &'static str },
+    #[error("the list of what is not healed is missing, or belongs to a later version")]
+    NotHealedAgainstVersion,
+    #[error("the list of what is not healed is not in order, counts less than it names, or names too much")]
+    NotHealed,
     #[error("image {image} exists on neither side")]
     NoImage { image: usize },
     #[error("image {image} is {verdict:?} and has a livepatch, or lacks one")]
@@ -98,11 +104,15 @@ pub enum Fault {
 
 /// Checks all that one file says.
 pub(crate) fn patch_file(patch: &PatchFile) -> Result<(), Invalid> {
-    if patch.format_version != FORMAT_VERSION {
+    if !(OLDEST_FORMAT_VERSION..=FORMAT_VERSION).contains(&patch.format_version) {
         return Err(Invalid::Version { found: patch.format_version });
     }
     name("created_by", &patch.created_by)?;
     origin(&patch.origin)?;
+    if (patch.format_version >= NOT_HEALED_SINCE) != patch.not_healed.is_some() {
+        return Err(Invalid::NotHealedAgainstVersion);
+    }
+    patch.not_healed.as_ref().map_or(Ok(()), not_healed)?;
     let mut seen: BTreeMap<ContentHash, (usize, &ImageReport)> = BTreeMap::new();
     let (mut livepatches, mut segments) = (0_usize, 0_usize);
     for (image, report) in patch.images.iter().enumerate() {
@@ -139,6 +149,25 @@ fn origin(origin: &Origin) -> Result<(), Invalid> {
             name("new file", new)
         }
     }
+}
+
+/// Each class once, in order; no group names more than it counts.
+fn not_healed(list: &NotHealed) -> Result<(), Invalid> {
+    let ordered = match list {
+        NotHealed::Unknown { present } => present.is_sorted_by(|a, b| a.class < b.class),
+        NotHealed::Known { groups } => {
+            for group in groups {
+                let named = group.named.len();
+                let counted = u64::try_from(named).is_ok_and(|named| named <= group.files);
+                if !counted || named > MAX_NAMED || !group.named.is_sorted_by(|a, b| a.path < b.path) {
+                    return Err(Invalid::NotHealed);
+                }
+                group.named.iter().try_for_each(|file| name("path of what is not healed", &file.path))?;
+            }
+            groups.is_sorted_by(|a, b| a.class < b.class)
+        }
+    };
+    if ordered { Ok(()) } else { Err(Invalid::NotHealed) }
 }
 
 fn image(image: usize, report: &ImageReport) -> Result<(), Invalid> {

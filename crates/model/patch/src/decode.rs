@@ -8,7 +8,7 @@
 
 use crate::check::{self, Invalid};
 use crate::layout::{self, DIGEST, DIGEST_BYTES, MANIFEST};
-use crate::{Access, EncodeError, FORMAT_VERSION, PatchFile, Segment, encode};
+use crate::{Access, EncodeError, FORMAT_VERSION, OLDEST_FORMAT_VERSION, PatchFile, Segment, encode};
 use object::elf;
 use salve_elf::Va;
 use serde::Deserialize;
@@ -52,7 +52,7 @@ pub enum DecodeError {
     DigestMismatch,
     #[error("manifest of {len} bytes exceeds the limit of {limit}")]
     ManifestTooLarge { len: u64, limit: u64 },
-    #[error("format version {found} is unknown, this program reads {FORMAT_VERSION}")]
+    #[error("format version {found} is unknown, this program reads {OLDEST_FORMAT_VERSION} to {FORMAT_VERSION}")]
     UnknownVersion { found: u32 },
     #[error("manifest is invalid")]
     Manifest(#[source] serde_json::Error),
@@ -115,7 +115,7 @@ fn manifest(bytes: &[u8], sections: &Sections<'_>, limits: &Limits) -> Result<Pa
     }
     let json = section.contents(bytes, MANIFEST)?;
     let Versioned { format_version: found } = serde_json::from_slice(json).map_err(DecodeError::Manifest)?;
-    if found != FORMAT_VERSION {
+    if !(OLDEST_FORMAT_VERSION..=FORMAT_VERSION).contains(&found) {
         return Err(DecodeError::UnknownVersion { found });
     }
     let patch: PatchFile = serde_json::from_slice(json).map_err(DecodeError::Manifest)?;

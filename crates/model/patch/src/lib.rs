@@ -25,6 +25,7 @@ mod encode;
 mod id;
 mod layout;
 mod livepatch;
+mod not_healed;
 mod origin;
 mod place;
 mod verdict;
@@ -37,14 +38,18 @@ pub use livepatch::{
     Access, Detour, Fixup, FixupKind, ImageId, Livepatch, LivepatchId, ReplacedFunction, Requirement, RevertPolicy,
     Segment,
 };
+pub use not_healed::{ChangeKind, ClassCount, FileChange, FileClass, MAX_NAMED, NotHealed, NotHealedGroup};
 pub use origin::{Cves, Origin, PackageId};
 pub use place::{Distance, PlaceError, PlacedSegment};
 pub use verdict::{Evidence, FunctionCounts, ImageReport, NoiseReport, Reason, ReferenceCounts, Verdict};
 
 use serde::{Deserialize, Serialize};
 
-/// Version of the manifest's shape; a reader refuses one it does not know.
-pub const FORMAT_VERSION: u32 = 1;
+/// Version of the manifest's shape that is written; a reader refuses one it does not know.
+pub const FORMAT_VERSION: u32 = 2;
+
+/// The oldest version that is read still.
+pub const OLDEST_FORMAT_VERSION: u32 = 1;
 
 /// All that one patch file says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +58,9 @@ pub struct PatchFile {
     /// Program and version that derived it, e.g. `salve 0.1.0`.
     pub created_by: String,
     pub origin: Origin,
+    /// What else the update changes; always there since version 2, and never before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_healed: Option<NotHealed>,
     /// One record for every ELF image of the pair, changed or not.
     pub images: Vec<ImageReport>,
 }
@@ -61,6 +69,11 @@ impl PatchFile {
     /// The gravest verdict of all images: what the update as a whole is.
     pub fn verdict(&self) -> Verdict {
         self.images.iter().map(|image| image.verdict).max().unwrap_or(Verdict::Unchanged)
+    }
+
+    /// What else the update changes; unknown in files that do not say.
+    pub fn not_healed(&self) -> NotHealed {
+        self.not_healed.clone().unwrap_or(NotHealed::Unknown { present: Vec::new() })
     }
 
     /// Every livepatch in the file, with the image it belongs to.

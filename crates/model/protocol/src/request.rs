@@ -75,6 +75,8 @@ pub enum Side {
         package: Option<PackageId>,
         /// The package's Debian changelog, plain or gzip, when it is at hand.
         changelog: Option<Descriptor>,
+        /// All files of the package with their checksums, as `salve_package::contents` writes them.
+        contents: Option<Descriptor>,
         label: String,
     },
 }
@@ -212,7 +214,9 @@ impl Side {
     pub fn descriptors(&self) -> Vec<Descriptor> {
         match self {
             Self::Deb { deb, .. } => vec![*deb],
-            Self::Files { files, changelog, .. } => files.iter().map(|f| f.file).chain(*changelog).collect(),
+            Self::Files { files, changelog, contents, .. } => {
+                files.iter().map(|f| f.file).chain(*changelog).chain(*contents).collect()
+            }
         }
     }
 

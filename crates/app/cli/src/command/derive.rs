@@ -7,7 +7,7 @@ use crate::event::Event;
 use crate::exit::Exit;
 use crate::machine::deriver::{Deriving, Sandboxed};
 use crate::problem::Problem;
-use crate::view::{PatchView, bytes_for_people, duration_for_people};
+use crate::view::{NotHealedBrief, PatchView, bytes_for_people, duration_for_people, not_healed_lines};
 use salve_patch::{Origin, PatchFile, Verdict};
 use serde::Serialize;
 use std::io::{self, Write};
@@ -38,6 +38,7 @@ pub(crate) fn run(args: &Derive, context: &mut Context) -> Result<DeriveReport, 
         verdict: derived.patch.verdict(),
         patch_sha256: derived.sha256,
         took_ms: milliseconds(derived.took),
+        not_healed: NotHealedBrief::of(derived.patch.not_healed()),
     });
     for image in &derived.patch.images {
         updates::record_judged(&mut context.log, &update, image, &[]);
@@ -81,6 +82,8 @@ impl Report for DeriveReport {
             writeln!(out)?;
             image.summary(out, verbose)?;
         }
+        writeln!(out)?;
+        not_healed_lines(&self.patch.not_healed, out, verbose)?;
         writeln!(
             out,
             "\nwrote {} ({}, derived in {})",

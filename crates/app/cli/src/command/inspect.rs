@@ -6,7 +6,7 @@ use crate::console::{Console, Report};
 use crate::exit::Exit;
 use crate::machine::deriver::{Code, Deriving, Sandboxed};
 use crate::problem::{Problem, one_line};
-use crate::view::PatchView;
+use crate::view::{PatchView, not_healed_lines};
 use salve_protocol::{AssemblyView, RowKind};
 use serde::Serialize;
 use std::io::{self, Write};
@@ -74,7 +74,8 @@ impl Report for InspectReport {
             writeln!(out)?;
             image.full(out, verbose)?;
         }
-        Ok(())
+        writeln!(out)?;
+        not_healed_lines(&self.patch.not_healed, out, verbose)
     }
 }
 

@@ -2,8 +2,9 @@
 //! apart by their first bytes and never by their names.
 
 use super::file::{cannot_read, open_regular};
-use crate::machine::deriver::Material;
+use crate::machine::deriver::{Material, listed};
 use crate::problem::Problem;
+use salve_package::contents::{Contents, Listed, Sums, What};
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -93,23 +94,34 @@ fn side(path: &Path, kind: Kind) -> Result<Material, Problem> {
             files: vec![(label.clone(), open_regular(path)?)],
             package: None,
             changelog: None,
+            contents: None,
             label,
         }),
         Kind::Tree => {
-            let files = tree(path)?;
+            let Tree { files, others } = tree(path)?;
             if files.is_empty() {
                 return Err(Problem::refused("no-images", format!("there is no ELF file in {}", path.display())));
             }
-            Ok(Material::Files { files, package: None, changelog: None, label: path.display().to_string() })
+            let label = path.display().to_string();
+            Ok(Material::Files { files, package: None, changelog: None, contents: listed(&others), label })
         }
     }
 }
 
-/// Every ELF file of a tree, by its path from the tree's root. Links are not
-/// followed: a tree means what is in it.
-fn tree(root: &Path) -> Result<Vec<(String, File)>, Problem> {
+/// What is in a tree.
+struct Tree {
+    /// Every ELF file, by its path from the tree's root.
+    files: Vec<(String, File)>,
+    /// Everything, with checksums of what is no ELF file.
+    others: Contents,
+}
+
+/// Links are not followed: a tree means what is in it.
+fn tree(root: &Path) -> Result<Tree, Problem> {
     let mut files = Vec::new();
+    let mut others = Contents::default();
     let mut entries = 0_usize;
+    let inside = |path: &Path| format!("/{}", path.strip_prefix(root).unwrap_or(path).to_string_lossy());
     let mut pending: Vec<(PathBuf, usize)> = vec![(root.to_path_buf(), 0)];
     while let Some((dir, depth)) = pending.pop() {
         for entry in std::fs::read_dir(&dir).map_err(|error| cannot_read(&dir, error))? {
@@ -130,12 +142,30 @@ fn tree(root: &Path) -> Result<Vec<(String, File)>, Problem> {
                 let file = open_regular(&path)?;
                 // Objects and kernel modules are ELF files too; whether an image is usable is not judged here.
                 if magic(&file, &path)? == Some(Kind::Elf) {
-                    let inside = path.strip_prefix(root).unwrap_or(&path);
-                    files.push((format!("/{}", inside.to_string_lossy()), file));
+                    others.add(inside(&path), Listed::of_md5(What::Elf, None, false));
+                    files.push((inside(&path), file));
+                } else {
+                    others.add(inside(&path), sums(&file, &path)?.listed(What::File, None));
                 }
+            } else if kind.is_symlink() {
+                let target = std::fs::read_link(&path).map_err(|error| cannot_read(&path, error))?;
+                others.add(inside(&path), Listed::link(&target.to_string_lossy()));
             }
         }
     }
     files.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(files)
+    Ok(Tree { files, others })
+}
+
+fn sums(file: &File, path: &Path) -> Result<Sums, Problem> {
+    let mut sums = Sums::default();
+    let (mut piece, mut at) = (vec![0; 64 << 10], 0_u64);
+    loop {
+        let read = file.read_at(&mut piece, at).map_err(|error| cannot_read(path, error))?;
+        match piece.get(..read) {
+            None | Some([]) => return Ok(sums),
+            Some(bytes) => sums.update(bytes),
+        }
+        at = at.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
+    }
 }

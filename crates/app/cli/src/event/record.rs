@@ -1,6 +1,7 @@
 //! The events themselves. A field is added, never renamed and never given
 //! another meaning, within one schema version.
 
+use crate::view::NotHealedBrief;
 use salve_elf::ContentHash;
 use salve_patch::{FunctionCounts, Reason, Verdict};
 use serde::Serialize;
@@ -66,7 +67,15 @@ pub(crate) enum LeftSubject {
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub(crate) enum Event {
     /// A patch file was derived.
-    Derived { update: UpdateRef, images: Vec<ImageRef>, verdict: Verdict, patch_sha256: ContentHash, took_ms: u64 },
+    Derived {
+        update: UpdateRef,
+        images: Vec<ImageRef>,
+        verdict: Verdict,
+        patch_sha256: ContentHash,
+        took_ms: u64,
+        /// What the update changes besides code.
+        not_healed: NotHealedBrief,
+    },
     /// A verdict on one image, and what was decided on it.
     Judged {
         update: UpdateRef,

@@ -1,7 +1,7 @@
 //! `--candidate`: what the archive offers for what is installed and runs.
 
 use super::disk::running;
-use super::pending::{Mapped, Pending, Resolved, old_material, old_sides};
+use super::pending::{Known, Mapped, Pending, Resolved, old_material, old_sides};
 use super::report::Left;
 use crate::carry::Interrupt;
 use crate::console::Console;
@@ -156,7 +156,7 @@ fn pending(
             old: old_material(
                 &side,
                 Some(candidate.installed.clone()),
-                packages.changelog(&candidate.installed),
+                Known::of(&candidate.installed, packages),
                 &format!("{name} as it runs"),
             )?,
             new: Material::Deb { file: new, label: format!("{name}_{}.deb", candidate.version) },

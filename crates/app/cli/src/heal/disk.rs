@@ -1,6 +1,6 @@
 //! Which processes run code that is older than the file now on disk.
 
-use super::pending::{Mapped, Pending, Resolved, carries, nameless, old_material, old_sides};
+use super::pending::{Known, Mapped, Pending, Resolved, carries, nameless, old_material, old_sides};
 use super::report::Left;
 use crate::carry::{Action, Ending};
 use crate::event::UpdateRef;
@@ -261,11 +261,12 @@ fn pending(
         found.push(Pending {
             update: update(package, from),
             package: name.to_owned(),
-            old: old_material(&side, Some(old_id), None, &format!("{name} as it runs"))?,
+            old: old_material(&side, Some(old_id), Known::default(), &format!("{name} as it runs"))?,
             new: Material::Files {
                 files: new_files,
                 package: Some(package.clone()),
                 changelog: packages.changelog(package),
+                contents: packages.contents(package),
                 label: format!("{name} on disk"),
             },
             expected,

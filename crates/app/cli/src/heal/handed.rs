@@ -1,7 +1,7 @@
 //! `--from NEW.deb … [--was OLD.deb …]`: package files that the operator hands over.
 
 use super::archive;
-use super::pending::{Mapped, Pending, Resolved, old_material, old_sides};
+use super::pending::{Known, Mapped, Pending, Resolved, old_material, old_sides};
 use super::report::Left;
 use crate::args::Heal;
 use crate::command::{file, updates};
@@ -184,7 +184,7 @@ fn installed(
             old: old_material(
                 &side,
                 Some(candidate.installed.clone()),
-                packages.changelog(&candidate.installed),
+                Known::of(&candidate.installed, packages),
                 &format!("{} as it runs", candidate.installed.name),
             )?,
             new: new.material()?,

@@ -11,6 +11,7 @@ use crate::machine::disk::HeldFile;
 use crate::machine::packages::PackageFacts;
 use crate::plan::Offer;
 use crate::problem::{Problem, ProblemReport};
+use crate::view::NotHealedBrief;
 use salve_elf::ContentHash;
 use salve_patch::{ImageReport, PatchFile};
 use std::collections::BTreeSet;
@@ -118,6 +119,7 @@ fn record(context: &mut Context, offered: &Offered, accepted: &[String]) {
         verdict: offered.images().map(|image| image.verdict).max().unwrap_or(derived.patch.verdict()),
         patch_sha256: derived.sha256,
         took_ms: u64::try_from(derived.took.as_millis()).unwrap_or(u64::MAX),
+        not_healed: NotHealedBrief::of(derived.patch.not_healed()),
     });
     for image in offered.images() {
         updates::record_judged(&mut context.log, &offered.update, image, accepted);

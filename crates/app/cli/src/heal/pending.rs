@@ -5,6 +5,7 @@ use crate::carry::Action;
 use crate::event::UpdateRef;
 use crate::machine::deriver::Material;
 use crate::machine::disk::HeldFile;
+use crate::machine::packages::PackageFacts;
 use crate::machine::processes::Seen;
 use crate::problem::Problem;
 use salve_elf::ContentHash;
@@ -108,18 +109,32 @@ pub(crate) fn open_old(image: &Mapped<'_>) -> Result<File, Problem> {
     })
 }
 
+/// What the package database has of a package besides its images.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) changelog: Option<File>,
+    pub(crate) contents: Option<File>,
+}
+
+impl Known {
+    pub(crate) fn of(package: &PackageId, packages: &dyn PackageFacts) -> Self {
+        Self { changelog: packages.changelog(package), contents: packages.contents(package) }
+    }
+}
+
 /// The old side out of running processes.
 pub(crate) fn old_material(
     side: &[Mapped<'_>],
     package: Option<PackageId>,
-    changelog: Option<File>,
+    known: Known,
     label: &str,
 ) -> Result<Material, Problem> {
     let mut files = Vec::new();
     for image in side {
         files.push((image.path.clone(), open_old(image)?));
     }
-    Ok(Material::Files { files, package, changelog, label: label.to_owned() })
+    let Known { changelog, contents } = known;
+    Ok(Material::Files { files, package, changelog, contents, label: label.to_owned() })
 }
 
 /// Whether the process carries a livepatch from `old` to `new` in full.

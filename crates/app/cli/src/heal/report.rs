@@ -7,9 +7,9 @@ use crate::event::{ProcessRef, UpdateRef};
 use crate::exit::Exit;
 use crate::machine::processes::{Seen, Unseen};
 use crate::problem::{Problem, ProblemReport, one_line};
-use crate::view::{ImageView, cve_list};
+use crate::view::{ImageView, cve_list, not_healed_lines};
 use salve_elf::ContentHash;
-use salve_patch::{Cves, Origin};
+use salve_patch::{Cves, NotHealed, Origin, PatchFile};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -45,6 +45,8 @@ struct UpdateView {
     patch_sha256: Option<ContentHash>,
     derived_ms: Option<u64>,
     images: Vec<ImageView>,
+    /// What else the update changes; null where nothing could be derived.
+    not_healed: Option<NotHealed>,
     /// Why nothing could be derived.
     problem: Option<ProblemReport>,
     #[serde(skip)]
@@ -151,6 +153,7 @@ impl UpdateView {
             patch_sha256: derived.map(|derived| derived.sha256),
             derived_ms: derived.map(|derived| u64::try_from(derived.took.as_millis()).unwrap_or(u64::MAX)),
             images: offered.images().map(ImageView::of).collect(),
+            not_healed: offered.patch().map(PatchFile::not_healed),
             problem,
             exit,
         }
@@ -196,6 +199,7 @@ impl Report for HealReport {
             if actions.clone().any(|action| action.restart_falls_back) {
                 writeln!(out, "  the next restart falls back to the old code until the package is installed")?;
             }
+            update.not_healed.as_ref().map_or(Ok(()), |list| not_healed_lines(list, out, verbose))?;
             writeln!(out)?;
         }
         let known = |action: &&Action| !self.updates.iter().any(|update| update.update == action.update);
@@ -288,6 +292,7 @@ impl Left {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use salve_patch::{ChangeKind, FileChange, FileClass, NotHealedGroup};
 
     fn process(pid: u32) -> ProcessRef {
         ProcessRef { pid, start_ticks: 4711, program: "/usr/sbin/haproxy".into() }
@@ -313,6 +318,13 @@ mod tests {
             patch_sha256: Some(ContentHash::of(b"patch")),
             derived_ms: Some(520),
             images: Vec::new(),
+            not_healed: Some(NotHealed::Known {
+                groups: vec![NotHealedGroup {
+                    class: FileClass::Conffile,
+                    files: 1,
+                    named: vec![FileChange { path: "/etc/haproxy.cfg".into(), change: ChangeKind::Contents }],
+                }],
+            }),
             problem: None,
             exit: Exit::Done,
         };

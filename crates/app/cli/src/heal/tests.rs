@@ -81,6 +81,10 @@ impl PackageFacts for Fake {
         Err(Problem::failed("apt", "there is no archive"))
     }
 
+    fn contents(&self, _package: &PackageId) -> Option<File> {
+        None
+    }
+
     fn changelog(&self, _package: &PackageId) -> Option<File> {
         None
     }

@@ -178,6 +178,11 @@ impl PackageFacts for Debian<'_> {
         Ok(found.download(&self.apt, None).map_err(failed)?.file)
     }
 
+    fn contents(&self, package: &PackageId) -> Option<File> {
+        let contents = self.database.as_ref()?.contents(self.package(package)?).ok()?;
+        super::deriver::listed(&contents)
+    }
+
     fn changelog(&self, package: &PackageId) -> Option<File> {
         self.root.open_file(&format!("/usr/share/doc/{}/changelog.Debian.gz", package.name)).ok()
     }

@@ -4,6 +4,7 @@ use crate::console::Console;
 use crate::problem::Problem;
 use salve_deriver::{Deriver, DeriverError, FileInput, InspectInput, SideInput};
 use salve_elf::ContentHash;
+use salve_package::contents::Contents;
 use salve_patch::{PackageId, PatchFile};
 use salve_protocol::{AssemblyView, Failure, FailureKind, ProbeReport, SandboxReport};
 use std::fs::File;
@@ -22,8 +23,19 @@ pub(crate) enum Material {
         files: Vec<(String, File)>,
         package: Option<PackageId>,
         changelog: Option<File>,
+        /// All files of the package with their checksums ([`listed`]).
+        contents: Option<File>,
         label: String,
     },
+}
+
+/// A list of files as something that can be handed over. `None` where there is
+/// no room for it: then what else an update changes is unknown.
+pub(crate) fn listed(contents: &Contents) -> Option<File> {
+    use std::io::Write as _;
+    let mut file = File::from(rustix::fs::memfd_create("salve-list", rustix::fs::MemfdFlags::CLOEXEC).ok()?);
+    file.write_all(contents.text().as_bytes()).ok()?;
+    Some(file)
 }
 
 /// A patch file that was derived, checked and decoded.
@@ -115,10 +127,11 @@ impl Material {
     fn side(&self) -> SideInput<'_> {
         match self {
             Self::Deb { file, label } => SideInput::Deb { file: file.as_fd(), label: label.clone() },
-            Self::Files { files, package, changelog, label } => SideInput::Files {
+            Self::Files { files, package, changelog, contents, label } => SideInput::Files {
                 files: files.iter().map(|(path, file)| FileInput { path: path.clone(), file: file.as_fd() }).collect(),
                 package: package.clone(),
                 changelog: changelog.as_ref().map(|file| file.as_fd()),
+                contents: contents.as_ref().map(|file| file.as_fd()),
                 label: label.clone(),
             },
         }

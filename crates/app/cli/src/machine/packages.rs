@@ -63,6 +63,10 @@ pub(crate) trait PackageFacts {
     /// The candidate's package file, verified as the package manager verifies it.
     fn download(&self, candidate: &Candidate) -> Result<File, Problem>;
 
+    /// Every file of the installed version with the checksum that the database
+    /// keeps, as something to hand over to the deriving process.
+    fn contents(&self, package: &PackageId) -> Option<File>;
+
     /// The Debian changelog of the installed version, if it is at hand.
     fn changelog(&self, package: &PackageId) -> Option<File>;
 }

@@ -2,8 +2,8 @@
 
 use salve_elf::{ContentHash, Va, VaRange};
 use salve_patch::{
-    Access, FixupKind, FunctionCounts, ImageId, ImageReport, Livepatch, NoiseReport, Origin, PatchFile, Reason,
-    ReferenceCounts, Requirement, RevertPolicy, Verdict,
+    Access, FixupKind, FunctionCounts, ImageId, ImageReport, Livepatch, NoiseReport, NotHealed, Origin, PatchFile,
+    Reason, ReferenceCounts, Requirement, RevertPolicy, Verdict,
 };
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,8 @@ pub(crate) struct PatchView {
     pub(crate) created_by: String,
     pub(crate) origin: Origin,
     pub(crate) verdict: Verdict,
+    /// What else the update changes; no livepatch carries it.
+    pub(crate) not_healed: NotHealed,
     pub(crate) images: Vec<ImageView>,
 }
 
@@ -80,6 +82,7 @@ impl PatchView {
             created_by: patch.created_by.clone(),
             origin: patch.origin.clone(),
             verdict: patch.verdict(),
+            not_healed: patch.not_healed(),
             images: patch.images.iter().map(ImageView::of).collect(),
         }
     }

@@ -3,6 +3,8 @@
 
 mod human;
 mod image;
+mod not_healed;
 
 pub(crate) use human::{bytes_for_people, cve_list, duration_for_people};
 pub(crate) use image::{ImageView, PatchView};
+pub(crate) use not_healed::{NotHealedBrief, lines as not_healed_lines};

@@ -27,6 +27,11 @@ pub(super) fn load(file: &OwnedFd, label: &str, limits: &ResourceLimits) -> Resu
     .map_err(|error| fault::unusable_package(label, &error, limits.memory_bytes))?;
     match exceeded {
         Some(failure) => Err(failure),
-        None => Ok(LoadedSide { package: Some(summary.control.id), images, changelog: summary.changelog }),
+        None => Ok(LoadedSide {
+            package: Some(summary.control.id),
+            images,
+            contents: Some(summary.contents),
+            changelog: summary.changelog,
+        }),
     }
 }

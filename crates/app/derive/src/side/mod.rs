@@ -10,6 +10,7 @@ use crate::fault;
 use crate::pairing::Candidate;
 use rustix::fd::OwnedFd;
 use salve_elf::ContentHash;
+use salve_package::contents::Contents;
 use salve_patch::{ImageId, PackageId};
 use salve_protocol::{Descriptor, Failure, FailureKind, LimitedResource, ResourceLimits, Side};
 use std::sync::Arc;
@@ -20,6 +21,8 @@ pub(crate) struct LoadedSide {
     pub package: Option<PackageId>,
     /// Sorted by path; no two with the same one.
     pub images: Vec<LoadedImage>,
+    /// Every file of the package, where they are known.
+    pub contents: Option<Contents>,
     /// Contents of the Debian changelog, unpacked, when it was at hand.
     pub changelog: Option<String>,
 }
@@ -74,8 +77,9 @@ pub(crate) type Descriptors = Arc<Vec<OwnedFd>>;
 pub(crate) fn load(side: &Side, descriptors: &Descriptors, limits: &ResourceLimits) -> Result<LoadedSide, Failure> {
     let mut loaded = match side {
         Side::Deb { deb, label } => deb::load(descriptor(descriptors, *deb)?, label, limits)?,
-        Side::Files { files, package, changelog, .. } => {
-            files::load(files, package.clone(), *changelog, descriptors, limits)?
+        Side::Files { files, package, changelog, contents, .. } => {
+            let extras = files::Extras { changelog: *changelog, contents: *contents };
+            files::load(files, package.clone(), extras, descriptors, limits)?
         }
     };
     loaded.images.sort_by(|a, b| a.path.cmp(&b.path));

@@ -40,6 +40,7 @@ pub(crate) fn run(
             return Err(FailureKind::NoImages { side: name }.into());
         }
     }
+    let not_healed = salve_package::contents::not_healed(old_side.contents.as_ref(), new_side.contents.as_ref());
     let versions = versions(&origin);
     let mut settled = BTreeMap::new();
     let pairs = pair_up(old_side, new_side, plain_pair, &versions, &mut settled);
@@ -49,6 +50,7 @@ pub(crate) fn run(
         format_version: FORMAT_VERSION,
         created_by: created_by.to_owned(),
         origin,
+        not_healed: Some(not_healed),
         images: settled.into_values().collect(),
     };
     write(work, &patch, output, &timings)

@@ -4,6 +4,7 @@ use super::ar::Archive;
 use super::unpack::Unpacked;
 use super::{DebError, Kind, Limits, member};
 use crate::Version;
+use crate::contents::{Listed, What};
 use crate::stanza::{Stanza, stanzas};
 use core::ops::ControlFlow;
 use salve_patch::PackageId;
@@ -24,16 +25,36 @@ pub struct Control {
     pub essential: bool,
 }
 
+/// What `control.tar` has besides the control file.
+#[derive(Debug, Default)]
+pub(super) struct Extras {
+    /// Paths that the administrator owns (`deb-conffiles(5)`).
+    pub(super) conffiles: Vec<String>,
+    /// Maintainer scripts, by name.
+    pub(super) scripts: Vec<(String, Listed)>,
+}
+
+/// `deb-preinst(5)` and so on; `config` is debconf's.
+pub(crate) const MAINTAINER_SCRIPTS: [&str; 5] = ["preinst", "postinst", "prerm", "postrm", "config"];
+
 /// Reads `control.tar`, the next member of the archive.
-pub(super) fn read<R: Read>(archive: &mut Archive<R>, limits: &Limits) -> Result<Control, DebError> {
+pub(super) fn read<R: Read>(archive: &mut Archive<R>, limits: &Limits) -> Result<(Control, Extras), DebError> {
     let packed = archive.find("control.tar")?;
     let (name, compression) = (packed.name.clone(), packed.compression()?);
     let unpacked = Unpacked::new(packed, compression, limits.max_control_bytes, limits);
     let mut found = None;
+    let mut extras = Extras::default();
     let file_limits = Limits { max_file_bytes: MAX_CONTROL_FILE_BYTES, ..*limits };
     member::visit(unpacked, &name, &file_limits, &mut |member, contents| {
-        if member.path == "/control" && member.kind == Kind::File {
-            found = Some(contents.read()?);
+        let name = member.path.trim_start_matches('/');
+        match name {
+            _not_a_file if member.kind != Kind::File => {}
+            "control" => found = Some(contents.read()?),
+            "conffiles" => extras.conffiles = conffiles(&String::from_utf8_lossy(&contents.read()?)),
+            script if MAINTAINER_SCRIPTS.contains(&script) => {
+                extras.scripts.push((script.to_owned(), contents.sums()?.listed(What::MaintainerScript, None)));
+            }
+            _not_asked_for => {}
         }
         Ok(ControlFlow::Continue(()))
     })?;
@@ -41,7 +62,13 @@ pub(super) fn read<R: Read>(archive: &mut Archive<R>, limits: &Limits) -> Result
     let text = core::str::from_utf8(&bytes).map_err(|_| DebError::NotUtf8)?;
     let mut all = stanzas(text);
     let stanza = all.next().ok_or(DebError::Missing { what: "control file" })??;
-    Control::from_stanza(&stanza)
+    Ok((Control::from_stanza(&stanza)?, extras))
+}
+
+/// One path a line, a flag before it for those that are to be removed.
+fn conffiles(text: &str) -> Vec<String> {
+    let path = |line: &str| line.trim().trim_start_matches("remove-on-upgrade ").to_owned();
+    text.lines().map(path).filter(|path| path.starts_with('/')).collect()
 }
 
 impl Control {

@@ -1,6 +1,7 @@
 //! What a derivation wants of a package: its ELF files and its changelog.
 
-use super::{Control, DebError, Kind, Limits, Member, visit};
+use super::{Control, DebError, Kind, Limits, Member, visit_all};
+use crate::contents::{Contents as PackageContents, Listed, Sums, What};
 use core::ops::ControlFlow;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -22,6 +23,8 @@ pub struct Summary {
     /// Symbolic links and hard links: from path to target as in [`Kind`].
     pub links: BTreeMap<String, Kind>,
     pub files: u64,
+    /// Every file, ELF or not, with what tells one content from another.
+    pub contents: crate::contents::Contents,
 }
 
 impl Summary {
@@ -43,25 +46,47 @@ pub fn elves(
     let (mut native, mut debian) = (None, None);
     let mut links = BTreeMap::new();
     let mut files = 0_u64;
-    let control = visit(deb, limits, &mut |control, member, contents| {
+    let mut listed = PackageContents::default();
+    let (control, extras) = visit_all(deb, limits, &mut |control, member, contents| {
         match &member.kind {
             Kind::File => files = files.saturating_add(1),
             Kind::Symlink { .. } | Kind::HardLink { .. } => {
+                add_link(&mut listed, member);
                 links.insert(member.path.clone(), member.kind.clone());
                 return Ok(ControlFlow::Continue(()));
             }
             Kind::Directory | Kind::Special => return Ok(ControlFlow::Continue(())),
         }
+        let permissions = Some((member.mode, member.uid, member.gid));
         if let Some(name) = changelog_name(control, member) {
-            let text = gunzip(&contents.read()?, limits.max_changelog_bytes);
+            let packed = contents.read()?;
+            let mut sums = Sums::default();
+            sums.update(&packed);
+            listed.add(&*member.path, sums.listed(What::File, permissions));
+            let text = gunzip(&packed, limits.max_changelog_bytes);
             *(if name == "changelog.gz" { &mut native } else { &mut debian }) = text;
         } else if contents.is_elf()? {
-            let file = ElfFile { path: member.path.clone(), mode: member.mode, bytes: contents.read()? };
+            let bytes = contents.read()?;
+            listed.add(&*member.path, Listed { permissions, ..Listed::of_md5(What::Elf, None, false) });
+            let file = ElfFile { path: member.path.clone(), mode: member.mode, bytes };
             return Ok(on_elf(control, file));
+        } else {
+            listed.add(&*member.path, contents.sums()?.listed(What::File, permissions));
         }
         Ok(ControlFlow::Continue(()))
     })?;
-    Ok(Summary { control, changelog: debian.or(native), links, files })
+    listed.mark_conffiles(extras.conffiles.iter().map(String::as_str));
+    extras.scripts.into_iter().for_each(|(name, script)| listed.add(name, script));
+    Ok(Summary { control, changelog: debian.or(native), links, files, contents: listed })
+}
+
+/// A hard link is another name of a file that came before it.
+fn add_link(listed: &mut PackageContents, member: &Member) {
+    match &member.kind {
+        Kind::Symlink { target } => listed.add(&*member.path, Listed::link(target)),
+        Kind::HardLink { target } => listed.add_again(&member.path, target),
+        Kind::File | Kind::Directory | Kind::Special => {}
+    }
 }
 
 /// Debian Policy §12.7: `changelog.Debian.gz`; `changelog.gz` is the upstream

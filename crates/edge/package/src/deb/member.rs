@@ -6,6 +6,7 @@
 
 use super::unpack::Unpacked;
 use super::{DebError, Limits, path};
+use crate::contents::Sums;
 use core::ops::ControlFlow;
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
@@ -76,6 +77,22 @@ impl Contents<'_> {
         bytes.reserve_exact(room);
         self.source.read_to_end(&mut bytes).map_err(|error| self.meter.explain(self.name, error))?;
         Ok(bytes)
+    }
+}
+
+impl Contents<'_> {
+    /// Checksums of all of it; nothing is held. A second call sees an empty file.
+    pub(crate) fn sums(&mut self) -> Result<Sums, DebError> {
+        let mut sums = Sums::default();
+        sums.update(&std::mem::take(&mut self.head));
+        let mut piece = vec![0; 64 << 10];
+        loop {
+            let read = self.source.read(&mut piece).map_err(|error| self.meter.explain(self.name, error))?;
+            match piece.get(..read) {
+                None | Some([]) => return Ok(sums),
+                Some(bytes) => sums.update(bytes),
+            }
+        }
     }
 }
 

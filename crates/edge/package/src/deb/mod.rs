@@ -20,6 +20,7 @@ mod path;
 mod unpack;
 
 pub use control::Control;
+pub(crate) use control::MAINTAINER_SCRIPTS;
 pub(crate) use control::is_name as is_package_name;
 pub use elves::{ElfFile, Summary, elves};
 pub use error::DebError;
@@ -36,17 +37,25 @@ pub type OnMember<'v> = dyn FnMut(&Control, &Member, &mut Contents<'_>) -> Resul
 /// Reads the control file only.
 pub fn control(deb: impl Read, limits: &Limits) -> Result<Control, DebError> {
     let mut archive = Archive::open(deb, limits)?;
-    control::read(&mut archive, limits)
+    Ok(control::read(&mut archive, limits)?.0)
 }
 
 /// Reads a whole package and shows every member to `on_member`, which may read
 /// its contents. `ControlFlow::Break` ends the reading there.
 pub fn visit(deb: impl Read, limits: &Limits, on_member: &mut OnMember<'_>) -> Result<Control, DebError> {
+    Ok(visit_all(deb, limits, on_member)?.0)
+}
+
+fn visit_all(
+    deb: impl Read,
+    limits: &Limits,
+    on_member: &mut OnMember<'_>,
+) -> Result<(Control, control::Extras), DebError> {
     let mut archive = Archive::open(deb, limits)?;
-    let control = control::read(&mut archive, limits)?;
+    let (control, extras) = control::read(&mut archive, limits)?;
     let packed = archive.find("data.tar")?;
     let (name, compression) = (packed.name.clone(), packed.compression()?);
     let unpacked = unpack::Unpacked::new(packed, compression, limits.max_unpacked_bytes, limits);
     member::visit(unpacked, &name, limits, &mut |member, contents| on_member(&control, member, contents))?;
-    Ok(control)
+    Ok((control, extras))
 }

@@ -151,7 +151,7 @@ fn conffile(line: &str) -> Option<Conffile> {
     (!path.is_empty()).then_some(Conffile { path, md5, obsolete })
 }
 
-pub(super) fn parse_md5(text: &str) -> Option<[u8; 16]> {
+pub(crate) fn parse_md5(text: &str) -> Option<[u8; 16]> {
     if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }

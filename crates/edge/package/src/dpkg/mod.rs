@@ -1,6 +1,7 @@
 //! The package database of dpkg (`dpkg(1)`, "FILES"), read without dpkg, so
 //! that it works beneath any root and cannot run anything.
 
+mod contents;
 mod database;
 mod diversions;
 mod error;
@@ -8,6 +9,7 @@ mod history;
 mod owners;
 mod state;
 
+pub(crate) use database::parse_md5;
 pub use database::{Conffile, Database, Installed};
 pub use error::DpkgError;
 pub use history::{Change, ChangeKind, History, LogTime};

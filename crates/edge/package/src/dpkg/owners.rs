@@ -100,23 +100,28 @@ impl Database<'_> {
         all
     }
 
-    fn list_of(&self, package: &Installed) -> Result<String, DpkgError> {
+    pub(super) fn list_of(&self, package: &Installed) -> Result<String, DpkgError> {
         self.info(package, "list")
     }
 
     /// `info/NAME:ARCH.KIND` for packages of which several architectures can be
     /// installed together, `info/NAME.KIND` for the others.
-    fn info(&self, package: &Installed, kind: &str) -> Result<String, DpkgError> {
-        let id = package.id();
-        let qualified = format!("{ADMIN_DIR}/info/{}:{}.{kind}", id.name, id.architecture);
-        let plain = format!("{ADMIN_DIR}/info/{}.{kind}", id.name);
-        let same = package.control.multi_arch.as_deref() == Some("same");
-        let (first, second) = if same { (qualified, plain) } else { (plain, qualified) };
+    pub(super) fn info(&self, package: &Installed, kind: &str) -> Result<String, DpkgError> {
+        let (first, second) = info_paths(package, kind);
         if let Some(text) = self.root.read_text(&first, MAX_FILE_BYTES)? {
             return Ok(text);
         }
         Ok(self.root.read_text(&second, MAX_FILE_BYTES)?.unwrap_or_default())
     }
+}
+
+/// Where a package's file of this kind may lie, the likelier first.
+pub(super) fn info_paths(package: &Installed, kind: &str) -> (String, String) {
+    let id = package.id();
+    let qualified = format!("{ADMIN_DIR}/info/{}:{}.{kind}", id.name, id.architecture);
+    let plain = format!("{ADMIN_DIR}/info/{}.{kind}", id.name);
+    let same = package.control.multi_arch.as_deref() == Some("same");
+    if same { (qualified, plain) } else { (plain, qualified) }
 }
 
 fn owner(mut all: Vec<Owned<'_>>) -> Owner<'_> {

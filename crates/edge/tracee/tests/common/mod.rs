@@ -93,6 +93,7 @@ pub(crate) fn livepatch(pair: &Pair, functions: &[&str], revert: RevertPolicy) -
         format_version: FORMAT_VERSION,
         created_by: "salve-tracee tests".into(),
         origin: Origin::Files { old: "old".into(), new: "new".into() },
+        not_healed: Some(salve_patch::NotHealed::Unknown { present: Vec::new() }),
         images: vec![report(pair, functions, revert)],
     }
 }

@@ -2,9 +2,9 @@
 
 use salve_elf::{BuildId, ContentHash, Va, VaRange};
 use salve_patch::{
-    Access, Cves, Detour, Evidence, FORMAT_VERSION, Fixup, FixupKind, FunctionCounts, ImageId, ImageReport, Livepatch,
-    NoiseReport, Origin, PackageId, PatchFile, Reason, ReferenceCounts, ReplacedFunction, Requirement, RevertPolicy,
-    Segment, Verdict,
+    Access, ChangeKind, Cves, Detour, Evidence, FORMAT_VERSION, FileChange, FileClass, Fixup, FixupKind,
+    FunctionCounts, ImageId, ImageReport, Livepatch, NoiseReport, NotHealed, NotHealedGroup, Origin, PackageId,
+    PatchFile, Reason, ReferenceCounts, ReplacedFunction, Requirement, RevertPolicy, Segment, Verdict,
 };
 
 pub(crate) fn va(raw: u64) -> Va {
@@ -110,11 +110,22 @@ pub(crate) fn patch() -> PatchFile {
             new: package("1.0-1+deb12u1"),
             cves: Cves::Known { ids: vec!["CVE-2026-0001".to_owned()] },
         },
+        not_healed: Some(not_healed()),
         images: vec![
             report("/usr/sbin/small", Verdict::Safe),
             report("/usr/lib/libsmall.so.1", Verdict::Review),
             report("/usr/bin/same", Verdict::Unchanged),
             report("/usr/bin/shifted", Verdict::Refused),
+        ],
+    }
+}
+
+pub(crate) fn not_healed() -> NotHealed {
+    let changed = |path: &str| FileChange { path: path.to_owned(), change: ChangeKind::Contents };
+    NotHealed::Known {
+        groups: vec![
+            NotHealedGroup { class: FileClass::Conffile, files: 1, named: vec![changed("/etc/small.conf")] },
+            NotHealedGroup { class: FileClass::Documentation, files: 7, named: Vec::new() },
         ],
     }
 }

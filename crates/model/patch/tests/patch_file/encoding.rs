@@ -3,14 +3,17 @@
 use crate::common::{patch, range, va};
 use salve_elf::ContentHash;
 use salve_patch::{
-    Access, DecodeError, EncodeError, Fault, FixupKind, Invalid, Limits, Livepatch, PatchFile, Segment, Verdict,
-    decode, encode,
+    Access, DecodeError, EncodeError, Fault, FixupKind, Invalid, Limits, Livepatch, NotHealed, NotHealedGroup,
+    PatchFile, Segment, Verdict, decode, encode,
 };
 
 type Checked = Result<(), Box<dyn std::error::Error>>;
 
 /// Written on the first day of format version 1 and never since.
 const FIXTURE: &[u8] = include_bytes!("../fixtures/format-1.salve");
+
+/// The same for version 2.
+const FIXTURE_2: &[u8] = include_bytes!("../fixtures/format-2.salve");
 
 fn first(patch: &mut PatchFile) -> &mut Livepatch {
     patch.images.iter_mut().find_map(|image| image.livepatch.as_mut()).expect("the example has a livepatch")
@@ -122,7 +125,7 @@ fn with_manifest(from: &str, to: &str) -> Vec<u8> {
 
 #[test]
 fn an_unknown_version_is_refused_by_its_number() {
-    let bytes = with_manifest("\"format_version\":1", "\"format_version\":7");
+    let bytes = with_manifest("\"format_version\":2", "\"format_version\":7");
     let error = decode(&bytes, &Limits::default());
     assert!(matches!(error, Err(DecodeError::UnknownVersion { found: 7 })), "{error:?}");
 }
@@ -180,10 +183,39 @@ fn a_file_may_lie_at_any_alignment_in_memory() -> Checked {
 #[test]
 fn the_first_file_of_format_version_1_can_be_read_forever() -> Checked {
     let patch = decode(FIXTURE, &Limits::default())?;
-    assert_eq!(patch, crate::common::patch(), "an old file's meaning may never change");
+    let then = PatchFile { format_version: 1, not_healed: None, ..crate::common::patch() };
+    assert_eq!(patch, then, "an old file's meaning may never change");
+    assert_eq!(patch.not_healed(), NotHealed::Unknown { present: Vec::new() }, "what it does not say is not known");
     let ids: Vec<String> = patch.images.iter().filter_map(|image| Some(image.livepatch_id()?.to_string())).collect();
     assert_eq!(ids, FIXTURE_IDS, "nor may the names of its livepatches");
     Ok(())
+}
+
+#[test]
+fn the_first_file_of_format_version_2_can_be_read_forever() -> Checked {
+    let patch = decode(FIXTURE_2, &Limits::default())?;
+    assert_eq!(patch, crate::common::patch());
+    let ids: Vec<String> = patch.images.iter().filter_map(|image| Some(image.livepatch_id()?.to_string())).collect();
+    assert_eq!(ids, FIXTURE_IDS, "the same livepatches as ever");
+    Ok(())
+}
+
+#[test]
+fn what_is_not_healed_belongs_to_its_version_and_is_in_order() {
+    let against = Some(Invalid::NotHealedAgainstVersion);
+    assert_eq!(invalid_of(|patch| patch.format_version = 1), against);
+    assert_eq!(invalid_of(|patch| patch.not_healed = None), against);
+    let groups = |change: fn(&mut Vec<NotHealedGroup>)| {
+        invalid_of(|patch| {
+            let Some(NotHealed::Known { groups }) = &mut patch.not_healed else { panic!("the example has a list") };
+            change(groups);
+        })
+    };
+    assert_eq!(groups(|groups| groups.reverse()), Some(Invalid::NotHealed));
+    assert_eq!(groups(|groups| groups.push(groups[1].clone())), Some(Invalid::NotHealed), "a class twice");
+    assert_eq!(groups(|groups| groups[0].files = 0), Some(Invalid::NotHealed), "more named than counted");
+    let named = Some(Invalid::Name { what: "path of what is not healed" });
+    assert_eq!(groups(|groups| groups[0].named[0].path = "/etc/\x1b[2J".to_owned()), named);
 }
 
 const FIXTURE_IDS: [&str; 2] = [

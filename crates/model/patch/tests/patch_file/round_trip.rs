@@ -133,6 +133,7 @@ fn patch() -> impl Strategy<Value = PatchFile> {
         format_version: FORMAT_VERSION,
         created_by,
         origin,
+        not_healed: Some(crate::common::not_healed()),
         images,
     })
 }
