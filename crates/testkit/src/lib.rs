@@ -13,6 +13,7 @@
 //! | [`observe`] | its executable memory, private memory, sockets and identity |
 //! | [`spinner`] | a program that measures how long it was stopped |
 //! | [`victim`] | small C programs that carry their expectations in the source |
+//! | [`behaviour`] | small C programs that say what they answer before and after |
 //! | [`backend`], [`load`] | an HTTP server and steady traffic, on loopback |
 //! | [`haproxy`] | the real HAProxy and the request that tells old from new |
 //! | [`salve`] | running the built `salve` and reading its report |
@@ -28,6 +29,7 @@
 #![expect(clippy::missing_panics_doc, reason = "only tests call this, and a panic is how a test fails")]
 
 pub mod backend;
+pub mod behaviour;
 pub mod corpus;
 pub mod debian;
 pub mod demo;

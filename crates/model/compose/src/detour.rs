@@ -1,6 +1,6 @@
 //! Where a detour may be written.
 
-use salve_elf::{Va, VaRange};
+use salve_elf::{Image, Va, VaRange, leading_padding};
 use salve_match::{ImageDiff, Side};
 use salve_patch::Detour;
 use std::collections::BTreeSet;
@@ -34,6 +34,17 @@ impl BranchTargets {
     }
 }
 
+/// The end of a function and of the padding behind it, which nothing executes.
+fn room_end(image: &Image<'_>, function: VaRange) -> Va {
+    let functions = image.functions();
+    let next = functions.get(functions.partition_point(|f| f.range.start() < function.end()));
+    let section_end = image.section_at(function.start()).map_or(function.end(), |section| section.range.end());
+    let gap_end = next.map_or(section_end, |next| section_end.min(next.range.start()));
+    let padding = VaRange::try_from((function.end(), gap_end)).ok().and_then(|gap| image.read(gap));
+    let len = u64::try_from(padding.map_or(0, leading_padding)).unwrap_or(0);
+    function.end().checked_add(len).unwrap_or(function.end())
+}
+
 /// The detour of one function, or why there is no room for it.
 pub(crate) fn detour(
     diff: &ImageDiff<'_, '_>,
@@ -48,8 +59,11 @@ pub(crate) fn detour(
         VaRange::new(entry, 4).and_then(|r| diff.old.image.read(r)).is_some_and(|bytes| bytes == ENDBR64);
     let at = if starts_with_endbr { entry.checked_add(4) } else { Some(entry) }.ok_or("address overflow")?;
     let range = VaRange::new(at, JUMP_BYTES).ok_or("address overflow")?;
-    if range.end() > f.range.end() {
-        return Err(format!("the function has {} bytes, the jump needs {JUMP_BYTES}", f.range.len_bytes()));
+    if at >= f.range.end() || range.end() > room_end(diff.old.image, f.range) {
+        return Err(format!(
+            "the function has {} bytes, the jump needs {JUMP_BYTES}, and no padding follows",
+            f.range.len_bytes()
+        ));
     }
     let behind_first = VaRange::new(at.checked_add(1).ok_or("address overflow")?, JUMP_BYTES.saturating_sub(1));
     if behind_first.is_none_or(|inside| targets.any_in(inside)) {

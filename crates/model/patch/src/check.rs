@@ -318,8 +318,10 @@ fn holding(sorted: &[VaRange], va: Va) -> Option<VaRange> {
     sorted.get(after.checked_sub(1)?).copied().filter(|range| range.contains(va))
 }
 
-/// Every byte a detour overwrites has to belong to a replaced function's old
-/// code, because only there does the transition look for instruction pointers.
+/// A detour begins in a replaced function's old code and overwrites no other replaced
+/// function. It may reach beyond a function that is shorter than the jump: the transition
+/// looks for instruction pointers in whatever is overwritten, and that what lies behind is
+/// padding is proven against the image before a patch is written.
 fn detours(detours: &[Detour], replaced: &[ReplacedFunction]) -> Result<(), Fault> {
     let old = sorted(replaced, |function| &function.old_ranges);
     let new = sorted(replaced, |function| &function.new_ranges);
@@ -341,7 +343,8 @@ fn detours(detours: &[Detour], replaced: &[ReplacedFunction]) -> Result<(), Faul
         if !matches!(skipped, Some(0 | ENDBR_BYTES)) {
             return Err(Fault::DetourEntry { old_va, old_entry: detour.old_entry });
         }
-        if holding(&old, old_va).is_none_or(|range| jump.end() > range.end()) {
+        let next = old.get(old.partition_point(|range| range.start() <= old_va));
+        if holding(&old, old_va).is_none() || next.is_some_and(|next| next.start() < jump.end()) {
             return Err(Fault::DetourOutsideFunction { old_va });
         }
         let new_target = detour.new_target;

@@ -13,8 +13,13 @@ const JUMP_BYTES: u64 = 5;
 const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
 
 /// Checks the detours one by one and marks the pairs that have one.
-pub(crate) fn check(old: &Image<'_>, index: &mut Index, detours: &[Detour]) -> Result<(), Invalid> {
+///
+/// A detour may reach beyond a function that is shorter than the jump: into bytes of
+/// the same section that no claim has, which were found to be padding before this.
+pub(crate) fn check(old: &Image<'_>, index: &mut Index, claims: &Claims, detours: &[Detour]) -> Result<(), Invalid> {
     let mut end = Va::new(0);
+    let mut starts = claimed_starts(claims);
+    starts.sort_unstable();
     let changed = index.pairs.iter_mut().filter(|p| p.class == Class::Changed);
     let mut changed: Vec<_> = changed.map(|p| (p.old.start(), p)).collect();
     changed.sort_unstable_by_key(|(entry, _)| *entry);
@@ -33,7 +38,9 @@ pub(crate) fn check(old: &Image<'_>, index: &mut Index, detours: &[Detour]) -> R
         if place != Some(old_va) {
             return Err(Invalid::DetourPlace { old_entry: detour.old_entry, old_va });
         }
-        if written.end() > pair.old.end() {
+        let inside = old.section_at(old_va).is_some_and(|section| written.end() <= section.range.end());
+        let next = starts.get(starts.partition_point(|start| *start < pair.old.end()));
+        if old_va >= pair.old.end() || !inside || next.is_some_and(|next| *next < written.end()) {
             return Err(Invalid::DetourTooLong { old_va });
         }
         if old.bytes(written) != Some(detour.expected.as_slice()) {
@@ -45,6 +52,15 @@ pub(crate) fn check(old: &Image<'_>, index: &mut Index, detours: &[Detour]) -> R
         pair.detoured = true;
     }
     Ok(())
+}
+
+/// Where anything claimed of the old image starts.
+fn claimed_starts(claims: &Claims) -> Vec<Va> {
+    let pairs = claims.same.iter().chain(claims.noise.iter().map(|n| &n.pair)).chain(&claims.changed);
+    let mut starts: Vec<Va> = pairs.map(|p| p.old.start()).collect();
+    starts.extend(claims.gone.iter().map(|r| r.start()));
+    starts.extend(claims.data.iter().map(|run| run.old));
+    starts
 }
 
 /// Reads the old code that does not stay, for where it leads: nothing may lead into

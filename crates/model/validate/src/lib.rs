@@ -167,7 +167,7 @@ pub fn validate(old: &[u8], new: &[u8], livepatch: &Livepatch, claims: &Claims) 
     let mut proof = Proof::default();
     let mut index = Index::new(&old, &new, claims)?;
     account(&old, &new, &decoder, claims, &index, &mut proof)?;
-    detours::check(&old, &mut index, &livepatch.detours)?;
+    detours::check(&old, &mut index, claims, &livepatch.detours)?;
 
     let covers = |a, b, len| index.run_at(b).is_some_and(|(_, there)| there == a) && index.covers(b, len);
     let tls_same = loader::tls_same(&old, &new, covers);

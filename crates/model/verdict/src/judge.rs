@@ -5,7 +5,7 @@ use crate::carry::{Carried, carried};
 use crate::layout::Layout;
 use crate::{data, dependency, identity, registry, resources, witness};
 use salve_code::ReferenceKind;
-use salve_elf::{Function, ImageKind};
+use salve_elf::{Function, ImageKind, Reloc, SectionRole};
 use salve_match::{ContentDifference, ImageDiff, NoiseContext, Place, align, compare_operands, noise};
 use salve_patch::{Evidence, FunctionCounts, NoiseReport, Reason, Requirement, RevertPolicy, Verdict};
 use std::collections::BTreeSet;
@@ -50,6 +50,7 @@ pub fn judge(diff: &ImageDiff<'_, '_>, context: &NoiseContext) -> Judgement {
             reasons
                 .push(registry::FIXED_ADDRESS.because("the program is no position-independent executable", Vec::new()));
         }
+        reasons.extend(text_relocations(diff));
         let layout = Layout::of(diff, carried);
         reasons.extend(layout.reasons(diff, carried));
         reasons.extend(resources::reasons(diff, carried));
@@ -128,6 +129,30 @@ fn rebuilt(diff: &ImageDiff<'_, '_>, counts: &FunctionCounts) -> Option<Reason> 
         let seen = format!("{differing} of {} functions differ ({share} %)", counts.new);
         registry::REBUILT.because(seen, Vec::new())
     })
+}
+
+/// `DT_TEXTREL` without trusting it: a relocation that lies in code.
+fn text_relocations(diff: &ImageDiff<'_, '_>) -> Option<Reason> {
+    let in_code = |reloc: &&Reloc| {
+        let section = diff.old.image.section_at(reloc.at);
+        section.is_some_and(|section| section.role == SectionRole::Code)
+    };
+    let evidence: Vec<Evidence> = diff
+        .old
+        .image
+        .relocs()
+        .iter()
+        .filter(in_code)
+        .take(64)
+        .map(|reloc| Evidence {
+            function: None,
+            old_va: Some(reloc.at),
+            new_va: None,
+            seen: "a relocation lies in executable memory".to_owned(),
+        })
+        .collect();
+    (!evidence.is_empty())
+        .then(|| registry::TEXT_RELOCATIONS.because("its code is relocated when it is loaded", evidence))
 }
 
 fn exceptions(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Reason> {

@@ -81,9 +81,8 @@ impl Layout {
         let old_frame = uses_frame_pointer(delta.aligned.iter().map(|p| &p.old));
         let new_frame = uses_frame_pointer(delta.aligned.iter().map(|p| &p.new));
         for pair in &delta.aligned {
-            if matches!(pair.old.mnemonic(), Mnemonic::Lea | Mnemonic::Nop) && pair.old.memory_index() != Register::None
+            if is_sum(&pair.old) || (pair.old.mnemonic() == Mnemonic::Nop && pair.old.memory_index() != Register::None)
             {
-                // Arithmetic in disguise.
                 continue;
             }
             for change in compare_operands(pair, old_range, new_range) {
@@ -116,7 +115,13 @@ impl Layout {
                 continue;
             }
             for change in compare_operands(pair, old_range, new_range) {
-                let OperandChange::Immediate { old, new } = change else { continue };
+                let (old, new) = match change {
+                    OperandChange::Immediate { old, new } => (old, new),
+                    OperandChange::Displacement { old, new, .. } if is_sum(&pair.old) => {
+                        (old.cast_unsigned(), new.cast_unsigned())
+                    }
+                    _ => continue,
+                };
                 if crate::dependency::explain(diff.new.image.needed(), &change).is_some() {
                     continue;
                 }
@@ -247,6 +252,13 @@ fn evidence(shift: &Shift) -> Evidence {
         new_va: Some(shift.new_at),
         seen: format!("access at offset {:#x}, before at {:#x}", shift.new, shift.old),
     }
+}
+
+/// Arithmetic in the guise of an address: `lea` that scales an index, or whose result
+/// is too narrow to be one.
+fn is_sum(instruction: &Instruction) -> bool {
+    instruction.mnemonic() == Mnemonic::Lea
+        && (instruction.memory_index() != Register::None || instruction.op0_register().size() < 8)
 }
 
 fn uses_frame_pointer<'i>(mut instructions: impl Iterator<Item = &'i Instruction>) -> bool {

@@ -97,6 +97,8 @@ registry! {
     EXCEPTIONS = "exceptions", Refused(Limit),
         "exceptions may pass through replaced code, whose unwind tables a running process does not know";
     FIXED_ADDRESS = "fixed-address", Refused(Limit), "the program is linked to fixed addresses";
+    TEXT_RELOCATIONS = "text-relocations", Refused(Limit),
+        "the dynamic linker writes into the image's code, so that what a process runs is not what the file holds";
     REBUILT = "rebuilt", Refused(Inherent), "most of the code differs: another compiler or a large rebuild";
     TOO_LARGE_TO_COMPARE = "too-large-to-compare", Refused(Limit),
         "two versions of a function are too large to compare within bounds";

@@ -298,7 +298,14 @@ fn detours_have_to_overwrite_replaced_code_and_lead_to_new_code() {
     assert!(matches!(fault, Some(Fault::DetourOrder { .. })), "{fault:?}");
     let fault = fault_of(|l| l.detours[0].old_va = va(0x5105));
     assert!(matches!(fault, Some(Fault::DetourEntry { .. })), "{fault:?}");
-    let fault = fault_of(|l| l.replaced[0].old_ranges[0] = range(0x5100, 8));
+    let fault = fault_of(|l| l.replaced[0].old_ranges[0] = range(0x5110, 8));
+    assert!(matches!(fault, Some(Fault::DetourOutsideFunction { .. })), "{fault:?}");
+    // Shorter than the jump it may be, but what lies behind is nobody else's.
+    assert_eq!(fault_of(|l| l.replaced[0].old_ranges[0] = range(0x5100, 8)), None);
+    let fault = fault_of(|l| {
+        l.replaced[0].old_ranges[0] = range(0x5100, 8);
+        l.replaced[0].old_ranges.push(range(0x5108, 8));
+    });
     assert!(matches!(fault, Some(Fault::DetourOutsideFunction { .. })), "{fault:?}");
     let fault = fault_of(|l| l.detours[0].new_target = va(0x5128));
     assert!(matches!(fault, Some(Fault::DetourTarget { .. })), "{fault:?}");

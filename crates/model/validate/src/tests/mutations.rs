@@ -2,7 +2,7 @@
 
 use super::victim::Victim;
 use crate::{Invalid, Mismatch, Side};
-use salve_elf::Va;
+use salve_elf::{Va, VaRange};
 use salve_patch::{DataRun, Fixup, FixupKind, FunctionPair, NoiseKind, NoiseSite, RevertPolicy, TextPair};
 
 #[test]
@@ -387,4 +387,17 @@ fn truncated_and_corrupted_images_are_refused_without_panic() {
             let _ = wrong.check();
         }
     }
+}
+
+/// A jump may be longer than its function only where padding follows.
+#[test]
+fn a_detour_that_reaches_into_other_code_is_found() {
+    let mut victim = Victim::build(&[]);
+    let entry = victim.livepatch.detours[0].old_entry;
+    let pair = victim.claims.changed.iter_mut().find(|p| p.old.start() == entry).expect("a changed pair");
+    let (whole, short) = (pair.old, VaRange::new(entry, 4).expect("range"));
+    pair.old = short;
+    assert!(matches!(victim.check(), Err(Invalid::Unaccounted { side: Side::Old, .. })), "{:?}", victim.check());
+    victim.claims.gone.push(VaRange::try_from((short.end(), whole.end())).expect("ordered"));
+    assert!(matches!(victim.check(), Err(Invalid::DetourTooLong { .. })), "{:?}", victim.check());
 }
