@@ -7,13 +7,20 @@
 //! //#ExpectVerdict: safe
 //! //#ExpectChanged: parse_header
 //! //#ExpectNoise: print_banner
-//! //#ExpectRefusal: struct-layout
+//! //#ExpectRefusal: struct-layout      (or ExpectReason)
 //! //#Flags: -O2 -fcf-protection
 //! //#Package: 1.0-1 1.0-2
+//! //#Kind: library
+//! //#Also: clang -O2
+//! //#AlsoUnnamed: gcc -O0
 //! ```
 //!
 //! With `Package`, the two sides are packed as `.deb`s of these versions: then
 //! what a version string says can be told from what a program means.
+//!
+//! `Also` names another compiler and its flags with which the same is expected;
+//! with `AlsoUnnamed` the verdict and the codes are, but which functions change
+//! is not compared, because compilers split and join them in their own ways.
 //!
 //! One source makes both sides: it is compiled with `-DNEW=0` and `-DNEW=1`,
 //! so what changed stands between `#if NEW` and `#endif`, in sight.
@@ -38,6 +45,42 @@ pub struct Expectations {
     pub flags: Vec<String>,
     /// Versions, old and new, of the packages that the two sides are packed as.
     pub package: Option<[String; 2]>,
+    /// What the verdict is about, a program unless said otherwise.
+    pub kind: Option<Kind>,
+    /// Further compilers with which the same is expected.
+    pub also: Vec<Build>,
+}
+
+/// A compiler, and how it is to optimise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Build {
+    pub compiler: String,
+    pub flags: Vec<String>,
+    /// The functions that change are the expected ones.
+    pub names_expected: bool,
+}
+
+impl Build {
+    /// As distributors build.
+    pub fn usual() -> Self {
+        Self { compiler: "gcc".to_owned(), flags: vec!["-O2".to_owned()], names_expected: true }
+    }
+
+    fn parse(text: &str, names_expected: bool) -> Result<Self> {
+        let mut words = text.split_whitespace().map(str::to_owned);
+        let compiler = words.next().context("no compiler")?;
+        let known = ["gcc", "clang"].contains(&compiler.as_str());
+        if !known {
+            bail!("no such compiler: {compiler}");
+        }
+        Ok(Self { compiler, flags: words.collect(), names_expected })
+    }
+}
+
+impl std::fmt::Display for Build {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.compiler, self.flags.join(" "))
+    }
 }
 
 impl Expectations {
@@ -56,11 +99,21 @@ impl Expectations {
                 "ExpectVerdict" => all.verdict = Some(value.to_owned()),
                 "ExpectChanged" => all.changed.push(value.to_owned()),
                 "ExpectNoise" => all.noise.push(value.to_owned()),
-                "ExpectRefusal" => all.refusals.push(value.to_owned()),
+                "ExpectRefusal" | "ExpectReason" => all.refusals.push(value.to_owned()),
                 "Package" => {
                     let versions: Vec<String> = value.split_whitespace().map(str::to_owned).collect();
                     let versions = versions.try_into();
                     all.package = Some(versions.map_err(|_| anyhow!("line {}: not two versions", index + 1))?);
+                }
+                "Kind" => {
+                    all.kind = Some(match value {
+                        "program" => Kind::Program,
+                        "library" => Kind::Library,
+                        other => bail!("line {}: no such kind: {other}", index + 1),
+                    });
+                }
+                "Also" | "AlsoUnnamed" => {
+                    all.also.push(Build::parse(value, key == "Also").with_context(|| format!("line {}", index + 1))?);
                 }
                 "Flags" => all.flags.extend(value.split_whitespace().map(str::to_owned)),
                 other => bail!("line {}: no such directive: {other}", index + 1),
@@ -97,11 +150,21 @@ impl Source {
         Ok(Self { path, expectations })
     }
 
+    /// Every way in which its verdict is asked for: the usual one, and what `Also` names.
+    pub fn builds(&self) -> Vec<Build> {
+        std::iter::once(Build::usual()).chain(self.expectations.also.iter().cloned()).collect()
+    }
+
     /// Compiles one side of it to `output`; `extra` comes last, for libraries and run paths.
     pub fn compile(&self, kind: Kind, new: bool, output: &Path, extra: &[&str]) -> Result<()> {
+        self.compile_with(&Build::usual(), kind, new, output, extra)
+    }
+
+    fn compile_with(&self, build: &Build, kind: Kind, new: bool, output: &Path, extra: &[&str]) -> Result<()> {
         needs::ensure(&[Need::Compiler])?;
-        let mut gcc = Command::new("gcc");
-        gcc.args(["-std=gnu11", "-O2", "-g0", "-Wall", "-Wextra", "-Werror", "-pthread"]);
+        let mut gcc = Command::new(&build.compiler);
+        gcc.args(["-std=gnu11", "-g0", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-attributes", "-pthread"]);
+        gcc.args(&build.flags);
         gcc.arg(format!("-DNEW={}", u8::from(new)));
         match kind {
             Kind::Program => gcc.args(["-fPIE", "-pie"]),
@@ -109,9 +172,9 @@ impl Source {
             Kind::Library => gcc.args(["-fPIC", "-shared"]),
         };
         gcc.args(&self.expectations.flags).arg("-o").arg(output).arg(&self.path).args(extra);
-        let done = gcc.output().context("cannot run gcc")?;
+        let done = gcc.output().with_context(|| format!("cannot run {}", build.compiler))?;
         if !done.status.success() {
-            bail!("gcc refused {}: {}", self.path.display(), String::from_utf8_lossy(&done.stderr));
+            bail!("{build} refused {}: {}", self.path.display(), String::from_utf8_lossy(&done.stderr));
         }
         Ok(())
     }
@@ -119,15 +182,16 @@ impl Source {
 
 impl Source {
     /// Both sides as `salve derive` takes them: two programs, or two packages of one program each.
-    pub fn sides(&self, directory: &Path) -> Result<[PathBuf; 2]> {
+    pub fn sides(&self, build: &Build, directory: &Path) -> Result<[PathBuf; 2]> {
+        let kind = self.expectations.kind.unwrap_or(Kind::Program);
         let sides = [directory.join("old"), directory.join("new")];
         for (side, new) in sides.iter().zip([false, true]) {
             match &self.expectations.package {
-                None => self.compile(Kind::Program, new, side, &[])?,
+                None => self.compile_with(build, kind, new, side, &[])?,
                 Some([old_version, new_version]) => {
                     let programs = side.join("usr/bin");
                     std::fs::create_dir_all(&programs).context("cannot make a directory")?;
-                    self.compile(Kind::Program, new, &programs.join("victim"), &[])?;
+                    self.compile_with(build, kind, new, &programs.join("victim"), &[])?;
                     pack(side, if new { new_version } else { old_version })?;
                 }
             }

@@ -28,6 +28,19 @@ pub fn text_at<'a>(side: &Side<'_, 'a>, va: Va, min_len_bytes: usize) -> Option<
     (len >= min_len_bytes && text.iter().all(printable)).then_some(text)
 }
 
+/// The printable bytes around `va`, without what ends them.
+pub(crate) fn text_around(side: &Side<'_, '_>, va: Va) -> Option<VaRange> {
+    const FURTHEST: usize = 1024;
+    let section = side.image.section_at(va)?;
+    let bytes = section.bytes?;
+    let at = usize::try_from(va.raw().checked_sub(section.range.start().raw())?).ok()?;
+    let printable = |b: &u8| matches!(b, 0x20..=0x7e | b'\t' | b'\n');
+    let before = bytes.get(..at)?.iter().rev().take(FURTHEST).take_while(|b| printable(b)).count();
+    let after = bytes.get(at..)?.iter().take(FURTHEST).take_while(|b| printable(b)).count();
+    let start = va.wrapping_offset(i64::try_from(before).ok()?.wrapping_neg());
+    VaRange::new(start, u64::try_from(before.saturating_add(after)).ok()?)
+}
+
 /// Length in bytes of the object that may begin at `va`.
 pub(crate) fn extent(side: &Side<'_, '_>, va: Va) -> Option<u64> {
     let to_anchor = side.next_anchor(va)?.raw().checked_sub(va.raw())?;

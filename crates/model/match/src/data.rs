@@ -294,33 +294,60 @@ fn compare_run(
             let after = b.partition_point(|(o, _)| *o <= i);
             after.checked_sub(1).and_then(|k| b.get(k)).is_some_and(|(o, _)| i < o.saturating_add(8))
         };
-        let mut differs = p
+        let differs: Vec<u64> = p
             .iter()
             .zip(q)
             .enumerate()
             .filter(|(_, (m, n))| m != n)
             .filter_map(|(i, _)| u64::try_from(i).ok())
-            .filter(|i| !in_slot(*i));
-        let first = differs.next();
-        let last = differs.next_back().or(first);
-        if let (Some(offset), Some(last)) = (first, last) {
-            let from = usize::try_from(offset).unwrap_or(usize::MAX);
-            let cut = |bytes: &[u8]| bytes.iter().skip(from).take(16).copied().collect();
-            let kind = DataChangeKind::Bytes { offset, old: cut(p), new: cut(q) };
-            let has_slots = b.iter().any(|(o, _)| (offset..=last).contains(o));
+            .filter(|i| !in_slot(*i))
+            .collect();
+        if let (Some(first), Some(last)) = (differs.first().copied(), differs.last().copied()) {
+            let has_slots = b.iter().any(|(o, _)| (first..=last).contains(o));
             let written = verifier.new.role_at(x) == Some(SectionRole::WritableData);
-            if written && !has_slots {
-                // The variable is the same one; the process keeps its value.
-                let at = |start: Va| start.checked_add(offset).unwrap_or(start);
-                let len_bytes = last.saturating_sub(offset).saturating_add(1);
+            let kept = written && !has_slots;
+            let mut variables = Vec::new();
+            for offset in groups(verifier, (y, x), &differs) {
+                let from = usize::try_from(offset).unwrap_or(usize::MAX);
+                let cut = |bytes: &[u8]| bytes.iter().skip(from).take(16).copied().collect();
+                let kind = DataChangeKind::Bytes { offset, old: cut(p), new: cut(q) };
+                if kept {
+                    variables.push(DataChange { section: section.to_owned(), old: y, new: x, kind });
+                } else {
+                    report(offset, kind);
+                }
+            }
+            changes.append(&mut variables);
+            if kept {
+                // The variables are the same ones; the process keeps their values.
+                let at = |start: Va| start.checked_add(first).unwrap_or(start);
+                let len_bytes = last.saturating_sub(first).saturating_add(1);
                 learnt.kept.push(DataRun { new: at(x), old: at(y), len_bytes });
-                changes.push(DataChange { section: section.to_owned(), old: y, new: x, kind });
-            } else {
-                report(offset, kind);
             }
         }
     }
     if same_until > 0 {
         learnt.runs.push(DataRun { new: x, old: y, len_bytes: same_until });
     }
+}
+
+/// Where each group of differing bytes begins: what lies in one text, or within
+/// eight bytes, is one difference. Each is judged by itself.
+fn groups(verifier: &Verifier<'_, '_, '_>, (y, x): (Va, Va), differs: &[u64]) -> Vec<u64> {
+    let text_end = |side: &Side<'_, '_>, start: Va, offset: u64| {
+        let text = crate::content::text_around(side, start.checked_add(offset)?)?;
+        text.end().raw().checked_sub(start.raw())
+    };
+    let mut groups = Vec::new();
+    let mut until = 0;
+    for &offset in differs {
+        if offset < until {
+            continue;
+        }
+        groups.push(offset);
+        let text = text_end(verifier.old, y, offset).max(text_end(verifier.new, x, offset));
+        let word = offset.saturating_add(1).next_multiple_of(8);
+        until = text.filter(|end| *end > offset).unwrap_or(word);
+    }
+    groups
 }

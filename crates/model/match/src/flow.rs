@@ -113,17 +113,56 @@ fn trace(code: &HashMap<u64, Instruction>, range: VaRange, from_ip: u64, registe
         };
         match step(&frame, instruction, state, &mut factory, &mut destinations) {
             Err(how) => return doubt(Va::new(ip), how),
-            Ok(state) => successors(instruction, range, &state, &mut queue),
+            Ok(state) => {
+                if let Err(how) = tail_call(&frame, instruction, range, &state, &mut destinations) {
+                    return doubt(Va::new(ip), how);
+                }
+                successors(instruction, range, &state, &mut queue);
+            }
         }
     }
     Flow::Calls(destinations)
 }
 
+/// A jump out of the function hands on what its argument registers hold, as a call
+/// does; into a part of the function that lies elsewhere other registers would too.
+fn tail_call(
+    frame: &Frame,
+    instruction: &Instruction,
+    range: VaRange,
+    state: &State,
+    destinations: &mut BTreeSet<Destination>,
+) -> Result<(), &'static str> {
+    let leaves = match instruction.flow_control() {
+        FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch => {
+            !range.contains(Va::new(instruction.near_branch64()))
+        }
+        FlowControl::IndirectBranch => instruction.is_ip_rel_memory_operand(),
+        _ => false,
+    };
+    if !leaves {
+        return Ok(());
+    }
+    // Where the frame still stands, the jump leads to another part of this function.
+    let stands = |(base, at): &(u8, i64)| number(Register::RSP) != Some(*base) || *at >= state.depth.saturating_neg();
+    if state.slots.iter().any(stands) {
+        return Err("leaves the function while it is in the frame");
+    }
+    if state.registers.is_empty() {
+        return Ok(());
+    }
+    let arguments: BTreeSet<u8> = ARGUMENTS.iter().filter_map(|r| number(*r)).collect();
+    if !state.registers.is_subset(&arguments) {
+        return Err("leaves the function");
+    }
+    call(frame, instruction, &mut state.clone(), destinations);
+    Ok(())
+}
+
 fn successors(instruction: &Instruction, range: VaRange, state: &State, queue: &mut Vec<(u64, State)>) {
-    // What only the frame holds need not be followed into other parts: it was
-    // handed over already, or it dies with the frame.
+    // Other parts and tail calls are judged as calls ([`tail_call`]).
     let mut go = |ip: u64| {
-        if range.contains(Va::new(ip)) || !state.registers.is_empty() {
+        if range.contains(Va::new(ip)) {
             queue.push((ip, state.clone()));
         }
     };
@@ -246,7 +285,7 @@ fn step(
         FlowControl::Return => {
             return if holds(&state, Register::RAX) { Err("returned") } else { Ok(State::default()) };
         }
-        FlowControl::IndirectBranch if !state.registers.is_empty() => {
+        FlowControl::IndirectBranch if !state.registers.is_empty() && !instruction.is_ip_rel_memory_operand() => {
             return Err("jumps to where the code does not say");
         }
         _ => {}
@@ -411,7 +450,9 @@ fn handed_on(frame: &Frame, instruction: &Instruction, mut state: State) -> Resu
 
 fn call(frame: &Frame, instruction: &Instruction, state: &mut State, destinations: &mut BTreeSet<Destination>) {
     let target = match instruction.flow_control() {
-        FlowControl::Call => Some(Va::new(instruction.near_branch64())),
+        FlowControl::Call | FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch => {
+            Some(Va::new(instruction.near_branch64()))
+        }
         _ if instruction.is_ip_rel_memory_operand() => Some(Va::new(instruction.ip_rel_memory_address())),
         _ => None,
     };

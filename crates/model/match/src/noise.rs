@@ -16,13 +16,13 @@
 //! What cannot be shown stays a change and is carried by the livepatch, which
 //! is always right and only costs more.
 
-use crate::content::{ContentDifference, text_at};
+use crate::content::{ContentDifference, text_around, text_at};
 use crate::diff::{ChangedPair, ImageDiff, SiteDifference};
 use crate::flow::{Destination, Flow, Handover, follow, follow_argument};
 use crate::side::Side;
 use crate::stamp::{Stamp, Stamps};
 use salve_code::ReferenceKind;
-use salve_elf::{Binding, SectionRole, Va};
+use salve_elf::{Binding, SectionRole, Va, VaRange};
 use salve_patch::{Evidence, NoiseReport};
 use std::collections::{BTreeSet, HashMap};
 
@@ -174,6 +174,13 @@ fn prove(
     Some(proof)
 }
 
+/// Whether the two versions have the same instructions and refer to the same
+/// things but for texts that differ in build stamps.
+pub fn only_stamps(diff: &ImageDiff<'_, '_>, pair: &ChangedPair, context: &NoiseContext) -> bool {
+    let stamps = Stamps::new(context.versions.as_ref());
+    !pair.sites.is_empty() && pair.sites.iter().all(|site| stamp_of(diff, site, &stamps).is_some())
+}
+
 fn stamp_of(diff: &ImageDiff<'_, '_>, site: &SiteDifference, stamps: &Stamps) -> Option<(Stamp, (String, String))> {
     let ContentDifference::Text { old, new } = site.difference else { return None };
     let a = core::str::from_utf8(text_at(&diff.old, old, 1)?).ok()?;
@@ -209,7 +216,7 @@ fn arrives(
 }
 
 /// Says where a text arrives, if everything it reaches only writes it out.
-fn written_out(side: &Side<'_, '_>, destination: Destination, depth: u8) -> Option<String> {
+pub(crate) fn written_out(side: &Side<'_, '_>, destination: Destination, depth: u8) -> Option<String> {
     const DEEPEST: u8 = 6;
     if destination.by == Handover::Lingering {
         return None;
@@ -234,14 +241,14 @@ fn written_out(side: &Side<'_, '_>, destination: Destination, depth: u8) -> Opti
     Some(format!("goes to {} at {target}, which does no more than write it out", name_at(side, target)))
 }
 
-fn name_at(side: &Side<'_, '_>, va: Va) -> String {
+pub(crate) fn name_at(side: &Side<'_, '_>, va: Va) -> String {
     side.image
         .function_index_at(va)
         .and_then(|i| side.image.functions().get(i))
         .map_or_else(|| format!("code at {va}"), salve_elf::Function::display_name)
 }
 
-fn import_name<'a>(side: &Side<'_, 'a>, target: Option<Va>) -> Option<&'a str> {
+pub(crate) fn import_name<'a>(side: &Side<'_, 'a>, target: Option<Va>) -> Option<&'a str> {
     let target = target?;
     let slot = side.plt.slot_of(target).unwrap_or(target);
     match side.image.reloc_at(slot)?.binding {
@@ -293,19 +300,25 @@ fn find_locations(side: &Side<'_, '_>) -> Sources {
     found
 }
 
-/// Whether a difference of initialised data is a build stamp: the whole text
-/// around the first differing byte, in both images.
-pub fn data_stamp(diff: &ImageDiff<'_, '_>, old: Va, new: Va, context: &NoiseContext) -> Option<(String, String)> {
-    let around = |side: &Side<'_, '_>, va: Va| -> Option<String> {
-        let section = side.image.section_at(va)?;
-        let bytes = section.bytes?;
-        let at = usize::try_from(va.raw().checked_sub(section.range.start().raw())?).ok()?;
-        let printable = |b: &u8| matches!(b, 0x20..=0x7e | b'\t' | b'\n');
-        let before = bytes.get(..at)?.iter().rev().take(256).take_while(|b| printable(b)).count();
-        let after = bytes.get(at..)?.iter().take(256).take_while(|b| printable(b)).count();
-        let text = bytes.get(at.saturating_sub(before)..at.saturating_add(after))?;
-        core::str::from_utf8(text).ok().map(str::to_owned)
+/// A text in data that differs in a build stamp only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataStamp {
+    pub old: String,
+    pub new: String,
+    /// Where the whole texts lie.
+    pub old_range: VaRange,
+    pub new_range: VaRange,
+}
+
+/// Whether a difference of data *looks* like a build stamp: the whole text
+/// around the first differing byte, in both images. Who reads it is another
+/// question ([`crate::readers`]).
+pub fn data_stamp(diff: &ImageDiff<'_, '_>, old: Va, new: Va, context: &NoiseContext) -> Option<DataStamp> {
+    let around = |side: &Side<'_, '_>, va: Va| -> Option<(String, VaRange)> {
+        let range = text_around(side, va)?;
+        Some((core::str::from_utf8(side.image.read(range)?).ok()?.to_owned(), range))
     };
-    let (a, b) = (around(&diff.old, old)?, around(&diff.new, new)?);
-    Stamps::new(context.versions.as_ref()).difference(&a, &b).map(|_| (a, b))
+    let ((a, old_range), (b, new_range)) = (around(&diff.old, old)?, around(&diff.new, new)?);
+    Stamps::new(context.versions.as_ref()).difference(&a, &b)?;
+    Some(DataStamp { old: a, new: b, old_range, new_range })
 }

@@ -93,6 +93,13 @@ impl<'i, 'a> Side<'i, 'a> {
         Some(self.anchors.get(index).copied().map_or(end, |next| next.min(end)))
     }
 
+    /// The last address up to `va`, in its section, that something refers to.
+    pub fn anchor_up_to(&self, va: Va) -> Option<Va> {
+        let section = self.image.section_at(va)?.range;
+        let before = self.anchors.partition_point(|a| *a <= va).checked_sub(1)?;
+        self.anchors.get(before).copied().filter(|a| section.contains(*a))
+    }
+
     pub fn place(&self, va: Va) -> Place {
         let Some(section_index) = self.image.section_index_at(va) else {
             let ends = self.image.sections().iter().position(|s| s.range.end() == va);

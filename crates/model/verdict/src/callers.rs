@@ -89,17 +89,25 @@ impl Callers {
         let mut once = BTreeSet::from([main]);
         let (Some(f), Some(code)) = (side.image.functions().get(main), side.code.get(main)) else { return once };
         let loops = loops_in(side, f.range);
-        for reference in code.references.iter().filter(|r| r.kind == ReferenceKind::Call) {
-            let Place::Code { function, offset: 0 } = side.place(reference.target) else { continue };
+        let straight =
+            |index: usize| side.image.functions().get(index).is_some_and(|g| loops_in(side, g.range).is_empty());
+        let mut again = BTreeSet::new();
+        let mut called = BTreeSet::new();
+        for reference in &code.references {
+            let Place::Code { function, .. } = side.place(reference.target) else { continue };
             let at = f.range.start().wrapping_offset(i64::from(reference.at));
-            let only_main = self.direct.get(&function).is_some_and(|c| c.iter().all(|c| *c == main));
-            let straight =
-                |index: usize| side.image.functions().get(index).is_some_and(|g| loops_in(side, g.range).is_empty());
-            let looped = loops.iter().any(|l| l.contains(at));
-            if only_main && !looped && !self.taken.contains(&function) && straight(function) {
-                once.insert(function);
+            if reference.kind == ReferenceKind::Call && !loops.iter().any(|l| l.contains(at)) {
+                called.insert(function);
+            } else {
+                again.insert(function);
             }
         }
+        let only_main = |function: usize| {
+            self.direct.get(&function).is_some_and(|callers| callers.iter().all(|caller| *caller == main))
+        };
+        once.extend(
+            called.difference(&again).filter(|g| only_main(**g) && !self.taken.contains(g) && straight(**g)).copied(),
+        );
         once
     }
 

@@ -1,42 +1,59 @@
 //! What changed data means.
 
 use crate::carry::Carried;
+use crate::kept::{Kept, Standing};
 use crate::registry;
 use salve_elf::{SectionRole, Va, VaRange};
 use salve_match::{ContentDifference, DataChangeKind, ImageDiff, NoiseContext, data_stamp};
 use salve_patch::{Evidence, Reason};
 
 pub(crate) fn reasons(diff: &ImageDiff<'_, '_>, carried: &Carried, context: &NoiseContext) -> Vec<Reason> {
+    let kept = Kept::of(diff, carried, context);
     let mut stamps = Vec::new();
+    let mut named = Vec::new();
     let mut initialisers = Vec::new();
     let mut tables = Vec::new();
     let mut resized = Vec::new();
     for change in &diff.data_changes {
         let at = |offset: u64| (change.old.checked_add(offset), change.new.checked_add(offset));
         let seen = |(old_va, new_va), seen: String| Evidence { function: None, old_va, new_va, seen };
+        let stamp_at = |old: Va, new: Va| data_stamp(diff, old, new, context);
         match &change.kind {
             DataChangeKind::Bytes { offset, old, new } => {
                 let place = at(*offset);
-                let stamp = place.0.zip(place.1).and_then(|(o, n)| data_stamp(diff, o, n, context));
                 let written =
                     diff.new.image.section_at(change.new).is_some_and(|s| s.role == SectionRole::WritableData);
-                if let Some((a, b)) = stamp {
-                    stamps.push(seen(place, format!("{} holds {b:?}, before {a:?}", change.section)));
-                } else if written {
-                    initialisers
-                        .push(seen(place, format!("{} begins with {new:02x?}, before {old:02x?}", change.section)));
-                } else {
-                    tables.push(seen(place, format!("{} holds {new:02x?}, before {old:02x?}", change.section)));
+                let stamp = place.0.zip(place.1).and_then(|(o, n)| stamp_at(o, n));
+                let Some(stamp) = stamp else {
+                    let differ = format!("{} holds {new:02x?}, before {old:02x?}", change.section);
+                    let list = if written { &mut initialisers } else { &mut tables };
+                    list.push(seen(place, differ));
+                    continue;
+                };
+                let holds = format!("{} holds {:?}, before {:?}", change.section, stamp.new, stamp.old);
+                match kept.text(stamp.old_range, stamp.new_range) {
+                    Standing::WrittenOut(how) => stamps.push(seen(place, format!("{holds}; {how}"))),
+                    Standing::Named(how) => named.push(seen(place, format!("{holds}; {how}"))),
+                    Standing::Matters(how) if written => initialisers.push(seen(place, format!("{holds}; {how}"))),
+                    Standing::Matters(how) => tables.push(seen(place, format!("{holds}; {how}"))),
                 }
             }
             DataChangeKind::Text { offset, difference } => {
+                let place = at(*offset);
                 let stamp = match difference {
-                    ContentDifference::Text { old, new } => data_stamp(diff, *old, *new, context),
+                    ContentDifference::Text { old, new } => stamp_at(*old, *new),
                     ContentDifference::Bytes { .. } => None,
                 };
-                match stamp {
-                    Some((a, b)) => stamps.push(seen(at(*offset), format!("points to {b:?}, before to {a:?}"))),
-                    None => tables.push(seen(at(*offset), format!("points to other contents: {difference:?}"))),
+                let slots = place.0.and_then(|o| VaRange::new(o, 8)).zip(place.1.and_then(|n| VaRange::new(n, 8)));
+                let (Some(stamp), Some((old, new))) = (stamp, slots) else {
+                    tables.push(seen(place, format!("points to other contents: {difference:?}")));
+                    continue;
+                };
+                let points = format!("points to {:?}, before to {:?}", stamp.new, stamp.old);
+                match kept.pointer(old, new) {
+                    Standing::WrittenOut(how) => stamps.push(seen(place, format!("{points}; {how}"))),
+                    Standing::Named(how) => named.push(seen(place, format!("{points}; {how}"))),
+                    Standing::Matters(how) => tables.push(seen(place, format!("{points}; {how}"))),
                 }
             }
             DataChangeKind::Slot { offset } => {
@@ -62,6 +79,7 @@ pub(crate) fn reasons(diff: &ImageDiff<'_, '_>, carried: &Carried, context: &Noi
         }
     };
     add(registry::BUILD_STAMP, "texts in data name the build; the old ones stay", stamps);
+    add(registry::BUILD_NAME_KEPT, "the process goes on to give the name of the build it was started from", named);
     add(registry::CHANGED_INITIALISER, "variables start with another value", initialisers);
     add(registry::DATA_CHANGED, "tables that unchanged code reads differ", tables);
     add(registry::DATA_RESIZED, "static data that replaced code refers to has another size", resized);

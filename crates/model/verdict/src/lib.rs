@@ -20,6 +20,7 @@ mod data;
 mod dependency;
 mod identity;
 mod judge;
+mod kept;
 mod layout;
 pub mod registry;
 mod resources;

@@ -56,6 +56,8 @@ registry! {
         "no function and no data that a function reads differ; only notes, build-ids or checksums do";
     BUILD_STAMP = "build-stamp", Safe,
         "functions or texts differ in line numbers, versions or dates only, and their values are proven to be passed on unexamined";
+    BUILD_NAME_KEPT = "build-name-kept", Safe,
+        "a text in data that names the build changed; the process keeps the old one, no replaced code depends on it, and nothing compares it";
     DEPENDENCY_CONSTANT = "dependency-constant", Safe,
         "a constant of a dependency's headers changed; the library mapped in each process is checked before anything is written";
     CONSTANT_ADDRESS = "constant-address", Review,
