@@ -1,31 +1,35 @@
 //! Applying livepatches: plan, deliver, transition.
 
-use crate::deliver::{self, DeliverError};
+use crate::Errno;
+use crate::commit::{self, Commit};
+use crate::deliver::{self, DeliverError, Piece};
+use crate::equip::{self, Need};
 use crate::headroom;
 use crate::image::{Found, PAGE_BYTES, page_floor};
-use crate::maps::{self, Mapping};
-use crate::outcome::{Applied, AppliedImage, NotApplied, Outcome};
-use crate::patcher::{ApplyError, ApplyOptions, Change, Patcher, PrepareError};
-use crate::payload::{BuildError, Payload};
+use crate::maps;
+use crate::outcome::{Applied, AppliedImage, Committed, NotApplied, Outcome};
+use crate::patcher::{ApplyError, ApplyOptions, Change, Patcher};
+use crate::payload::Payload;
+use crate::place::{Chosen, Places};
 use crate::present::{AtDetour, Present, at_detour};
 use crate::process::Process;
-use crate::remote::{MUNMAP, RemoteError, Target, borrow};
+use crate::remote::{MMAP, Target};
 use crate::requirement;
-use crate::room::{Taken, distances};
 use crate::scene::{End, Scene};
-use crate::transition::Write;
-use crate::tries::{self, Ended};
+use crate::tidy;
+use crate::transition::{Plan, Write};
+use crate::tries::{self, Ended, Transition};
+use crate::workshop::Workshop;
 use core::time::Duration;
 use salve_elf::{LoadBias, RuntimeAddr};
 use salve_patch::Livepatch;
-use std::sync::Arc;
 
 /// One livepatch and where it goes.
-struct Planned<'a> {
-    change: &'a Change<'a>,
-    livepatch: &'a Livepatch,
+pub(crate) struct Planned<'a> {
+    pub(crate) change: &'a Change<'a>,
+    pub(crate) livepatch: &'a Livepatch,
     image: &'a Found,
-    old: LoadBias,
+    pub(crate) old: LoadBias,
     /// The payload that is in the process already, if it is.
     adopted: Option<&'a Present>,
 }
@@ -39,6 +43,7 @@ pub(crate) fn apply(
     match try_apply(patcher, process, changes, options) {
         Ok(outcome) => Ok(outcome),
         Err(End::Not(why)) => Ok(Outcome::NotApplied { why }),
+        Err(End::Busy(blocking)) => Ok(Outcome::Deferred { blocking, tries: 0 }),
         Err(End::Error(error)) => Err(error),
     }
 }
@@ -50,6 +55,7 @@ fn try_apply(
     options: &ApplyOptions,
 ) -> Result<Outcome, End> {
     let scene = Scene::read(patcher, process)?;
+    tidy::up(&scene.target(patcher, process), &scene)?;
     let planned: Vec<Planned<'_>> = changes.iter().map(|change| plan(&scene, change)).collect::<Result<_, _>>()?;
     let mut states = Vec::new();
     for one in &planned {
@@ -67,15 +73,10 @@ fn try_apply(
     let pages = copied_pages(&planned);
     check_headroom(process, &planned, pages)?;
     let tables_before = page_tables(process);
+    let writes = states.iter().flatten().filter(|&&state| state == AtDetour::Original).count();
     let target = scene.target(patcher, process);
-    let mut delivered = Delivered { target: &target, mapped: Vec::new(), longest: Duration::ZERO };
-    let result = deliver_and_change(patcher, process, &scene, &planned, options, &mut delivered);
-    match &result {
-        Ok(Outcome::Applied(_) | Outcome::Indeterminate { .. }) => {}
-        // Nothing leads into the new payloads: take them away again.
-        _ => delivered.take_back(),
-    }
-    result.map(|outcome| match outcome {
+    let outcome = deliver_and_change(patcher, &target, &scene, &planned, writes, options)?;
+    Ok(match outcome {
         Outcome::Applied(applied) => {
             let tables = page_tables(process).saturating_sub(tables_before);
             let memory_added_bytes = pages.saturating_mul(PAGE_BYTES).saturating_add(tables);
@@ -83,21 +84,6 @@ fn try_apply(
         }
         other => other,
     })
-}
-
-/// Payloads that this run mapped.
-struct Delivered<'a> {
-    target: &'a Target<'a>,
-    mapped: Vec<(Arc<crate::patcher::Prepared>, LoadBias)>,
-    longest: Duration,
-}
-
-impl Delivered<'_> {
-    fn take_back(&mut self) {
-        for (prepared, old) in self.mapped.drain(..) {
-            let _ = deliver::unmap(self.target, &prepared.payload, old);
-        }
-    }
 }
 
 /// Finds a change's image in the process, and what is there of it already.
@@ -200,18 +186,141 @@ fn page_tables(process: &Process) -> u64 {
 
 fn deliver_and_change(
     patcher: &Patcher,
-    process: &Process,
+    target: &Target<'_>,
     scene: &Scene,
     planned: &[Planned<'_>],
+    writes: usize,
     options: &ApplyOptions,
-    delivered: &mut Delivered<'_>,
 ) -> Result<Outcome, End> {
-    let mut plan = scene.plan(process);
+    let adopted = planned.iter().map(|one| adopt(target, one)).collect::<Result<Vec<_>, _>>()?;
+    let mut places = Places::new(patcher, target, planned, &adopted);
+    let mut chosen = places.choose()?;
+    if writes < 2 && chosen.is_empty() {
+        let (plan, images) = transition(scene, planned, &adopted, &chosen)?;
+        let transition = tries::run(target.process, target.memory, &plan, patcher.limits(), options.wait);
+        return Ok(outcome(transition.map_err(End::Error)?, images, Committed::InOneWrite));
+    }
+    let pieces: Vec<Piece> = chosen.iter().flat_map(|one| one.pieces.iter().copied()).collect();
+    let need = Need { pieces: &pieces, files: chosen.len(), writes, ranges: pieces.len() };
+    let (mut workshop, kit) = equip::open(target, &need)?;
+    let delivered = loop {
+        let payloads: Vec<_> = chosen.iter().map(|one| (&one.prepared.file, one.pieces.clone())).collect();
+        match equip::deliver(&mut workshop, &payloads, kit.as_ref()) {
+            Err(DeliverError::Taken { parcel }) => {
+                places.skip(parcel);
+                match places.choose() {
+                    Ok(others) => chosen = others,
+                    Err(end) => break Err(end),
+                }
+            }
+            Err(DeliverError::Remote(error)) => break Err(error.into()),
+            Err(DeliverError::NotWritable) => break Err(NotApplied::TextWriteForbidden.into()),
+            Ok(()) => break Ok(()),
+        }
+    };
+    let ranges = || -> Vec<(RuntimeAddr, u64)> {
+        chosen.iter().flat_map(|one| one.pieces.iter().map(|piece| (piece.at, piece.len_bytes))).collect()
+    };
+    if let Err(end) = delivered {
+        let _ = workshop.close(&[]);
+        return Err(end);
+    }
+    let result = change(target, scene, planned, &adopted, &chosen, &workshop, options);
+    match &result {
+        // A thread may be in there still: the next command cleans up when it is not.
+        Ok(Outcome::Indeterminate { .. }) => result,
+        Ok(Outcome::Applied(_)) => {
+            let longest = workshop.longest;
+            let longest_borrow = workshop.close(&[]).unwrap_or(longest);
+            result.map(|outcome| match outcome {
+                Outcome::Applied(applied) => Outcome::Applied(Applied { longest_borrow, ..applied }),
+                other => other,
+            })
+        }
+        // Nothing leads into the new payloads: take them away again.
+        _ => {
+            let _ = workshop.close(&ranges());
+            result
+        }
+    }
+}
+
+/// The transition, with payloads and workshop in place.
+fn change(
+    target: &Target<'_>,
+    scene: &Scene,
+    planned: &[Planned<'_>],
+    adopted: &[Option<Payload>],
+    chosen: &[Chosen],
+    workshop: &Workshop<'_>,
+    options: &ApplyOptions,
+) -> Result<Outcome, End> {
+    for one in chosen {
+        if !deliver::is_intact(target, &one.prepared.payload, one.old) {
+            return Err(NotApplied::RemoteCall { call: MMAP.1, errno: Errno::EIO }.into());
+        }
+    }
+    let (mut plan, images) = transition(scene, planned, adopted, chosen)?;
+    plan.commit = Commit::prepare(workshop, target.process, &plan.writes)?;
+    commit::copy_pages(target.memory, &plan.writes)?;
+    let committed = match (&plan.commit, plan.writes.len()) {
+        (_, ..2) => Committed::InOneWrite,
+        (Some(_), _) => Committed::ByTarget,
+        (None, _) => Committed::BySalve,
+    };
+    let transition = tries::run(target.process, target.memory, &plan, target.limits, options.wait);
+    Ok(outcome(transition.map_err(End::Error)?, images, committed))
+}
+
+fn outcome(transition: Transition, images: Vec<AppliedImage>, committed: Committed) -> Outcome {
+    let (tries, longest_stop) = (transition.tries, transition.longest_stop);
+    match transition.ended {
+        Ended::Done { stopped, threads } => Outcome::Applied(Applied {
+            images,
+            stopped,
+            longest_stop,
+            longest_borrow: Duration::ZERO,
+            tries,
+            memory_added_bytes: 0,
+            threads,
+            committed,
+        }),
+        Ended::Deferred(blocking) => Outcome::Deferred { blocking, tries },
+        Ended::Not(why) => Outcome::NotApplied { why },
+        Ended::RolledBack(why) => Outcome::RolledBack { why },
+        Ended::Lost(why) => Outcome::Indeterminate { why },
+    }
+}
+
+/// The payload that is there, if it is whole; what is left of one is cleared away.
+fn adopt(target: &Target<'_>, one: &Planned<'_>) -> Result<Option<Payload>, End> {
+    let Some(present) = one.adopted else { return Ok(None) };
+    if deliver::is_intact(target, &present.payload, one.old) {
+        return Ok(Some(present.payload.clone()));
+    }
+    let state = present.state(target.memory)?;
+    if state.contains(&AtDetour::Jump) {
+        return Err(NotApplied::ForgedPayload { path: one.change.image.path.clone() }.into());
+    }
+    // A Salve was killed while it mapped this; nothing leads there.
+    tidy::clear(target, &present.mappings)?;
+    Ok(None)
+}
+
+/// What is written, and where everything lies.
+fn transition<'a>(
+    scene: &'a Scene,
+    planned: &[Planned<'_>],
+    adopted: &[Option<Payload>],
+    chosen: &[Chosen],
+) -> Result<(Plan<'a>, Vec<AppliedImage>), End> {
+    let mut plan = scene.plan();
     let mut images = Vec::new();
-    for one in planned {
-        let payload = place(patcher, process, one, delivered)?;
+    for (index, (one, adopted)) in planned.iter().zip(adopted).enumerate() {
+        let new = chosen.iter().find(|chosen| chosen.planned == index).map(|chosen| &chosen.prepared.payload);
+        let Some(payload) = adopted.as_ref().or(new) else { continue };
         let before = plan.writes.len();
-        add_writes(&mut plan.writes, scene, one, &payload)?;
+        add_writes(&mut plan.writes, scene, one, payload)?;
         plan.forbidden.add_apply(one.livepatch, one.old);
         let first =
             payload.segments.first().map_or(0, |segment| segment.new_va.in_process(payload.bias(one.old)).raw());
@@ -223,80 +332,7 @@ fn deliver_and_change(
             payload_bytes: payload.len_bytes(),
         });
     }
-    let transition = tries::run(process, &scene.memory, &plan, patcher.limits(), options.wait).map_err(End::Error)?;
-    let (tries, longest_stop) = (transition.tries, transition.longest_stop);
-    Ok(match transition.ended {
-        Ended::Done { stopped, threads } => Outcome::Applied(Applied {
-            images,
-            stopped,
-            longest_stop,
-            longest_borrow: delivered.longest,
-            tries,
-            memory_added_bytes: 0,
-            threads,
-        }),
-        Ended::Deferred(blocking) => Outcome::Deferred { blocking, tries },
-        Ended::Not(why) => Outcome::NotApplied { why },
-        Ended::RolledBack(why) => Outcome::RolledBack { why },
-        Ended::Lost(why) => Outcome::Indeterminate { why },
-    })
-}
-
-/// The payload in its place: the one that is there if it is whole, else a new one.
-fn place(
-    patcher: &Patcher,
-    process: &Process,
-    one: &Planned<'_>,
-    delivered: &mut Delivered<'_>,
-) -> Result<Payload, End> {
-    let target = delivered.target;
-    if let Some(present) = one.adopted {
-        if deliver::is_intact(target, &present.payload, one.old) {
-            return Ok(present.payload.clone());
-        }
-        let state = present.state(target.memory)?;
-        if state.contains(&AtDetour::Jump) {
-            return Err(NotApplied::ForgedPayload { path: one.change.image.path.clone() }.into());
-        }
-        // A Salve was killed while it mapped this; nothing leads there.
-        clear(target, &present.mappings)?;
-    }
-    let mappings = process.mappings(patcher.limits())?;
-    let taken = Taken::of(process, &mappings)?;
-    for distance in distances(one.livepatch, one.old, &taken) {
-        let prepared = match patcher.prepare(one.change, distance) {
-            Ok(prepared) => prepared,
-            Err(PrepareError::Build(BuildError::Place(_))) => continue,
-            Err(PrepareError::Build(BuildError::Encode(error))) => return Err(End::Error(ApplyError::Encode(error))),
-            Err(PrepareError::Build(BuildError::NoLivepatch | BuildError::Layout)) => {
-                let path = one.change.image.path.clone();
-                return Err(NotApplied::BadLivepatch { path, why: "it cannot be laid out".to_owned() }.into());
-            }
-            Err(PrepareError::File(error)) => return Err(End::Error(ApplyError::Payload(error))),
-        };
-        match deliver::deliver(target, &prepared.payload, &prepared.file, one.old) {
-            Ok(longest) => {
-                delivered.longest = delivered.longest.max(longest);
-                delivered.mapped.push((Arc::clone(&prepared), one.old));
-                return Ok(prepared.payload.clone());
-            }
-            Err(DeliverError::Taken) => {}
-            Err(DeliverError::Remote(error)) => return Err(error.into()),
-        }
-    }
-    Err(NotApplied::NoRoom { path: one.change.image.path.clone() }.into())
-}
-
-/// Unmaps exactly these mappings.
-pub(crate) fn clear(target: &Target<'_>, mappings: &[Mapping]) -> Result<(), RemoteError> {
-    for some in mappings.chunks(3) {
-        borrow(target, |thread| {
-            some.iter().try_for_each(|mapping| {
-                thread.call(MUNMAP, [mapping.start.raw(), mapping.len_bytes(), 0, 0, 0, 0]).map(|_| ())
-            })
-        })?;
-    }
-    Ok(())
+    Ok((plan, images))
 }
 
 /// The detours that are not there yet.

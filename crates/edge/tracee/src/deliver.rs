@@ -1,63 +1,35 @@
-//! Bringing a payload into a target: a sealed memfd, handed over through a socket.
+//! Bringing payloads into a target: sealed memfds, handed over through a socket.
 //!
-//! The target makes a socket pair; this program takes one end out of it by
-//! `pidfd_getfd`, sends the descriptor, and the target receives and maps it. That
-//! works in every namespace, for it names no path and no process. The calls are
-//! spread over several short borrowings, so that no thread is held for long.
-//! Being killed half way leaks a page, descriptors or a mapping in the target;
-//! a later run finds the mapping by its content.
+//! The target has made a socket pair (`workshop`); this program took one end out of it by
+//! `pidfd_getfd` and sends the descriptors. Then one borrowed thread receives them and
+//! maps every piece of every payload, all in one run; where one cannot be mapped it takes
+//! the others back before it ends. That works in every namespace, for it names no path
+//! and no process.
 
 use crate::Errno;
 use crate::image::PAGE_BYTES;
-use crate::outcome::NotApplied;
 use crate::payload::Payload;
-use crate::remote::{self, Borrowed, CLOSE, MMAP, MUNMAP, RECVMSG, RemoteError, SOCKETPAIR, Sys, Target};
-use core::time::Duration;
+use crate::program::{Descriptor, Else, Program, Row};
+use crate::remote::{CLOSE, MMAP, MUNMAP, PWRITE, RECVMSG, RemoteError, Target};
+use crate::slot::SLOT_BYTES;
+use crate::workshop::{BYTE_AT, CONTROL_AT, FILES_AT, MAX_FILES, MESSAGE_AT, PROBE_AT, VECTOR_AT, Workshop};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 use salve_elf::{LoadBias, RuntimeAddr};
 use salve_patch::Access;
-use std::fs::File;
 use std::io::IoSlice;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 
-/// Mappings made in one borrowing. A call costs the thread about ten microseconds, and
-/// it may be the only thread there is.
-const MAPS_AT_ONCE: usize = 2;
-/// Where in the scratch page each thing is.
-const SOCKETS_AT: u64 = 0;
-const MESSAGE_AT: u64 = 64;
-const VECTOR_AT: u64 = 128;
-const CONTROL_AT: u64 = 192;
-const BYTE_AT: u64 = 256;
-/// `CMSG_SPACE(sizeof(int))`, and where in it the descriptor is.
-const CONTROL_BYTES: u64 = 24;
-const DESCRIPTOR_AT: u64 = CONTROL_AT + 16;
-
-#[derive(Debug)]
-pub(crate) enum DeliverError {
-    /// Something came to lie where the payload was to go: try another place.
-    Taken,
-    Remote(RemoteError),
-}
-
-impl From<RemoteError> for DeliverError {
-    fn from(error: RemoteError) -> Self {
-        Self::Remote(error)
-    }
-}
-
-/// What is mapped where: address, length, protection, offset in the file.
-#[derive(Clone, Copy, Debug)]
-struct Piece {
-    at: RuntimeAddr,
-    len_bytes: u64,
-    protection: i32,
-    offset: u64,
+/// What is mapped where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    pub(crate) at: RuntimeAddr,
+    pub(crate) len_bytes: u64,
+    pub(crate) protection: i32,
+    pub(crate) offset: u64,
 }
 
 /// The page with the file's ELF header, then every segment.
-fn pieces(payload: &Payload, old: LoadBias) -> Option<Vec<Piece>> {
+pub(crate) fn pieces(payload: &Payload, old: LoadBias) -> Option<Vec<Piece>> {
     let bias = payload.bias(old);
     let first = payload.segments.first()?.new_va.in_process(bias);
     let mut pieces = vec![Piece {
@@ -80,220 +52,167 @@ fn pieces(payload: &Payload, old: LoadBias) -> Option<Vec<Piece>> {
     Some(pieces)
 }
 
-/// Maps the whole payload, and compares every byte of it. Returns the longest borrowing.
-pub(crate) fn deliver(
-    target: &Target<'_>,
-    payload: &Payload,
-    file: &File,
-    old: LoadBias,
-) -> Result<Duration, DeliverError> {
-    let pieces = pieces(payload, old).ok_or_else(|| bad(payload))?;
-    let mut longest = Duration::ZERO;
-    let (scratch, held) = remote::borrow(target, |thread| {
-        judge_all(thread, &pieces)?;
-        let scratch =
-            thread.call(MMAP, [0, PAGE_BYTES, prot(libc::PROT_READ | libc::PROT_WRITE), anonymous(), u64::MAX, 0])?;
-        let kind = u64::from((libc::SOCK_DGRAM | libc::SOCK_CLOEXEC).cast_unsigned());
-        let family = u64::from(libc::AF_UNIX.cast_unsigned());
-        match thread.call(SOCKETPAIR, [family, kind, 0, scratch.wrapping_add(SOCKETS_AT), 0, 0]) {
-            Ok(_) => Ok(scratch),
-            Err(error) => {
-                let _ = thread.call(MUNMAP, [scratch, PAGE_BYTES, 0, 0, 0, 0]);
-                Err(error)
-            }
-        }
-    })?;
-    longest = longest.max(held);
-    let scratch = RuntimeAddr::new(scratch);
-    let received = receive(target, scratch, file, &mut longest);
-    let mapped = match &received {
-        Ok(descriptor) => map_all(target, &pieces, *descriptor, &mut longest),
-        Err(_) => Ok(()),
-    };
-    let cleaned = remote::borrow(target, |thread| {
-        if let Ok(descriptor) = &received {
-            thread.call(CLOSE, [*descriptor, 0, 0, 0, 0, 0])?;
-        }
-        thread.call(MUNMAP, [scratch.raw(), PAGE_BYTES, 0, 0, 0, 0])
-    });
-    received?;
-    mapped?;
-    let (_, held) = cleaned?;
-    longest = longest.max(held);
-    if !is_intact(target, payload, old) {
-        unmap(target, payload, old)?;
-        return Err(DeliverError::Taken);
+/// A file to be handed over, and what of it is to be mapped.
+pub(crate) struct Parcel<'a> {
+    pub(crate) file: BorrowedFd<'a>,
+    pub(crate) pieces: Vec<Piece>,
+    /// The target keeps the descriptor: it is its own memory, and may be written through.
+    pub(crate) memory: bool,
+}
+
+#[derive(Debug)]
+pub(crate) enum DeliverError {
+    /// Something came to lie where this parcel was to go: try another place.
+    Taken {
+        parcel: usize,
+    },
+    /// The kernel lets nobody write code through that descriptor.
+    NotWritable,
+    Remote(RemoteError),
+}
+
+impl From<RemoteError> for DeliverError {
+    fn from(error: RemoteError) -> Self {
+        Self::Remote(error)
     }
-    Ok(longest)
 }
 
-fn bad(payload: &Payload) -> RemoteError {
-    let path = payload.image().map(|image| image.path.clone()).unwrap_or_default();
-    RemoteError::Not(NotApplied::BadLivepatch { path, why: "its segments have no place".to_owned() })
-}
-
-fn prot(protection: i32) -> u64 {
-    u64::from(protection.cast_unsigned())
-}
-
-fn anonymous() -> u64 {
-    prot(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS)
-}
-
-fn fixed() -> u64 {
-    prot(libc::MAP_PRIVATE | libc::MAP_FIXED_NOREPLACE)
-}
-
-/// Every call that will be made, with what is known of its arguments, before the first is made.
-fn judge_all(thread: &Borrowed, pieces: &[Piece]) -> Result<(), RemoteError> {
-    let somewhere = 0x7f00_0000_0000;
-    let calls: [(Sys, [u64; 6]); 5] = [
-        (MMAP, [0, PAGE_BYTES, prot(libc::PROT_READ | libc::PROT_WRITE), anonymous(), u64::MAX, 0]),
-        (SOCKETPAIR, [1, prot(libc::SOCK_DGRAM | libc::SOCK_CLOEXEC), 0, somewhere, 0, 0]),
-        (RECVMSG, [3, somewhere, receive_flags(), 0, 0, 0]),
-        (CLOSE, [3, 0, 0, 0, 0, 0]),
-        (MUNMAP, [somewhere, PAGE_BYTES, 0, 0, 0, 0]),
+/// Calls that [`deliver`] will make, with what is known of their arguments.
+pub(crate) fn likely_calls(pieces: &[Piece]) -> Vec<Row> {
+    let three = Descriptor::Is(3);
+    let somewhere = 0x2a5a_0000_0000;
+    let mut rows = vec![
+        Row::new(RECVMSG, [0, somewhere, receive_flags(), 0, 0, 0]).of(three),
+        Row::new(CLOSE, [0; 6]).of(three),
+        Row::new(MUNMAP, [somewhere, PAGE_BYTES, 0, 0, 0, 0]),
     ];
-    for (call, arguments) in calls {
-        thread.judge(call, arguments)?;
-    }
-    pieces.iter().try_for_each(|piece| thread.judge(MMAP, arguments(piece, 3)))
+    rows.extend(pieces.iter().map(|piece| map(piece, three)));
+    rows
 }
 
-fn arguments(piece: &Piece, descriptor: u64) -> [u64; 6] {
-    [piece.at.raw(), piece.len_bytes, prot(piece.protection), fixed(), descriptor, piece.offset]
+/// The most rows that the program for these needs.
+pub(crate) fn rows(files: usize, pieces: usize) -> usize {
+    pieces.saturating_mul(2).saturating_add(files.saturating_mul(2)).saturating_add(4)
+}
+
+fn map(piece: &Piece, file: Descriptor) -> Row {
+    let flags = (libc::MAP_PRIVATE | libc::MAP_FIXED_NOREPLACE).cast_unsigned();
+    let protection = u64::from(piece.protection.cast_unsigned());
+    let arguments = [piece.at.raw(), piece.len_bytes, protection, u64::from(flags), 0, piece.offset];
+    Row { fifth: Some(file), wants: piece.at.raw(), ..Row::new(MMAP, arguments) }
 }
 
 fn receive_flags() -> u64 {
-    prot(libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC)
+    u64::from((libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC).cast_unsigned())
 }
 
-/// Hands the file over; the target's number for it. Both sockets are closed in any case.
-fn receive(
-    target: &Target<'_>,
-    scratch: RuntimeAddr,
-    file: &File,
-    longest: &mut Duration,
-) -> Result<u64, DeliverError> {
-    let at = |offset: u64| RuntimeAddr::new(scratch.raw().wrapping_add(offset));
-    let gone = |_: Errno| RemoteError::Gone;
-    let ours = target.memory.half_word(at(SOCKETS_AT)).map_err(gone)?;
-    let theirs = target.memory.half_word(at(SOCKETS_AT.wrapping_add(4))).map_err(gone)?;
-    let sent = take_socket(target, ours)
-        .and_then(|socket| send(&socket, file))
-        .map_err(|errno| RemoteError::Call { call: "pidfd_getfd or sendmsg", errno });
-    write_message(target, scratch).map_err(gone)?;
-    let received = sent.and_then(|()| {
-        let message = at(MESSAGE_AT).raw();
-        remote::borrow(target, |thread| thread.call(RECVMSG, [number(theirs), message, receive_flags(), 0, 0, 0]))
-    });
-    let closed = remote::borrow(target, |thread| {
-        thread.call(CLOSE, [number(ours), 0, 0, 0, 0, 0])?;
-        thread.call(CLOSE, [number(theirs), 0, 0, 0, 0, 0])
-    });
-    let ((received, held), (_, held_to_close)) = (received?, closed?);
-    *longest = (*longest).max(held).max(held_to_close);
-    let descriptor = target.memory.half_word(at(DESCRIPTOR_AT)).map_err(gone)?;
-    // One byte of data, and a descriptor: a security module may have dropped the latter.
-    if received != 1 || descriptor < 0 {
-        return Err(RemoteError::Call { call: RECVMSG.1, errno: Errno(libc::EBADF) }.into());
+/// Hands all parcels over and maps every piece, or none.
+pub(crate) fn deliver(workshop: &mut Workshop<'_>, parcels: &[Parcel<'_>]) -> Result<(), DeliverError> {
+    send(workshop, parcels)?;
+    let files_at = workshop.word(FILES_AT).raw();
+    let file_at = |index: usize| {
+        let into = u64::try_from(index).unwrap_or(0).wrapping_mul(4);
+        Descriptor::At(RuntimeAddr::new(files_at.wrapping_add(into)))
+    };
+    let mut program = Program::default();
+    // One byte of data comes with the descriptors.
+    let message = workshop.word(MESSAGE_AT).raw();
+    let receive = Row::new(RECVMSG, [0, message, receive_flags(), 0, 0, 0]).of(Descriptor::Is(workshop.theirs));
+    program.push(Row { wants: 1, ..receive });
+    let mut maps: Vec<(usize, Piece)> = Vec::new();
+    for (index, parcel) in parcels.iter().enumerate() {
+        for piece in &parcel.pieces {
+            maps.push((index, *piece));
+            program.push(map(piece, file_at(index)));
+        }
     }
-    Ok(number(descriptor))
-}
-
-fn number(descriptor: i32) -> u64 {
-    u64::from(descriptor.cast_unsigned())
-}
-
-fn take_socket(target: &Target<'_>, descriptor: i32) -> Result<OwnedFd, Errno> {
-    Ok(pidfd_getfd(target.process.pidfd(), descriptor, PidfdGetfdFlags::empty())?)
-}
-
-fn send(socket: &OwnedFd, file: &File) -> Result<(), Errno> {
-    let mut space = [core::mem::MaybeUninit::uninit(); 64];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let descriptors = [file.as_fd()];
-    if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
-        return Err(Errno(libc::ENOBUFS));
+    for (index, _) in parcels.iter().enumerate().filter(|(_, parcel)| parcel.memory) {
+        // A write that changes nothing, to the page of the stub, tells whether one may.
+        let last = RuntimeAddr::new(workshop.slot.at.raw().wrapping_add(PROBE_INTO));
+        let original = workshop.slot.original.last_chunk::<8>().copied().unwrap_or_default();
+        workshop.write(PROBE_AT, &original)?;
+        let probe = Row::new(PWRITE, [0, workshop.word(PROBE_AT).raw(), 8, last.raw(), 0, 0]).of(file_at(index));
+        program.push(Row { wants: 8, ..probe });
     }
-    sendmsg(socket, &[IoSlice::new(b"p")], &mut control, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
-    Ok(())
-}
-
-/// `struct msghdr`, `struct iovec` and an empty control buffer with -1 for a descriptor.
-fn write_message(target: &Target<'_>, scratch: RuntimeAddr) -> Result<(), Errno> {
-    let at = |offset: u64| scratch.raw().wrapping_add(offset);
-    let message: [u64; 7] = [0, 0, at(VECTOR_AT), 1, at(CONTROL_AT), CONTROL_BYTES, 0];
-    let vector: [u64; 2] = [at(BYTE_AT), 1];
-    let control: [u64; 3] = [0, 0, u64::MAX];
-    for (offset, words) in [(MESSAGE_AT, &message[..]), (VECTOR_AT, &vector), (CONTROL_AT, &control)] {
-        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        target.memory.write(RuntimeAddr::new(at(offset)), &bytes)?;
+    for (index, _) in parcels.iter().enumerate().filter(|(_, parcel)| !parcel.memory) {
+        program.push(Row { otherwise: Else::Next, ..Row::new(CLOSE, [0; 6]).of(file_at(index)) });
     }
-    Ok(())
-}
-
-/// Maps every piece, or none.
-fn map_all(target: &Target<'_>, pieces: &[Piece], descriptor: u64, longest: &mut Duration) -> Result<(), DeliverError> {
-    let mut done: Vec<Piece> = Vec::new();
-    for some in pieces.chunks(MAPS_AT_ONCE) {
-        let outcome = remote::borrow(target, |thread| {
-            for (index, piece) in some.iter().enumerate() {
-                let mapped = thread.call(MMAP, arguments(piece, descriptor));
-                let clean = |thread: &mut Borrowed| {
-                    for earlier in some.iter().take(index) {
-                        let _ = thread.call(MUNMAP, [earlier.at.raw(), earlier.len_bytes, 0, 0, 0, 0]);
-                    }
-                };
-                match mapped {
-                    Ok(at) if at == piece.at.raw() => {}
-                    // A kernel that does not know MAP_FIXED_NOREPLACE takes it for a hint.
-                    Ok(elsewhere) => {
-                        let _ = thread.call(MUNMAP, [elsewhere, piece.len_bytes, 0, 0, 0, 0]);
-                        clean(thread);
-                        return Ok(false);
-                    }
-                    Err(RemoteError::Call { errno: Errno(libc::EEXIST), .. }) => {
-                        clean(thread);
-                        return Ok(false);
-                    }
-                    Err(error) => {
-                        clean(thread);
-                        return Err(error);
-                    }
-                }
+    program.push(workshop.report());
+    add_way_back(&mut program, &maps, parcels.len(), file_at);
+    match workshop.run(&program)? {
+        Ok(()) => {
+            let memory = parcels.iter().position(|parcel| parcel.memory).map(file_at);
+            if let Some(Descriptor::At(at)) = memory {
+                workshop.memory = Some(at);
             }
-            Ok(true)
-        });
-        match outcome {
-            Ok((true, held)) => {
-                *longest = (*longest).max(held);
-                done.extend_from_slice(some);
+            Ok(())
+        }
+        Err(failed) => {
+            let row = program.rows.get(failed.row);
+            if row.is_some_and(|row| row.sys == PWRITE) {
+                return Err(DeliverError::NotWritable);
             }
-            Ok((false, _)) => {
-                unmap_pieces(target, &done)?;
-                return Err(DeliverError::Taken);
-            }
-            Err(error) => {
-                let _ = unmap_pieces(target, &done);
-                return Err(error.into());
+            let taken = failed.result >= 0 || failed.result.saturating_neg() == i64::from(libc::EEXIST);
+            match failed.row.checked_sub(1).and_then(|index| maps.get(index)) {
+                Some((parcel, _)) if taken => Err(DeliverError::Taken { parcel: *parcel }),
+                _ => Err(failed.error(&program).into()),
             }
         }
     }
+}
+
+const PROBE_INTO: u64 = SLOT_BYTES as u64 - 8;
+
+/// Rows behind the end, in which everything that was done is taken back, and where each
+/// row that may fail goes on.
+fn add_way_back(program: &mut Program, maps: &[(usize, Piece)], files: usize, file_at: impl Fn(usize) -> Descriptor) {
+    let first = program.rows.len();
+    for (_, piece) in maps.iter().rev() {
+        let unmap = Row::new(MUNMAP, [piece.at.raw(), piece.len_bytes, 0, 0, 0, 0]);
+        program.push(Row { otherwise: Else::Next, ..unmap });
+    }
+    for index in 0..files {
+        program.push(Row { otherwise: Else::Next, ..Row::new(CLOSE, [0; 6]).of(file_at(index)) });
+    }
+    let undo_all = first.saturating_add(maps.len());
+    for (index, row) in program.rows.iter_mut().take(first).enumerate() {
+        if row.sys == MMAP {
+            // Row `index` maps piece `index - 1`; what came before it is to be unmapped.
+            row.otherwise = Else::Row(undo_all.saturating_sub(index.saturating_sub(1)));
+        } else if row.sys == PWRITE {
+            row.otherwise = Else::Row(first);
+        }
+    }
+}
+
+fn send(workshop: &Workshop<'_>, parcels: &[Parcel<'_>]) -> Result<(), RemoteError> {
+    let files: Vec<BorrowedFd<'_>> = parcels.iter().map(|parcel| parcel.file).collect();
+    if files.len() > MAX_FILES {
+        return Err(RemoteError::Unsuitable("more images than one message can carry".to_owned()));
+    }
+    write_message(workshop, files.len())?;
+    let failed = |errno: Errno| RemoteError::Call { call: "sendmsg", errno };
+    let mut space = [core::mem::MaybeUninit::uninit(); 24 + 4 * MAX_FILES];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(&files)) {
+        return Err(failed(Errno(libc::ENOBUFS)));
+    }
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    sendmsg(&workshop.socket, &[IoSlice::new(b"p")], &mut control, flags).map_err(|errno| failed(errno.into()))?;
     Ok(())
 }
 
-/// Takes a payload out of the target again. Nothing may lead into it any more.
-pub(crate) fn unmap(target: &Target<'_>, payload: &Payload, old: LoadBias) -> Result<(), RemoteError> {
-    unmap_pieces(target, &pieces(payload, old).unwrap_or_default())
-}
-
-fn unmap_pieces(target: &Target<'_>, pieces: &[Piece]) -> Result<(), RemoteError> {
-    for some in pieces.chunks(MAPS_AT_ONCE) {
-        remote::borrow(target, |thread| {
-            some.iter()
-                .try_for_each(|piece| thread.call(MUNMAP, [piece.at.raw(), piece.len_bytes, 0, 0, 0, 0]).map(|_| ()))
-        })?;
+/// `struct msghdr`, `struct iovec` and an empty control buffer with -1 for each descriptor.
+fn write_message(workshop: &Workshop<'_>, files: usize) -> Result<(), RemoteError> {
+    let at = |offset: u64| workshop.word(offset).raw();
+    let len = u64::try_from(files).unwrap_or(0).saturating_mul(4).next_multiple_of(8).saturating_add(16);
+    let message: [u64; 7] = [0, 0, at(VECTOR_AT), 1, at(CONTROL_AT), len, 0];
+    let vector: [u64; 2] = [at(BYTE_AT), 1];
+    let mut control = vec![0_u64; 2];
+    control.resize(usize::try_from(len / 8).unwrap_or(2), u64::MAX);
+    for (offset, words) in [(MESSAGE_AT, &message[..]), (VECTOR_AT, &vector), (CONTROL_AT, &control)] {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        workshop.write(offset, &bytes)?;
     }
     Ok(())
 }

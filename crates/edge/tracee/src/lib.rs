@@ -5,15 +5,16 @@
 //! [`Patcher::revert`] and [`Patcher::status`].
 //!
 //! # How a livepatch gets in
-//! 1. **Plan** (`plan`, nothing stopped): which mappings are the image, by the
-//!    hash of the mapped file; what the livepatch requires; where the payload
-//!    has room; which bytes will be written.
-//! 2. **Deliver** (`deliver`): one thread at a time is borrowed through a stub
-//!    that brings it home by itself (`stub`), and maps a sealed memfd.
-//! 3. **Transition** (`transition`): all threads are stopped, identity and
-//!    expected bytes are checked again, `salve-consistency` decides whether a
-//!    replaced function is in use, all detours are written and read back, all
-//!    threads are let go.
+//! 1. **Plan** (`scene`, `apply`, nothing stopped): which mappings are the image, by the
+//!    hash of the mapped file; what the livepatch requires; where the payload has room;
+//!    which bytes will be written. What a killed Salve left is cleaned up (`tidy`).
+//! 2. **Deliver** (`workshop`, `deliver`): one thread at a time is borrowed for a table
+//!    of system calls (`program`), which it makes by itself (`stub`, `drive`); it maps a
+//!    sealed memfd.
+//! 3. **Transition** (`transition`): all threads are stopped, identity and expected bytes
+//!    are checked again, `salve-consistency` decides whether a replaced function is in
+//!    use (`look`), a thread of the target writes all detours (`commit`), they are read
+//!    back, all threads are let go.
 //!
 //! # What must stay true
 //! - A target survives the death of this program at any instant; so there is
@@ -43,19 +44,26 @@
 )]
 
 mod apply;
+mod commit;
 mod deliver;
+mod drive;
+mod equip;
 #[doc(hidden)]
 pub mod fault;
 mod headroom;
+mod home;
 mod image;
 mod limits;
+mod look;
 pub mod maps;
 mod memory;
 mod outcome;
 mod patcher;
 mod payload;
+mod place;
 mod present;
 mod process;
+mod program;
 mod protected;
 mod remote;
 mod requirement;
@@ -68,15 +76,17 @@ mod status;
 mod stop;
 mod stub;
 mod sys;
+mod tidy;
 mod transition;
 mod tries;
 mod wait;
+mod workshop;
 
 pub use image::MappedImage;
 pub use limits::Limits;
 pub use maps::{Mapping, Perms};
 pub use outcome::{
-    Applied, AppliedImage, Blocking, BlockingReason, Errno, Lost, NotApplied, Outcome, RequirementFinding,
+    Applied, AppliedImage, Blocking, BlockingReason, Committed, Errno, Lost, NotApplied, Outcome, RequirementFinding,
     RevertOutcome, Reverted, WriteFault,
 };
 pub use patcher::{ApplyError, ApplyOptions, Change, Patcher, RevertOptions, Selection};

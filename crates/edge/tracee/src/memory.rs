@@ -8,19 +8,45 @@
 use crate::Errno;
 use crate::fault;
 use crate::process::{Process, ReadError};
+use core::time::Duration;
 use rustix::fs::OFlags;
 use salve_elf::RuntimeAddr;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::time::Instant;
+
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(crate) struct Memory {
     file: File,
 }
 
+/// Another descriptor of the same, to be given to the process itself. Not a duplicate:
+/// that would share the lock.
+pub(crate) fn another(process: &Process) -> Result<File, ReadError> {
+    process.open_entry("mem", "mem", OFlags::RDWR)
+}
+
 impl Memory {
     pub(crate) fn open(process: &Process) -> Result<Self, ReadError> {
         Ok(Self { file: process.open_entry("mem", "mem", OFlags::RDWR)? })
+    }
+
+    /// Keeps other Salves away for as long as this is open; `false` if one keeps us away.
+    /// Only who may trace the process can open this file, so nobody else can be in the way.
+    /// Waits a little: for one that was killed and is not quite gone, or for a child that
+    /// has not executed its own program yet.
+    pub(crate) fn lock(&self) -> Result<bool, ReadError> {
+        let start = Instant::now();
+        loop {
+            match rustix::fs::flock(&self.file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(true),
+                Err(rustix::io::Errno::WOULDBLOCK) if start.elapsed() > LOCK_PATIENCE => return Ok(false),
+                Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(5)),
+                Err(errno) => return Err(ReadError::of("lock", errno)),
+            }
+        }
     }
 
     pub(crate) fn open_to_read(process: &Process) -> Result<Self, ReadError> {

@@ -62,6 +62,19 @@ pub struct Applied {
     /// Private memory that the process has more than before: copied text pages and page tables.
     pub memory_added_bytes: u64,
     pub threads: usize,
+    pub committed: Committed,
+}
+
+/// Who wrote the detours, and so what comes of a death of Salve between two of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// There was no more than one: it is there or it is not.
+    InOneWrite,
+    /// A thread of the target, which makes all of them whatever becomes of Salve.
+    ByTarget,
+    /// Salve, because the kernel or a filter forbids the target to; a death between two
+    /// of them leaves some, which the next apply or revert finishes or undoes.
+    BySalve,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +97,7 @@ pub struct Reverted {
     pub stopped: Duration,
     pub longest_stop: Duration,
     pub tries: u32,
+    pub committed: Committed,
 }
 
 /// One thread that uses a replaced function, or of which that cannot be excluded.
@@ -143,6 +157,8 @@ pub enum NotApplied {
     NoRoom { path: String },
     #[error("process {tracer} is already tracing it")]
     AlreadyTraced { tracer: i32 },
+    #[error("another salve is at work on it")]
+    AnotherSalve,
     #[error("its system call filter forbids {call}")]
     SeccompForbids { call: &'static str },
     #[error("its system call filter cannot be judged: {why}")]
@@ -189,6 +205,7 @@ impl NotApplied {
             Self::StackSwitching { .. } => "stack-switching",
             Self::NoRoom { .. } => "no-room",
             Self::AlreadyTraced { .. } => "already-traced",
+            Self::AnotherSalve => "another-salve",
             Self::SeccompForbids { .. } => "seccomp-forbids",
             Self::SeccompUnknown { .. } => "seccomp-unknown",
             Self::NoThread { .. } => "no-thread",

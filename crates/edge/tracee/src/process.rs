@@ -211,6 +211,13 @@ impl Process {
         if bytes.len() > limit { Err(ReadError::TooLarge { what, limit_bytes }) } else { Ok(bytes) }
     }
 
+    /// Where a link in the process's own `/proc` directory leads.
+    pub(crate) fn link(&self, name: &str) -> Result<OsString, ReadError> {
+        rustix::fs::readlinkat(&self.directory, name, Vec::new())
+            .map(|to| OsString::from_vec(to.into_bytes()))
+            .map_err(|errno| ReadError::of("link", errno))
+    }
+
     fn stat(&self) -> Result<Stat, ReadError> {
         let what = "stat";
         let bytes = self.read_entry("stat", what, 8192)?;

@@ -1,31 +1,34 @@
 //! System calls made by a borrowed thread of the target.
 //!
-//! The order is what makes it safe: the stub is written; the registers are set,
-//! by which the thread is already on a way that leads home; then its signals are
-//! blocked; then it runs, from system call stop to system call stop. To end, it
-//! is stopped where the kernel repeats interrupted calls (not at a system call's
-//! exit, where it does not), and gets its mask and its registers back.
+//! The order is what makes it safe: the stub and its table are written; the registers
+//! are set, by which the thread is already on a way that leads home; then its signals
+//! are blocked; then it runs, makes all calls of the table by itself, and waits a moment
+//! at their end. There it is stopped again, before it gets back to user space by itself,
+//! and gets its mask and its registers: only at such a stop the kernel repeats an
+//! interrupted call as it would have. One that nobody catches goes home by itself.
 //!
-//! Two Salves on one target would write the same stub: the process's first thread
-//! is seized as a lock all the while. A lock that ends with its holder's life.
+//! While a thread is borrowed the process's first thread is seized too: no debugger and
+//! no other tracer comes between. The seizure ends with its holder's life.
 
 use crate::Errno;
+use crate::home::{self, Home};
 use crate::image::Found;
 use crate::limits::Limits;
 use crate::memory::Memory;
 use crate::outcome::NotApplied;
 use crate::process::{Process, Seccomp};
+use crate::program::{Program, Row};
 use crate::seccomp::{self, Call};
-use crate::slot::Slot;
-use crate::stub::{self, AFTER_CALL, Home};
-use crate::sys::{self, BpfInstruction, Event};
+use crate::slot::{SLOT_BYTES, Slot};
+use crate::stub::{self, AFTER_CALL, AFTER_MASK, AFTER_YIELD};
+use crate::sys::{self, BpfInstruction};
 use crate::wait::{self, Stopped};
 use core::time::Duration;
 use libc::user_regs_struct;
 use salve_elf::RuntimeAddr;
 use std::time::Instant;
 
-/// How long one remote call may take before the thread is let go.
+/// How long a program may take before its thread is let go, to come home by itself.
 const CALL_LIMIT: Duration = Duration::from_secs(5);
 /// Candidates that are tried before giving up for now.
 const MAX_CANDIDATES: usize = 16;
@@ -52,6 +55,8 @@ pub(crate) enum RemoteError {
     Not(NotApplied),
     /// The call itself failed in the target.
     Call { call: &'static str, errno: Errno },
+    /// A borrowed thread went on by itself, and what it did cannot be said.
+    Unseen,
     /// The tracing thread could not be started.
     Thread(std::io::Error),
 }
@@ -63,7 +68,7 @@ impl From<Errno> for RemoteError {
 }
 
 /// A system call by number and name.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sys(pub(crate) i64, pub(crate) &'static str);
 
 pub(crate) const MMAP: Sys = Sys(libc::SYS_mmap, "mmap");
@@ -71,14 +76,46 @@ pub(crate) const MUNMAP: Sys = Sys(libc::SYS_munmap, "munmap");
 pub(crate) const SOCKETPAIR: Sys = Sys(libc::SYS_socketpair, "socketpair");
 pub(crate) const RECVMSG: Sys = Sys(libc::SYS_recvmsg, "recvmsg");
 pub(crate) const CLOSE: Sys = Sys(libc::SYS_close, "close");
-/// Made by the stub itself on its own way home.
-const RT_SIGPROCMASK: Sys = Sys(libc::SYS_rt_sigprocmask, "rt_sigprocmask");
+pub(crate) const PWRITE: Sys = Sys(libc::SYS_pwrite64, "pwrite64");
+pub(crate) const RT_SIGPROCMASK: Sys = Sys(libc::SYS_rt_sigprocmask, "rt_sigprocmask");
+const SCHED_YIELD: Sys = Sys(libc::SYS_sched_yield, "sched_yield");
 
-/// Borrows one thread for as long as `body` makes calls; says how long it was held.
-pub(crate) fn borrow<R: Send>(
+/// What a borrowed thread is to do.
+pub(crate) struct Task<'a> {
+    pub(crate) program: &'a Program,
+    /// Where its table lies, written by the caller; `None`: behind the stub.
+    pub(crate) table: Option<RuntimeAddr>,
+    /// A second table, which goes behind the stub; the first one leads there.
+    pub(crate) tail: Option<&'a Program>,
+    /// Calls that will be made later: judged now, before the first is made.
+    pub(crate) later: &'a [Row],
+    /// Whether the program has come to its good end.
+    pub(crate) done: &'a (dyn Fn() -> bool + Sync),
+}
+
+/// A call whose result was not the wanted one: which, and the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Failed {
+    pub(crate) row: usize,
+    pub(crate) result: i64,
+}
+
+impl Failed {
+    pub(crate) fn error(self, program: &Program) -> RemoteError {
+        let call = program.rows.get(self.row).map_or("a call", |row| row.sys.1);
+        match i32::try_from(self.result.saturating_neg()) {
+            Ok(code) if (1..4096).contains(&code) => RemoteError::Call { call, errno: Errno(code) },
+            _ => RemoteError::Call { call, errno: Errno::EIO },
+        }
+    }
+}
+
+/// Borrows one thread for one program; says how long it was held.
+pub(crate) fn run(
     target: &Target<'_>,
-    body: impl Fn(&mut Borrowed) -> Result<R, RemoteError> + Sync,
-) -> Result<(R, Duration), RemoteError> {
+    slot: &Slot,
+    task: &Task<'_>,
+) -> Result<(Result<(), Failed>, Duration), RemoteError> {
     let mut last = "it has no thread that could be looked at".to_owned();
     for tid in candidates(target)? {
         // One tracing thread for each try: when it ends, the kernel releases whatever
@@ -86,7 +123,7 @@ pub(crate) fn borrow<R: Send>(
         let tried = std::thread::scope(|scope| {
             std::thread::Builder::new()
                 .name("salve-borrow".to_owned())
-                .spawn_scoped(scope, || borrow_thread(target, tid, &body))
+                .spawn_scoped(scope, || borrow(target, tid, slot, task))
                 .map_err(RemoteError::Thread)?
                 .join()
                 .unwrap_or_else(|_| Err(RemoteError::Unsuitable("the tracing thread failed".to_owned())))
@@ -132,53 +169,70 @@ fn rank(process: &Process, tid: i32) -> Option<u32> {
     calm.checked_add(filtered)
 }
 
-/// A thread that is in our hands.
-pub(crate) struct Borrowed {
-    tid: i32,
-    slot: RuntimeAddr,
-    original: user_regs_struct,
-    mask: u64,
-    filters: Vec<Vec<BpfInstruction>>,
-    blocked: bool,
-}
-
-fn borrow_thread<R>(
+fn borrow(
     target: &Target<'_>,
     tid: i32,
-    body: &impl Fn(&mut Borrowed) -> Result<R, RemoteError>,
-) -> Result<(R, Duration), RemoteError> {
+    slot: &Slot,
+    task: &Task<'_>,
+) -> Result<(Result<(), Failed>, Duration), RemoteError> {
     wait::hurry();
     lock(target, tid)?;
-    let slot = Slot::find(target).ok_or(RemoteError::Not(NotApplied::NoStubRoom))?;
     let start = Instant::now();
     sys::interrupt(tid)?;
     let deadline = start.checked_add(target.limits.max_stop).unwrap_or(start);
     if wait::stopped(tid, deadline)? == Stopped::NotYet {
         return Err(RemoteError::Unsuitable("it did not stop in time".to_owned()));
     }
-    let prepared = Borrowed::prepare(target, tid, slot.at);
-    let mut borrowed = match prepared {
-        Ok(borrowed) => borrowed,
+    let prepared = sys::registers(tid)
+        .map_err(RemoteError::from)
+        .and_then(|registers| Prepared::of(target.process, target.memory, tid, &registers))
+        .and_then(|prepared| {
+            let rows = task.program.rows.iter().chain(task.later);
+            prepared.judge(slot.at, rows).map(|()| prepared)
+        });
+    let prepared = match prepared {
+        Ok(prepared) => prepared,
         Err(error) => {
             release(tid);
             return Err(error);
         }
     };
-    let stub = stub::assemble(&stub::home(&borrowed.original), borrowed.mask);
-    target.memory.write(slot.at, &stub).map_err(|errno| {
+    let table = task.table.unwrap_or_else(|| slot.table_at());
+    let mut code = prepared.stub(slot.at).to_vec();
+    let in_slot = if task.table.is_none() { Some(task.program) } else { task.tail };
+    if let Some(program) = in_slot {
+        code.extend(program.table(slot.table_at()));
+    }
+    if code.len() > SLOT_BYTES {
         release(tid);
-        match errno.0 {
-            libc::EIO | libc::EPERM | libc::EACCES => RemoteError::Not(NotApplied::TextWriteForbidden),
-            _ => RemoteError::Gone,
-        }
+        return Err(RemoteError::Unsuitable("the first table is too long".to_owned()));
+    }
+    target.memory.write(slot.at, &code).map_err(|errno| {
+        release(tid);
+        forbidden(errno)
     })?;
-    let result = body(&mut borrowed);
-    let finished = borrowed.finish();
+    let sent = prepared.send(slot.at, table)?;
+    let driven = sent.drive(task.done, CALL_LIMIT)?;
+    let ended = match driven.caught() {
+        _ if (task.done)() => Ok(Ok(())),
+        Some(registers) => Ok(task
+            .program
+            .row_at(table, registers.r13)
+            .map_or(Ok(()), |row| Err(Failed { row, result: registers.r12.cast_signed() }))),
+        None => Err(RemoteError::Unseen),
+    };
+    driven.release()?;
     let held = start.elapsed();
-    finished?;
-    // Nobody is in the stub, and no handler ran from it: signals were blocked.
+    // Nobody is in the stub, and no handler ran from it: it would have been seen here.
     target.memory.write(slot.at, &slot.original).map_err(|_| RemoteError::Gone)?;
-    result.map(|value| (value, held))
+    ended.map(|ended| (ended, held))
+}
+
+pub(crate) fn forbidden(errno: Errno) -> RemoteError {
+    match errno.0 {
+        libc::EIO | libc::EPERM | libc::EACCES => RemoteError::Not(NotApplied::TextWriteForbidden),
+        _ => RemoteError::Gone,
+    }
 }
 
 /// Seizes the first thread as a lock, and the one to be borrowed.
@@ -208,138 +262,100 @@ pub(crate) fn is_zombie(process: &Process, tid: i32) -> bool {
 
 /// Lets a stopped thread go with its system call mended, if need be.
 fn release(tid: i32) {
-    if let Some(registers) = sys::registers(tid).ok().as_ref().and_then(stub::mended) {
+    if let Some(registers) = sys::registers(tid).ok().as_ref().and_then(home::mended) {
         let _ = sys::set_registers(tid, &registers);
     }
     let _ = sys::detach(tid);
 }
 
-impl Borrowed {
-    fn prepare(target: &Target<'_>, tid: i32, slot: RuntimeAddr) -> Result<Self, RemoteError> {
+/// A stopped thread that may be sent away.
+pub(crate) struct Prepared {
+    tid: i32,
+    /// What it gets back.
+    original: user_regs_struct,
+    home: Home,
+    mask: u64,
+    filters: Vec<Vec<BpfInstruction>>,
+}
+
+impl Prepared {
+    pub(crate) fn of(
+        process: &Process,
+        memory: &Memory,
+        tid: i32,
+        registers: &user_regs_struct,
+    ) -> Result<Self, RemoteError> {
         let unsuitable = |why: &str| Err(RemoteError::Unsuitable(why.to_owned()));
-        let original = sys::registers(tid)?;
-        if original.cs != CODE_SEGMENT_64 {
+        if registers.cs != CODE_SEGMENT_64 {
             return unsuitable("it runs 32-bit code");
         }
-        if original.rip == 0 && original.rsp == 0 {
+        if registers.rip == 0 && registers.rsp == 0 {
             return unsuitable("it is a worker of the kernel");
         }
         if sys::dispatches_system_calls(tid)? {
             return unsuitable("its system calls are dispatched to itself");
         }
-        if in_restartable_sequence(target.memory, tid, original.rip)? {
+        if in_restartable_sequence(memory, tid, registers.rip)? {
             return unsuitable("it is inside a restartable sequence");
         }
-        let Home { registers, repeats } = stub::home(&original);
-        if repeats {
-            let mut instruction = [0; 2];
-            target.memory.read_exact(RuntimeAddr::new(registers.rip), &mut instruction)?;
-            if instruction != [0x0f, 0x05] {
-                return unsuitable("it sleeps in a call that was not made by a syscall instruction");
-            }
+        let home = home::home(registers);
+        if home.repeats && !repeats_by_syscall(memory, &home)? {
+            return unsuitable("it sleeps in a call that was not made by a syscall instruction");
         }
-        let filters = filters(target.process, tid)?;
-        let mut borrowed = Self { tid, slot, original, mask: sys::signal_mask(tid)?, filters, blocked: false };
-        borrowed.original = stub::mended(&original).unwrap_or(original);
-        borrowed.judge(RT_SIGPROCMASK, [2, slot.raw(), 0, 8, 0, 0])?;
-        Ok(borrowed)
+        let original = home::mended(registers).unwrap_or(*registers);
+        Ok(Self { tid, original, home, mask: sys::signal_mask(tid)?, filters: filters(process, tid)? })
     }
 
-    /// Whether the filters would let a call pass, without making it.
-    pub(crate) fn judge(&self, call: Sys, arguments: [u64; 6]) -> Result<(), RemoteError> {
-        let judged = seccomp::allows(
-            &self.filters,
-            &Call {
-                number: call.0.cast_unsigned(),
-                instruction_pointer: self.slot.raw().wrapping_add(AFTER_CALL),
-                arguments,
-            },
-        );
-        match judged {
+    /// Whether the filters would let all these calls pass, without making one.
+    pub(crate) fn judge<'a>(&self, stub: RuntimeAddr, rows: impl Iterator<Item = &'a Row>) -> Result<(), RemoteError> {
+        if self.filters.is_empty() {
+            return Ok(());
+        }
+        let mask = [2, stub.raw(), 0, 8, 0, 0];
+        self.judge_one(RT_SIGPROCMASK, mask, stub.raw().wrapping_add(AFTER_MASK))?;
+        rows.into_iter()
+            .try_for_each(|row| self.judge_one(row.sys, row.likely_arguments(), stub.raw().wrapping_add(AFTER_CALL)))
+    }
+
+    fn judge_one(&self, call: Sys, arguments: [u64; 6], instruction_pointer: u64) -> Result<(), RemoteError> {
+        let number = call.0.cast_unsigned();
+        match seccomp::allows(&self.filters, &Call { number, instruction_pointer, arguments }) {
             Some(true) => Ok(()),
             Some(false) => Err(RemoteError::Not(NotApplied::SeccompForbids { call: call.1 })),
             None => Err(RemoteError::Not(NotApplied::SeccompUnknown { why: format!("for {}", call.1) })),
         }
     }
 
-    /// Makes one system call in the target.
-    pub(crate) fn call(&mut self, call: Sys, arguments: [u64; 6]) -> Result<u64, RemoteError> {
-        self.judge(call, arguments)?;
-        let [rdi, rsi, rdx, r10, r8, r9] = arguments;
+    /// The stub for it, to lie at `at`.
+    pub(crate) fn stub(&self, at: RuntimeAddr) -> [u8; stub::STUB_BYTES] {
+        let yields = self.judge_one(SCHED_YIELD, [0; 6], at.raw().wrapping_add(AFTER_YIELD)).is_ok();
+        stub::assemble(at, &self.home, self.mask, yields)
+    }
+
+    /// From here on it runs through the table, whatever becomes of us.
+    pub(crate) fn send(self, stub: RuntimeAddr, table: RuntimeAddr) -> Result<Sent, Errno> {
         let registers = user_regs_struct {
-            rip: self.slot.raw(),
-            rax: call.0.cast_unsigned(),
+            rip: stub.raw(),
             // No system call to restart: the kernel leaves rip and rax alone.
             orig_rax: u64::MAX,
-            rdi,
-            rsi,
-            rdx,
-            r10,
-            r8,
-            r9,
+            rbx: table.raw(),
+            r12: 0,
+            r13: 0,
             ..self.original
         };
         sys::set_registers(self.tid, &registers)?;
-        if !self.blocked {
-            sys::set_signal_mask(self.tid, u64::MAX)?;
-            self.blocked = true;
-        }
-        self.run_to_system_call()?;
-        self.run_to_system_call()?;
-        let after = sys::registers(self.tid)?;
-        if after.rip != self.slot.raw().wrapping_add(AFTER_CALL) {
-            return Err(RemoteError::Unsuitable("it did not come back from a call as expected".to_owned()));
-        }
-        let result = after.rax.cast_signed();
-        match i32::try_from(result) {
-            Ok(code) if (-4095..0).contains(&code) => {
-                Err(RemoteError::Call { call: call.1, errno: Errno(code.saturating_neg()) })
-            }
-            _ => Ok(after.rax),
-        }
-    }
-
-    fn run_to_system_call(&self) -> Result<(), RemoteError> {
-        let deadline = Instant::now().checked_add(CALL_LIMIT).ok_or(RemoteError::Gone)?;
-        let mut signal = 0;
-        // Bounded: each round is a stop that the kernel reported.
-        for _ in 0..64 {
-            sys::resume_to_system_call(self.tid, signal)?;
-            signal = match wait::event(self.tid, deadline)? {
-                Some(Event::SystemCall) => return Ok(()),
-                // The interruption that was still pending, or a group stop: not now.
-                Some(Event::Stopped | Event::GroupStopped | Event::None) => 0,
-                // Only SIGSTOP gets here, for the rest is blocked; SIGKILL shows as an exit.
-                Some(Event::Signal(signal)) if signal == libc::SIGSTOP => signal,
-                Some(Event::Signal(signal)) => {
-                    return Err(RemoteError::Unsuitable(format!("it got signal {signal} in the stub")));
-                }
-                Some(Event::Exited) => return Err(RemoteError::Gone),
-                None => return Err(RemoteError::Unsuitable("a call did not return in time".to_owned())),
-            };
-        }
-        Err(RemoteError::Unsuitable("it did not get to its system call".to_owned()))
-    }
-
-    /// Gives the thread back as it was.
-    fn finish(&self) -> Result<(), RemoteError> {
-        if self.blocked {
-            // A system call's exit is no place where the kernel repeats the call that
-            // the original registers may ask for: go on to the next stop, which comes
-            // before the thread gets to user space.
-            sys::interrupt(self.tid)?;
-            sys::resume(self.tid, 0)?;
-            let deadline = Instant::now().checked_add(CALL_LIMIT).ok_or(RemoteError::Gone)?;
-            if wait::stopped(self.tid, deadline)? == Stopped::NotYet {
-                return Err(RemoteError::Unsuitable("it did not stop again".to_owned()));
-            }
-            sys::set_signal_mask(self.tid, self.mask)?;
-        }
-        sys::set_registers(self.tid, &self.original)?;
-        sys::detach(self.tid)?;
-        Ok(())
+        sys::set_signal_mask(self.tid, u64::MAX)?;
+        Ok(Sent { tid: self.tid, stub, original: self.original, mask: self.mask })
     }
 }
+
+pub(crate) fn repeats_by_syscall(memory: &Memory, home: &Home) -> Result<bool, Errno> {
+    let mut instruction = [0; 2];
+    memory.read_exact(RuntimeAddr::new(home.registers.rip), &mut instruction)?;
+    Ok(instruction == [0x0f, 0x05])
+}
+
+pub(crate) use crate::drive::Sent;
 
 /// `struct rseq` and `struct rseq_cs` of `include/uapi/linux/rseq.h`.
 pub(crate) fn in_restartable_sequence(memory: &Memory, tid: i32, rip: u64) -> Result<bool, Errno> {

@@ -3,17 +3,22 @@
 //! What is written back comes from the image's own file, and has to be what the
 //! livepatch expected to find when it was applied.
 
-use crate::apply::clear;
+use crate::commit::{self, Commit};
+use crate::deliver::DeliverError;
+use crate::equip::{self, Need};
 use crate::image::read_image;
 use crate::maps;
-use crate::outcome::{NotApplied, RevertOutcome, Reverted};
+use crate::outcome::{Committed, NotApplied, RevertOutcome, Reverted};
 use crate::patcher::{ApplyError, Patcher, RevertOptions, Selection};
 use crate::present::{AtDetour, Present};
 use crate::process::Process;
+use crate::remote::Target;
 use crate::scene::{End, Scene};
+use crate::tidy;
 use crate::transition::{JUMP_BYTES, Plan, Write};
-use crate::tries::{self, Ended};
-use salve_elf::{ContentHash, Va};
+use crate::tries::{self, Ended, Transition};
+use core::time::Duration;
+use salve_elf::{ContentHash, RuntimeAddr, Va};
 use salve_patch::RevertPolicy;
 
 pub(crate) fn revert(
@@ -25,6 +30,7 @@ pub(crate) fn revert(
     match try_revert(patcher, process, selection, options) {
         Ok(outcome) => Ok(outcome),
         Err(End::Not(why)) => Ok(RevertOutcome::NotReverted { why }),
+        Err(End::Busy(blocking)) => Ok(RevertOutcome::Deferred { blocking, tries: 0 }),
         Err(End::Error(error)) => Err(error),
     }
 }
@@ -36,7 +42,9 @@ fn try_revert(
     options: &RevertOptions,
 ) -> Result<RevertOutcome, End> {
     let scene = Scene::read(patcher, process)?;
-    let mut plan = scene.plan(process);
+    let target = scene.target(patcher, process);
+    tidy::up(&target, &scene)?;
+    let mut plan = scene.plan();
     let mut chosen = Vec::new();
     for present in scene.present.iter().filter(|present| selection.contains(present.payload.id)) {
         let state = present.state(&scene.memory)?;
@@ -52,22 +60,81 @@ fn try_revert(
     if chosen.is_empty() {
         return Ok(RevertOutcome::NothingToRevert);
     }
-    let transition = tries::run(process, &scene.memory, &plan, patcher.limits(), options.wait).map_err(End::Error)?;
+    if plan.writes.len() < 2 {
+        commit::copy_pages(target.memory, &plan.writes)?;
+        let transition = run(&target, &plan, options)?;
+        let done = matches!(transition.ended, Ended::Done { .. });
+        let mut unmapped = false;
+        if done {
+            unmapped = chosen.iter().all(|(present, policy)| {
+                *policy == RevertPolicy::Unmap && tidy::clear(&target, &present.mappings).is_ok()
+            });
+        }
+        return Ok(outcome(transition, plan.writes.len(), &chosen, unmapped, Committed::InOneWrite));
+    }
+    let ranges: Vec<(RuntimeAddr, u64)> = chosen
+        .iter()
+        .filter(|(_, policy)| *policy == RevertPolicy::Unmap)
+        .flat_map(|(present, _)| present.mappings.iter().map(|mapping| (mapping.start, mapping.len_bytes())))
+        .collect();
+    let need = Need { pieces: &[], files: 0, writes: plan.writes.len(), ranges: ranges.len() };
+    let (mut workshop, kit) = equip::open(&target, &need)?;
+    let delivered = equip::deliver(&mut workshop, &[], kit.as_ref()).map_err(|error| match error {
+        DeliverError::Remote(error) => End::from(error),
+        DeliverError::Taken { .. } | DeliverError::NotWritable => NotApplied::TextWriteForbidden.into(),
+    });
+    let transition = delivered.and_then(|()| {
+        plan.commit = Commit::prepare(&workshop, process, &plan.writes)?;
+        commit::copy_pages(target.memory, &plan.writes)?;
+        run(&target, &plan, options)
+    });
+    let committed = if plan.commit.is_some() { Committed::ByTarget } else { Committed::BySalve };
+    let detours = plan.writes.len();
+    drop(plan);
+    let closed = match &transition {
+        // A thread may be in there still: the next command cleans up when it is not.
+        Ok(Transition { ended: Ended::Lost(_), .. }) => Ok(Duration::ZERO),
+        Ok(Transition { ended: Ended::Done { .. }, .. }) => workshop.close(&ranges),
+        _ => workshop.close(&[]),
+    };
+    let all = chosen.iter().all(|(_, policy)| *policy == RevertPolicy::Unmap);
+    let unmapped = all && closed.is_ok() && is_unmapped(&target, &ranges);
+    Ok(outcome(transition?, detours, &chosen, unmapped, committed))
+}
+
+fn run(target: &Target<'_>, plan: &Plan<'_>, options: &RevertOptions) -> Result<Transition, End> {
+    tries::run(target.process, target.memory, plan, target.limits, options.wait).map_err(End::Error)
+}
+
+fn is_unmapped(target: &Target<'_>, ranges: &[(RuntimeAddr, u64)]) -> bool {
+    target.process.mappings(target.limits).is_ok_and(|mappings| {
+        ranges.iter().all(|(at, _)| maps::find(&mappings, *at).is_none_or(|mapping| !mapping.is_payload()))
+    })
+}
+
+fn outcome(
+    transition: Transition,
+    detours: usize,
+    chosen: &[(&Present, RevertPolicy)],
+    unmapped: bool,
+    committed: Committed,
+) -> RevertOutcome {
     let (tries, longest_stop) = (transition.tries, transition.longest_stop);
-    Ok(match transition.ended {
+    match transition.ended {
         Ended::Done { stopped, .. } => RevertOutcome::Reverted(Reverted {
             livepatches: chosen.iter().map(|(present, _)| present.payload.id).collect(),
-            detours: plan.writes.len(),
-            unmapped: unmap(patcher, process, &scene, &chosen),
+            detours,
+            unmapped,
             stopped,
             longest_stop,
             tries,
+            committed,
         }),
         Ended::Deferred(blocking) => RevertOutcome::Deferred { blocking, tries },
         Ended::Not(why) => RevertOutcome::NotReverted { why },
         Ended::RolledBack(why) => RevertOutcome::RolledBack { why },
         Ended::Lost(why) => RevertOutcome::Indeterminate { why },
-    })
+    }
 }
 
 fn path(present: &Present) -> String {
@@ -137,17 +204,4 @@ fn add(
     let whole = policy == RevertPolicy::Unmap;
     plan.forbidden.add_revert(livepatch, present.old, present.payload.bias(present.old), whole);
     Ok(())
-}
-
-/// Takes away the payloads whose policy allows it. Nobody is inside, and nothing leads there.
-fn unmap(patcher: &Patcher, process: &Process, scene: &Scene, chosen: &[(&Present, RevertPolicy)]) -> bool {
-    let target = scene.target(patcher, process);
-    let mut all = true;
-    for (present, policy) in chosen {
-        match policy {
-            RevertPolicy::Unmap => all &= clear(&target, &present.mappings).is_ok(),
-            RevertPolicy::KeepMapped | RevertPolicy::Refuse => all = false,
-        }
-    }
-    all
 }

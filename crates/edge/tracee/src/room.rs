@@ -40,6 +40,12 @@ impl Taken {
         Ok(Self(taken))
     }
 
+    /// From now on nothing may come here.
+    pub(crate) fn add(&mut self, start: u64, end: u64) {
+        self.0.push((start, end));
+        self.0.sort_unstable();
+    }
+
     fn is_free(&self, start: u64, end: u64) -> bool {
         LOWEST <= start && start < end && end <= HIGHEST && !self.0.iter().any(|&(s, e)| s < end && start < e)
     }

@@ -3,12 +3,12 @@
 use crate::image::Found;
 use crate::maps::Mapping;
 use crate::memory::Memory;
-use crate::outcome::NotApplied;
+use crate::outcome::{Blocking, NotApplied};
 use crate::patcher::{ApplyError, Patcher};
 use crate::present::Present;
 use crate::process::{Process, ReadError};
 use crate::remote::{RemoteError, Target};
-use crate::slot::leftovers;
+use crate::tidy::Leftovers;
 use crate::transition::Plan;
 use salve_consistency::{Forbidden, UnwindTablesOf};
 use salve_elf::RuntimeAddr;
@@ -16,6 +16,8 @@ use salve_elf::RuntimeAddr;
 /// Why an attempt ends before its transition.
 pub(crate) enum End {
     Not(NotApplied),
+    /// Threads are still on their way home from a Salve that was killed.
+    Busy(Vec<Blocking>),
     Error(ApplyError),
 }
 
@@ -41,6 +43,9 @@ impl From<RemoteError> for End {
             RemoteError::Gone => Self::Not(NotApplied::Exited),
             RemoteError::Not(why) => Self::Not(why),
             RemoteError::Call { call, errno } => Self::Not(NotApplied::RemoteCall { call, errno }),
+            RemoteError::Unseen => {
+                Self::Not(NotApplied::NoThread { why: "a borrowed thread was not seen again".to_owned() })
+            }
             RemoteError::Thread(error) => Self::Error(ApplyError::Thread(error)),
         }
     }
@@ -51,6 +56,7 @@ pub(crate) struct Scene {
     pub(crate) mappings: Vec<Mapping>,
     pub(crate) images: Vec<Found>,
     pub(crate) present: Vec<Present>,
+    pub(crate) leftovers: Leftovers,
     pub(crate) memory: Memory,
 }
 
@@ -69,11 +75,15 @@ impl Scene {
         // Opened before the mappings are read: after an exec it reads nothing, and
         // the bytes that are expected are not found.
         let memory = Memory::open(process)?;
+        if !memory.lock()? {
+            return Err(NotApplied::AnotherSalve.into());
+        }
         let mappings = process.mappings(patcher.limits())?;
         let images = patcher.found(process, &mappings)?;
         let (present, _) = Present::find(process, &mappings, &images, patcher.limits())?;
         stack_switching(&images)?;
-        Ok(Self { mappings, images, present, memory })
+        let leftovers = Leftovers::find(process, &memory, &mappings, &images);
+        Ok(Self { mappings, images, present, leftovers, memory })
     }
 
     pub(crate) fn target<'a>(&'a self, patcher: &'a Patcher, process: &'a Process) -> Target<'a> {
@@ -81,7 +91,7 @@ impl Scene {
     }
 
     /// The unwinding tables of every image.
-    fn tables(&self) -> Vec<UnwindTablesOf<'_>> {
+    pub(crate) fn tables(&self) -> Vec<UnwindTablesOf<'_>> {
         self.images
             .iter()
             .filter_map(|image| {
@@ -94,18 +104,18 @@ impl Scene {
     }
 
     /// A transition that changes nothing yet.
-    pub(crate) fn plan(&self, process: &Process) -> Plan<'_> {
+    pub(crate) fn plan(&self) -> Plan<'_> {
         Plan {
             writes: Vec::new(),
             forbidden: Forbidden::default(),
             tables: self.tables(),
             main_stack: self.main_stack(),
-            leftovers: leftovers(process, &self.memory, &self.images),
+            commit: None,
         }
     }
 
     /// The last byte of the main thread's stack, which stays where it is.
-    fn main_stack(&self) -> Option<RuntimeAddr> {
+    pub(crate) fn main_stack(&self) -> Option<RuntimeAddr> {
         self.mappings.iter().find(|mapping| mapping.is_named("[stack]"))?.end.checked_sub(1)
     }
 }

@@ -10,7 +10,7 @@ use crate::outcome::NotApplied;
 use crate::process::{Process, ReadError};
 use crate::remote::is_zombie;
 use crate::wait::{self, Stopped};
-use crate::{stub, sys};
+use crate::{home, sys};
 use core::time::Duration;
 use libc::user_regs_struct;
 use std::time::Instant;
@@ -34,6 +34,17 @@ pub(crate) struct HeldThread {
     pub(crate) registers: Option<user_regs_struct>,
     /// A signal had stopped the whole process before.
     pub(crate) group_stopped: bool,
+    pub(crate) sent: Sent,
+}
+
+/// Whether a held thread's registers are still its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    Nowhere,
+    /// They lead elsewhere, and have to be given back.
+    Away,
+    /// It has run and got its own, or is past needing them.
+    Back,
 }
 
 /// All threads of a process, stopped. Dropping it lets them go.
@@ -95,7 +106,9 @@ impl Held {
                 continue;
             }
             match sys::seize(tid) {
-                Ok(()) => self.threads.push(HeldThread { tid, registers: None, group_stopped: false }),
+                Ok(()) => {
+                    self.threads.push(HeldThread { tid, registers: None, group_stopped: false, sent: Sent::Nowhere });
+                }
                 Err(Errno(libc::ESRCH)) => ended.push(tid),
                 Err(_) if is_zombie(process, tid) => ended.push(tid),
                 Err(_) => {
@@ -145,9 +158,13 @@ impl Held {
         for thread in self.threads.drain(..) {
             // One that never stopped cannot be detached from; the end of this tracing thread does it.
             let Some(registers) = thread.registers else { continue };
-            if let Some(mended) = stub::mended(&registers) {
-                let _ = sys::set_registers(thread.tid, &mended);
+            let mended = home::mended(&registers);
+            match thread.sent {
+                Sent::Nowhere => mended.map_or(Ok(()), |mended| sys::set_registers(thread.tid, &mended)),
+                Sent::Away => sys::set_registers(thread.tid, &mended.unwrap_or(registers)),
+                Sent::Back => Ok(()),
             }
+            .unwrap_or(());
             match sys::detach(thread.tid) {
                 Ok(()) | Err(Errno(libc::ESRCH)) => {}
                 Err(errno) => failed = failed.or(Some((thread.tid, errno))),

@@ -1,67 +1,50 @@
-//! The code that a borrowed thread runs: one system call, and the way home.
+//! The code that a borrowed thread runs: a list of system calls, and the way home.
 //!
-//! The stub lies in the unused tail of an r-x page. A thread is pointed at its
-//! first instruction with a call's number and arguments in its registers. While
-//! this program lives, it catches the thread at the end of the call. If this
-//! program is gone, the thread goes on by itself: it restores its signal mask,
-//! reloads every register that a system call or the stub changes, and jumps to
-//! where it was. It uses no stack, changes no flag, no vector register, and
-//! needs no `ret`; so it is harmless at any instruction of the program.
+//! The stub lies in the unused tail of an r-x page. It works through a table of calls
+//! (`program`) from the first to the last, comparing each result with the one that is
+//! wanted and going on elsewhere in the table where it differs. Then it waits a moment:
+//! while this program lives, it catches the thread there and gives it its registers back.
+//! If this program is gone, the thread goes on by itself: it restores its signal mask,
+//! reloads every register that a call or the stub changes, and jumps to where it was.
+//!
+//! It uses no stack, changes no flag (`jrcxz`, `loop`, `lea` and `mov` do not), no vector
+//! register, and needs no `ret`; so it is harmless at any instruction of the program.
+//!
+//! The second kind, the gate, holds a thread for as long as a word in memory says that
+//! another thread is writing code, and no longer than a number of rounds.
 //!
 //! Rejected: a signal frame (`rt_sigreturn` forgets a restartable call, seen as
-//! `EINTR`), single steps (the trap flag outlives the tracer), `int3`.
+//! `EINTR`), single steps (the trap flag outlives the tracer), `int3`, one call for each
+//! stop (the only thread of a process sees every one of them).
 
+use crate::home::Home;
 use libc::user_regs_struct;
+use salve_elf::RuntimeAddr;
 
-/// Code and data. 96 % of executable segments have that much unused tail.
-pub(crate) const STUB_BYTES: usize = 192;
-/// The address behind the first `syscall`: where a caught thread stands.
-pub(crate) const AFTER_CALL: u64 = 2;
-const DATA_AT: usize = 0x68;
+/// Code and data of the stub alone; a table may follow.
+pub(crate) const STUB_BYTES: usize = 344;
+const _: () = assert!(AFTER_MASK + 12 * 7 + 6 + 8 * (DATA_WORDS as u64) <= STUB_BYTES as u64);
+/// Code and data of one gate.
+pub(crate) const GATE_BYTES: usize = 320;
 
 const RT_SIGPROCMASK: u8 = 14;
-const RESTART_SYSCALL: u64 = 219;
+const SCHED_YIELD: u8 = 24;
+const SIG_BLOCK: u8 = 0;
+const SIG_SETMASK: u8 = 2;
+/// Rounds of the wait at the end, some milliseconds. Each gives the processor away, for
+/// it may be the one that this program needs to see that the table is done.
+const PARK_ROUNDS: u32 = 8_192;
+/// The same where a filter forbids that.
+const PAUSE_ROUNDS: u32 = 20_000;
 
-/// `syscall; mov eax, 14; mov edi, SIG_SETMASK; lea rsi, [mask]; mov edx, 0; mov r10d, 8; syscall`.
-/// Only `mov` and `lea`: they leave the flags alone.
-const CODE: [u8; 0x20] = [
-    0x0f,
-    0x05, //
-    0xb8,
-    RT_SIGPROCMASK,
-    0,
-    0,
-    0, //
-    0xbf,
-    2,
-    0,
-    0,
-    0, //
-    0x48,
-    0x8d,
-    0x35,
-    0x55,
-    0,
-    0,
-    0, // 0x13 + 0x55 = DATA_AT
-    0xba,
-    0,
-    0,
-    0,
-    0, //
-    0x41,
-    0xba,
-    8,
-    0,
-    0,
-    0, //
-    0x0f,
-    0x05,
-];
-
-/// The start of each `mov reg, [rip + rel32]`, in the order of the data:
-/// rax, rdi, rsi, rdx, r10, r8, r9, rcx, r11.
-const LOADS: [[u8; 3]; 9] = [
+/// Words of data behind the code, in this order.
+const DATA_WORDS: usize = 15;
+const MASK_POINTER: usize = 0;
+const HOME: usize = 13;
+const MASK: usize = 14;
+/// `mov reg, [rip + rel32]` for the words 1 to 12: rax, rdi, rsi, rdx, r10, r8, r9, rcx,
+/// r11, rbx, r12, r13.
+const LOADS: [[u8; 3]; 12] = [
     [0x48, 0x8b, 0x05],
     [0x48, 0x8b, 0x3d],
     [0x48, 0x8b, 0x35],
@@ -71,182 +54,259 @@ const LOADS: [[u8; 3]; 9] = [
     [0x4c, 0x8b, 0x0d],
     [0x48, 0x8b, 0x0d],
     [0x4c, 0x8b, 0x1d],
+    [0x48, 0x8b, 0x1d],
+    [0x4c, 0x8b, 0x25],
+    [0x4c, 0x8b, 0x2d],
 ];
+
+/// One row of a table of calls, in words: number plus one (zero ends the table), address
+/// of a 32-bit word that is added to the next word as first argument, second, third and
+/// fourth argument, address of a 32-bit word that is the fifth, sixth argument, what to
+/// add to the wanted result to get zero, address of the row to go on with where it is not.
+pub(crate) const ROW_WORDS: usize = 10;
+
+/// `rbx` holds the row. `r12` gets a result that was not wanted, `r13` its row.
+const CALLS: [u8; 76] = [
+    0x48, 0x8b, 0x0b, //             0x00 next: mov rcx, [rbx]
+    0xe3, 0x47, //                   0x03 jrcxz end
+    0x48, 0x8d, 0x41, 0xff, //       0x05 lea rax, [rcx - 1]
+    0x48, 0x8b, 0x7b, 0x08, //       0x09 mov rdi, [rbx + 8]
+    0x8b, 0x3f, //                   0x0d mov edi, [rdi]
+    0x48, 0x8b, 0x4b, 0x10, //       0x0f mov rcx, [rbx + 16]
+    0x48, 0x8d, 0x3c, 0x0f, //       0x13 lea rdi, [rdi + rcx]
+    0x48, 0x8b, 0x73, 0x18, //       0x17 mov rsi, [rbx + 24]
+    0x48, 0x8b, 0x53, 0x20, //       0x1b mov rdx, [rbx + 32]
+    0x4c, 0x8b, 0x53, 0x28, //       0x1f mov r10, [rbx + 40]
+    0x4c, 0x8b, 0x43, 0x30, //       0x23 mov r8, [rbx + 48]
+    0x45, 0x8b, 0x00, //             0x27 mov r8d, [r8]
+    0x4c, 0x8b, 0x4b, 0x38, //       0x2a mov r9, [rbx + 56]
+    0x0f, 0x05, //                   0x2e syscall
+    0x48, 0x8b, 0x4b, 0x40, //       0x30 mov rcx, [rbx + 64]
+    0x48, 0x8d, 0x0c, 0x01, //       0x34 lea rcx, [rcx + rax]
+    0xe3, 0x0c, //                   0x38 jrcxz wanted
+    0x49, 0x89, 0xc4, //             0x3a mov r12, rax
+    0x49, 0x89, 0xdd, //             0x3d mov r13, rbx
+    0x48, 0x8b, 0x5b, 0x48, //       0x40 mov rbx, [rbx + 72]
+    0xeb, 0xba, //                   0x44 jmp next
+    0x48, 0x8d, 0x5b, 0x50, //       0x46 wanted: lea rbx, [rbx + 80]
+    0xeb, 0xb4, //                   0x4a jmp next
+];
+/// Behind a call of the table: what a filter sees as the instruction pointer.
+pub(crate) const AFTER_CALL: u64 = 0x30;
+/// From here on the table is done.
+pub(crate) const PARK_AT: u64 = 0x4c;
+/// From here on registers are reloaded.
+pub(crate) const PARK_END: u64 = PARK_AT + 23;
+/// Behind the call of the wait.
+pub(crate) const AFTER_YIELD: u64 = PARK_AT + 12;
+/// Behind the call that restores the mask.
+pub(crate) const AFTER_MASK: u64 = PARK_END + 30;
+
+/// Code with references to the words of data behind it.
+#[derive(Default)]
+struct Code {
+    bytes: Vec<u8>,
+    references: Vec<(usize, usize)>,
+}
+
+impl Code {
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// An instruction that ends in the displacement of a word of the data.
+    fn refer(&mut self, opcode: &[u8], word: usize) {
+        self.put(opcode);
+        self.references.push((self.bytes.len(), word));
+        self.put(&[0; 4]);
+    }
+
+    /// `mov eax, number; mov edi, how`.
+    fn number_and_how(&mut self, how: u8) {
+        self.put(&[0xb8, RT_SIGPROCMASK, 0, 0, 0, 0xbf, how, 0, 0, 0]);
+    }
+
+    fn restore_mask(&mut self) {
+        self.number_and_how(SIG_SETMASK);
+        self.refer(&[0x48, 0x8b, 0x35], MASK_POINTER);
+        // mov edx, 0; mov r10d, 8; syscall
+        self.put(&[0xba, 0, 0, 0, 0, 0x41, 0xba, 8, 0, 0, 0, 0x0f, 0x05]);
+    }
+
+    fn go_home(&mut self) {
+        for (word, load) in (1_usize..).zip(LOADS) {
+            self.refer(&load, word);
+        }
+        // jmp [rip + rel32]
+        self.refer(&[0xff, 0x25], HOME);
+    }
+
+    /// Code, then data, in `N` bytes; what is left over traps.
+    fn finish<const N: usize>(mut self, data: [u64; DATA_WORDS]) -> [u8; N] {
+        let data_at = N.saturating_sub(DATA_WORDS.saturating_mul(8));
+        self.bytes.resize(data_at, 0xcc);
+        for (at, word) in &self.references {
+            let to = data_at.saturating_add(word.saturating_mul(8));
+            let next = at.saturating_add(4);
+            let rel = u32::try_from(to.saturating_sub(next)).unwrap_or(0).to_le_bytes();
+            if let Some(field) = self.bytes.get_mut(*at..next) {
+                field.copy_from_slice(&rel);
+            }
+        }
+        self.put(data.map(u64::to_le_bytes).as_flattened());
+        let mut stub = [0xcc; N];
+        for (to, from) in stub.iter_mut().zip(self.bytes) {
+            *to = from;
+        }
+        stub
+    }
+}
+
+fn data(home: &Home, mask_at: u64, mask: u64) -> [u64; DATA_WORDS] {
+    let user_regs_struct { rax, rdi, rsi, rdx, r10, r8, r9, rcx, r11, rbx, r12, r13, rip, .. } = home.registers;
+    [mask_at, rax, rdi, rsi, rdx, r10, r8, r9, rcx, r11, rbx, r12, r13, rip, mask]
+}
+
+/// The stub, to lie at `at`, for a thread that goes `home` with `mask`. `yields`: whether
+/// it may call `sched_yield`.
+pub(crate) fn assemble(at: RuntimeAddr, home: &Home, mask: u64, yields: bool) -> [u8; STUB_BYTES] {
+    let mut code = Code::default();
+    code.put(&CALLS);
+    // mov ebx, rounds; next: mov eax, 24; syscall
+    code.put(&[0xbb]);
+    code.put(&if yields { PARK_ROUNDS } else { PAUSE_ROUNDS }.to_le_bytes());
+    // Or as many bytes of pause.
+    code.put(if yields {
+        &[0xb8, SCHED_YIELD, 0, 0, 0, 0x0f, 0x05]
+    } else {
+        &[0xf3, 0x90, 0xf3, 0x90, 0xf3, 0x90, 0x90]
+    });
+    // mov rcx, rbx; lea rbx, [rbx - 1]; jrcxz out; jmp next
+    code.put(&[0x48, 0x89, 0xd9, 0x48, 0x8d, 0x5b, 0xff, 0xe3, 0x02, 0xeb, 0xee]);
+    code.restore_mask();
+    code.go_home();
+    let mask_at = at.raw().wrapping_add(word_at(STUB_BYTES, MASK));
+    code.finish(data(home, mask_at, mask))
+}
+
+/// Where a word of the data is.
+fn word_at(len: usize, word: usize) -> u64 {
+    let from_end = DATA_WORDS.saturating_sub(word).saturating_mul(8);
+    u64::try_from(len.saturating_sub(from_end)).unwrap_or(0)
+}
+
+/// A gate: blocks all signals, waits while the word at `rbx` is not zero and the count
+/// in `r12` lasts, restores the mask, which it keeps at `mask_at`, and goes home.
+///
+/// `calls`: whether it may make system calls. If not, it does no more than wait.
+pub(crate) fn assemble_gate(home: &Home, mask_at: RuntimeAddr, calls: bool) -> [u8; GATE_BYTES] {
+    let mut code = Code::default();
+    if calls {
+        code.number_and_how(SIG_BLOCK);
+        code.refer(&[0x48, 0x8d, 0x35], MASK);
+        code.refer(&[0x48, 0x8b, 0x15], MASK_POINTER);
+        // mov r10d, 8; syscall
+        code.put(&[0x41, 0xba, 8, 0, 0, 0, 0x0f, 0x05]);
+    }
+    // next: mov rcx, [rbx]; jrcxz go; mov rcx, r12; lea r12, [r12 - 1]; jrcxz go
+    let (to_go, pause): (u8, &[u8]) =
+        if calls { (0x13, &[0xb8, SCHED_YIELD, 0, 0, 0, 0x0f, 0x05]) } else { (0x0e, &[0xf3, 0x90]) };
+    code.put(&[0x48, 0x8b, 0x0b, 0xe3, to_go, 0x4c, 0x89, 0xe1, 0x4d, 0x8d, 0x64, 0x24, 0xff]);
+    code.put(&[0xe3, to_go.wrapping_sub(10)]);
+    code.put(pause);
+    // jmp next
+    code.put(&[0xeb, if calls { 0xe8 } else { 0xed }]);
+    if calls {
+        code.restore_mask();
+    }
+    code.go_home();
+    code.finish(data(home, mask_at.raw(), u64::MAX))
+}
 
 /// Whether `bytes` begin like a stub: one that a killed Salve left behind.
 pub(crate) fn looks_like_stub(bytes: &[u8]) -> bool {
-    bytes.starts_with(&CODE)
-}
-
-/// The stub for a thread that was stopped with `registers` and `mask`.
-pub(crate) fn assemble(home: &Home, mask: u64) -> [u8; STUB_BYTES] {
-    let registers = &home.registers;
-    let data = [
-        mask,
-        registers.rax,
-        registers.rdi,
-        registers.rsi,
-        registers.rdx,
-        registers.r10,
-        registers.r8,
-        registers.r9,
-        registers.rcx,
-        registers.r11,
-        registers.rip,
-    ];
-    let mut code = CODE.to_vec();
-    // The mask is data word 0, the loads take words 1 to 9, the jump word 10.
-    for (word, load) in (1_usize..).zip(LOADS) {
-        code.extend_from_slice(&load);
-        let rel = relative(code.len(), word);
-        code.extend_from_slice(&rel);
-    }
-    code.extend_from_slice(&[0xff, 0x25]);
-    let rel = relative(code.len(), 10);
-    code.extend_from_slice(&rel);
-    code.resize(DATA_AT, 0xcc);
-    code.extend(data.iter().flat_map(|word| word.to_le_bytes()));
-    let mut stub = [0xcc; STUB_BYTES];
-    for (to, from) in stub.iter_mut().zip(code) {
-        *to = from;
-    }
-    stub
-}
-
-/// The displacement, stored at `field_at`, that leads to a word of the data.
-fn relative(field_at: usize, word: usize) -> [u8; 4] {
-    let to = DATA_AT.saturating_add(word.saturating_mul(8));
-    let next = field_at.saturating_add(4);
-    u32::try_from(to.saturating_sub(next)).unwrap_or(0).to_le_bytes()
-}
-
-/// Where a thread goes on, in registers that need no help of the kernel.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Home {
-    pub(crate) registers: user_regs_struct,
-    /// The thread repeats its system call: the two bytes before its instruction
-    /// pointer have to be `syscall`.
-    pub(crate) repeats: bool,
-}
-
-/// The kernel's own codes for an interrupted call (`include/linux/errno.h`).
-const ERESTARTSYS: i64 = -512;
-const ERESTARTNOINTR: i64 = -513;
-pub(crate) const ERESTARTNOHAND: i64 = -514;
-const ERESTART_RESTARTBLOCK: i64 = -516;
-const EINTR: i64 = -4;
-
-/// Calls that return `EINTR` for a stop that no signal caused, and that did
-/// nothing before they return it, so that they may be made again.
-const INTERRUPTED_FOR_NOTHING: [u64; 17] = [
-    232, // epoll_wait
-    281, // epoll_pwait
-    441, // epoll_pwait2
-    128, // rt_sigtimedwait
-    65,  // semop
-    220, // semtimedop
-    45,  // recvfrom, with a receive timeout
-    47,  // recvmsg, likewise
-    299, // recvmmsg, likewise
-    43,  // accept, likewise
-    288, // accept4, likewise
-    44,  // sendto, with a send timeout
-    46,  // sendmsg, likewise
-    208, // io_getevents
-    333, // io_pgetevents
-    69,  // msgsnd
-    70,  // msgrcv
-];
-
-fn in_system_call(registers: &user_regs_struct) -> bool {
-    registers.orig_rax.cast_signed() >= 0
-}
-
-/// The registers with which to let a stopped thread go. A call that an interruption
-/// alone ended with `EINTR` is marked as the kernel marks one that is repeated
-/// unless a handler runs: the kernel then does what is right, signal or no signal.
-pub(crate) fn mended(registers: &user_regs_struct) -> Option<user_regs_struct> {
-    let interrupted = in_system_call(registers)
-        && registers.rax.cast_signed() == EINTR
-        && INTERRUPTED_FOR_NOTHING.contains(&registers.orig_rax);
-    interrupted.then(|| user_regs_struct { rax: ERESTARTNOHAND.cast_unsigned(), ..*registers })
-}
-
-/// What the kernel would do on the way back to user space, done in the registers.
-pub(crate) fn home(registers: &user_regs_struct) -> Home {
-    let registers = mended(registers).unwrap_or(*registers);
-    let again = |number| Home {
-        registers: user_regs_struct {
-            rax: number,
-            rip: registers.rip.wrapping_sub(2),
-            orig_rax: u64::MAX,
-            ..registers
-        },
-        repeats: true,
-    };
-    match registers.rax.cast_signed() {
-        ERESTARTSYS | ERESTARTNOINTR | ERESTARTNOHAND if in_system_call(&registers) => again(registers.orig_rax),
-        ERESTART_RESTARTBLOCK if in_system_call(&registers) => again(RESTART_SYSCALL),
-        _ => Home { registers: user_regs_struct { orig_rax: u64::MAX, ..registers }, repeats: false },
-    }
+    bytes.starts_with(&CALLS)
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "offsets of a few hundred bytes"
+)]
 mod tests {
     use super::*;
+    use crate::home::home;
 
-    fn registers(orig_rax: i64, rax: i64) -> user_regs_struct {
+    fn registers() -> user_regs_struct {
         // SAFETY: plain integers, for which zero is a value.
         let mut registers: user_regs_struct = unsafe { core::mem::zeroed() };
-        (registers.orig_rax, registers.rax, registers.rip) = (orig_rax.cast_unsigned(), rax.cast_unsigned(), 0x1000);
+        (registers.orig_rax, registers.rax, registers.r11, registers.rip) = (u64::MAX, 7, 11, 0x5555);
         registers
     }
 
-    #[test]
-    fn a_restart_block_goes_home_through_restart_syscall() {
-        let home = home(&registers(35, -516));
-        assert_eq!((home.registers.rax, home.registers.rip, home.repeats), (219, 0xffe, true));
-    }
-
-    #[test]
-    fn a_call_that_is_restarted_goes_home_with_its_own_number() {
-        for code in [-512, -513, -514] {
-            let home = home(&registers(202, code));
-            assert_eq!((home.registers.rax, home.registers.rip), (202, 0xffe));
+    /// Where each forward and backward jump of eight bits leads, checked against the
+    /// starts of instructions.
+    fn instruction_starts(code: &[u8], lens: &[usize]) -> Vec<usize> {
+        let mut at = 0;
+        let mut starts = Vec::new();
+        for len in lens {
+            starts.push(at);
+            at += len;
         }
+        assert_eq!(at, code.len());
+        starts
     }
 
     #[test]
-    fn user_code_goes_home_as_it_was_whatever_is_in_rax() {
-        let home = home(&registers(-1, -512));
-        assert_eq!((home.registers.rax.cast_signed(), home.registers.rip, home.repeats), (-512, 0x1000, false));
+    fn jumps_of_the_call_loop_lead_to_instructions() {
+        let lens = [3, 2, 4, 4, 2, 4, 4, 4, 4, 4, 4, 3, 4, 2, 4, 4, 2, 3, 3, 4, 2, 4, 2];
+        let starts = instruction_starts(&CALLS, &lens);
+        let target = |at: usize| (at as i64 + 2 + i64::from(CALLS[at + 1] as i8)) as usize;
+        assert_eq!(target(0x03), PARK_AT as usize);
+        assert_eq!(target(0x38), 0x46);
+        assert_eq!(target(0x44), 0);
+        assert_eq!(target(0x4a), 0);
+        assert!(starts.contains(&0x46));
+        assert_eq!(AFTER_CALL as usize, 0x2e + 2);
     }
 
     #[test]
-    fn an_epoll_wait_that_an_interruption_ended_is_repeated_and_a_read_is_not() {
-        assert_eq!(mended(&registers(232, -4)).map(|r| r.rax.cast_signed()), Some(-514));
-        assert!(mended(&registers(0, -4)).is_none());
-        assert!(mended(&registers(-1, -4)).is_none());
-        assert_eq!(home(&registers(232, -4)).registers.rax, 232);
-    }
-
-    #[test]
-    fn displacements_lead_to_the_data() {
-        let mut registers = registers(-1, 7);
-        (registers.r11, registers.rip) = (11, 0x5555);
-        let stub = assemble(&home(&registers), 0xabcd);
+    fn displacements_of_the_stub_lead_to_the_data() {
+        let at = RuntimeAddr::new(0x10_0000);
+        let stub = assemble(at, &home(&registers()), 0xabcd, true);
         assert!(looks_like_stub(&stub));
         let word = |at: usize| u64::from_le_bytes(stub[at..at + 8].try_into().unwrap());
-        // lea rsi, [rip + rel32] at 0x0c: the next instruction is at 0x13.
-        let rel = u32::from_le_bytes(stub[0x0f..0x13].try_into().unwrap());
-        assert_eq!(word(0x13 + rel as usize), 0xabcd);
-        // mov rax at 0x20, mov r11 at 0x20 + 8 * 7, jmp behind it.
-        let rel = u32::from_le_bytes(stub[0x23..0x27].try_into().unwrap());
-        assert_eq!(word(0x27 + rel as usize), 7);
-        let rel = u32::from_le_bytes(stub[0x5b..0x5f].try_into().unwrap());
-        assert_eq!(word(0x5f + rel as usize), 11);
-        assert_eq!(stub[0x5f..0x61], [0xff, 0x25]);
-        let rel = u32::from_le_bytes(stub[0x61..0x65].try_into().unwrap());
-        assert_eq!(word(0x65 + rel as usize), 0x5555);
+        let rel = |at: usize| u32::from_le_bytes(stub[at..at + 4].try_into().unwrap()) as usize;
+        // The wait, then mov rsi, [rip + rel32] behind two instructions of five bytes.
+        let mask = PARK_END as usize;
+        assert_eq!(stub[mask - 4..mask], [0xe3, 0x02, 0xeb, 0xee]);
+        assert_eq!(stub[mask + 10..mask + 13], [0x48, 0x8b, 0x35]);
+        let pointer = word(mask + 17 + rel(mask + 13));
+        assert_eq!(word((pointer - at.raw()) as usize), 0xabcd);
+        let loads = AFTER_MASK as usize;
+        assert_eq!(stub[loads - 2..loads], [0x0f, 0x05]);
+        assert_eq!(word(loads + 7 + rel(loads + 3)), 7);
+        let r11 = loads + 7 * 8;
+        assert_eq!(word(r11 + 7 + rel(r11 + 3)), 11);
+        let jump = loads + 7 * 12;
+        assert_eq!(stub[jump..jump + 2], [0xff, 0x25]);
+        assert_eq!(word(jump + 6 + rel(jump + 2)), 0x5555);
+    }
+
+    #[test]
+    fn jumps_of_a_gate_lead_to_its_end_and_its_beginning() {
+        for calls in [true, false] {
+            let gate = assemble_gate(&home(&registers()), RuntimeAddr::new(0x77), calls);
+            let next = if calls { 32 } else { 0 };
+            let target = |at: usize| (at as i64 + 2 + i64::from(gate[at + 1] as i8)) as usize;
+            let go = if calls { next + 24 } else { next + 19 };
+            assert_eq!((gate[next + 3], target(next + 3)), (0xe3, go));
+            assert_eq!((gate[next + 13], target(next + 13)), (0xe3, go));
+            assert_eq!((gate[go - 2], target(go - 2)), (0xeb, next));
+            let first = if calls { 0xb8 } else { 0x48 };
+            assert_eq!(gate[go], first);
+        }
     }
 }

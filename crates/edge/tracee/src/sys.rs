@@ -132,10 +132,6 @@ pub(crate) fn resume(tid: i32, signal: c_int) -> Result<()> {
     plain(libc::PTRACE_CONT, tid, 0, usize::try_from(signal).unwrap_or(0))
 }
 
-pub(crate) fn resume_to_system_call(tid: i32, signal: c_int) -> Result<()> {
-    plain(libc::PTRACE_SYSCALL, tid, 0, usize::try_from(signal).unwrap_or(0))
-}
-
 pub(crate) fn detach(tid: i32) -> Result<()> {
     plain(libc::PTRACE_DETACH, tid, 0, 0)
 }

@@ -1,0 +1,300 @@
+//! All writes of a transition, made by a thread of the target itself.
+//!
+//! With every thread stopped and everything checked, one thread is sent through a table
+//! of `pwrite64` to the target's own memory. From the moment its registers are set all
+//! writes are made, whatever becomes of this program; before that, none is. One that
+//! fails makes the thread take back what it did. So no mixture of old and new stays
+//! behind (ADR 0015).
+//!
+//! If this program dies in that moment the kernel lets all other threads go, which might
+//! then run into a jump that is half written. So they are sent to gates first, each with a
+//! copy of its own, where they wait until the writes are done, and go home by themselves.
+//! While this program lives, no gate is ever run.
+
+use crate::Errno;
+use crate::home;
+use crate::limits::Limits;
+use crate::memory::Memory;
+use crate::outcome::{Lost, NotApplied, WriteFault};
+use crate::process::{Process, Seccomp};
+use crate::program::{Else, Program, Row};
+use crate::remote::{PWRITE, Prepared, RemoteError, repeats_by_syscall};
+use crate::stop::{Held, HeldThread, Sent};
+use crate::stub::{GATE_BYTES, assemble_gate};
+use crate::sys;
+use crate::transition::{Act, JUMP_BYTES, Write, undo, write};
+use crate::workshop::{STATE_AT, Workshop, ZERO_AT};
+use libc::user_regs_struct;
+
+/// How often a thread at a gate gives its processor away before it goes home anyway. With
+/// many threads each turn is long, so the time grows with what it has to wait for.
+const YIELDS: u64 = 65_536;
+/// The same for one that may make no calls, and waits a handful of cycles a turn.
+const PAUSES: u64 = 200_000;
+/// Old and new bytes of one write, each in eight.
+const PAIR_BYTES: u64 = 16;
+const CODE_SEGMENT_64: u64 = 0x33;
+
+/// A transition's writes, laid out in the target.
+pub(crate) struct Commit<'a> {
+    workshop: &'a Workshop<'a>,
+    program: Program,
+    /// Threads with a system call filter, and whether all others are known to have none.
+    filtered: Vec<i32>,
+    all_unfiltered: bool,
+}
+
+/// Rows that the program needs.
+pub(crate) fn rows(writes: usize) -> usize {
+    writes.saturating_mul(2).saturating_add(4)
+}
+
+/// Bytes behind the table.
+pub(crate) fn data_bytes(writes: usize) -> u64 {
+    u64::try_from(writes).unwrap_or(u64::MAX).saturating_mul(PAIR_BYTES)
+}
+
+/// Gates for so many threads, and for those that come to be meanwhile.
+pub(crate) fn gates(threads: usize) -> usize {
+    if threads > 1 { threads.saturating_mul(2).saturating_add(30) } else { 0 }
+}
+
+pub(crate) fn gates_bytes(gates: usize) -> u64 {
+    let bytes = u64::try_from(gates.saturating_mul(GATE_BYTES)).unwrap_or(u64::MAX);
+    bytes.checked_next_multiple_of(crate::image::PAGE_BYTES).unwrap_or(u64::MAX)
+}
+
+/// The calls that will be made, for filters to be judged by.
+pub(crate) fn likely_calls() -> [Row; 1] {
+    [Row::new(PWRITE, [3, 0x2a5a_0000_0000, 5, 0x5555_5555_0000, 0, 0])]
+}
+
+/// Gives the target its own copies of the pages that will be written, by writing what is
+/// there: so no page is allocated while everything stands.
+pub(crate) fn copy_pages(memory: &Memory, writes: &[Write]) -> Result<(), NotApplied> {
+    for write in writes {
+        let mut now = [0; JUMP_BYTES];
+        memory.read_exact(write.at, &mut now).map_err(|_| NotApplied::Exited)?;
+        if now != write.expected {
+            return Ok(());
+        }
+        memory.write(write.at, &now).map_err(|errno| match errno.0 {
+            libc::EIO | libc::EPERM | libc::EACCES => NotApplied::TextWriteForbidden,
+            _ => NotApplied::Exited,
+        })?;
+    }
+    Ok(())
+}
+
+impl<'a> Commit<'a> {
+    /// Lays out everything that can be laid out before the stop.
+    pub(crate) fn prepare(
+        workshop: &'a Workshop<'a>,
+        process: &Process,
+        writes: &[Write],
+    ) -> Result<Option<Self>, RemoteError> {
+        let Some(file) = workshop.memory else { return Ok(None) };
+        let file = crate::program::Descriptor::At(file);
+        let count = writes.len();
+        let data_at = crate::workshop::TABLE_AT.wrapping_add(Program::len_bytes(rows(count)));
+        let bytes_at = |index: usize, half: u64| {
+            let into = data_bytes(index).wrapping_add(half);
+            workshop.word(data_at.wrapping_add(into)).raw()
+        };
+        let put = |index: usize, half: u64, write: &Write| {
+            Row::new(PWRITE, [0, bytes_at(index, half), 5, write.at.raw(), 0, 0]).of(file)
+        };
+        let mut program = Program::default();
+        // What comes behind the writes: one row, then the way back for each.
+        let back = |index: usize| {
+            Else::Row(count.saturating_add(1).saturating_add(count.saturating_sub(1).saturating_sub(index)))
+        };
+        for (index, write) in writes.iter().enumerate() {
+            program.push(Row { wants: 5, otherwise: back(index), ..put(index, 8, write) });
+        }
+        let state = workshop.word(STATE_AT).raw();
+        let clear = Row::new(PWRITE, [0, workshop.word(ZERO_AT).raw(), 8, state, 0, 0]).of(file);
+        let clear = Row { wants: 8, otherwise: Else::Next, ..clear };
+        // No result is wanted: the table ends here.
+        program.push(Row { wants: 1, otherwise: Else::End, ..clear });
+        for (index, write) in writes.iter().enumerate().rev() {
+            program.push(Row { wants: 5, otherwise: Else::Next, ..put(index, 0, write) });
+        }
+        program.push(clear);
+        let mut data = Vec::new();
+        for write in writes {
+            for bytes in [write.expected, write.new] {
+                let mut word = [0; 8];
+                for (to, from) in word.iter_mut().zip(bytes) {
+                    *to = from;
+                }
+                data.extend_from_slice(&word);
+            }
+        }
+        workshop.write(data_at, &data)?;
+        workshop.write(crate::workshop::TABLE_AT, &program.table(workshop.table_at()))?;
+        let (filtered, all_unfiltered) = filtered(workshop, process);
+        if let Some((at, len_bytes)) = workshop.gates {
+            // The pages of the gates, too, are the target's own before it is stopped.
+            let nothing = vec![0xcc; usize::try_from(len_bytes).unwrap_or(0)];
+            workshop.target.memory.write(at, &nothing).map_err(crate::remote::forbidden)?;
+        }
+        Ok(Some(Self { workshop, program, filtered, all_unfiltered }))
+    }
+
+    /// All writes, read back; or none.
+    pub(crate) fn run(
+        &self,
+        process: &Process,
+        memory: &Memory,
+        writes: &[Write],
+        held: &mut Held,
+        limits: &Limits,
+    ) -> Result<(), Act> {
+        let Some((chosen, prepared)) = self.choose(process, memory, held) else {
+            return write(memory, writes);
+        };
+        let slot = &self.workshop.slot;
+        let gone = |_: Errno| Act::Not(NotApplied::Exited);
+        memory.write(slot.at, &prepared.stub(slot.at)).map_err(gone)?;
+        self.close_gates(memory, held, chosen).map_err(gone)?;
+        memory.write(self.workshop.word(STATE_AT), &1_u64.to_le_bytes()).map_err(gone)?;
+        let tid = chosen;
+        let sent = prepared.send(slot.at, self.workshop.table_at()).map_err(gone)?;
+        let state_at = self.workshop.word(STATE_AT);
+        let done = || memory.word(state_at).is_ok_and(|word| word == 0);
+        let driven = sent.drive(&done, limits.max_stop.saturating_mul(2));
+        if let Some(thread) = held.threads.iter_mut().find(|thread| thread.tid == tid) {
+            thread.sent = Sent::Back;
+        }
+        let driven = match driven {
+            Ok(driven) => driven,
+            Err(RemoteError::Gone) => return Err(Act::Lost(Lost::Exited)),
+            Err(_) => {
+                let why = "it did not come to the end of its writes in time".to_owned();
+                return Err(Act::Lost(Lost::BorrowedThread { tid, why }));
+            }
+        };
+        let errno = driven.caught().map_or(Errno::EIO, error_of);
+        driven.restore().map_err(|_| Act::Lost(Lost::Exited))?;
+        memory.write(slot.at, &slot.original).map_err(|_| Act::Lost(Lost::Exited))?;
+        verify(memory, writes, errno)
+    }
+
+    /// The thread that makes the writes: one that runs, if there is one.
+    fn choose(&self, process: &Process, memory: &Memory, held: &Held) -> Option<(i32, Prepared)> {
+        let in_user_space =
+            |thread: &&HeldThread| thread.registers.is_some_and(|registers| registers.orig_rax.cast_signed() < 0);
+        let running = held.threads.iter().filter(in_user_space);
+        let others = held.threads.iter().filter(|thread| !in_user_space(thread));
+        running.chain(others).find_map(|thread| {
+            let prepared = Prepared::of(process, memory, thread.tid, thread.registers.as_ref()?).ok()?;
+            prepared.judge(self.workshop.slot.at, self.program.rows.iter()).ok()?;
+            Some((thread.tid, prepared))
+        })
+    }
+
+    /// Sends every other thread to a gate of its own.
+    fn close_gates(&self, memory: &Memory, held: &mut Held, chosen: i32) -> Result<(), Errno> {
+        let Some((room, len_bytes)) = self.workshop.gates else { return Ok(()) };
+        let gate_bytes = u64::try_from(GATE_BYTES).unwrap_or(u64::MAX);
+        let count = usize::try_from(len_bytes.checked_div(gate_bytes).unwrap_or(0)).unwrap_or(0);
+        let mut sites: Vec<(u64, bool)> = Vec::new();
+        let mut code = Vec::new();
+        let mut sent: Vec<(usize, user_regs_struct)> = Vec::new();
+        for (index, thread) in held.threads.iter().enumerate().filter(|(_, thread)| thread.tid != chosen) {
+            let Some(registers) = thread.registers else { continue };
+            if sent.len() >= count || registers.cs != CODE_SEGMENT_64 || registers.rip == 0 {
+                continue;
+            }
+            let home = home::home(&registers);
+            if home.repeats && !repeats(memory, &home, &mut sites)? {
+                continue;
+            }
+            let calls = self.all_unfiltered && !self.filtered.contains(&thread.tid);
+            let gate = u64::try_from(sent.len()).unwrap_or(0).wrapping_mul(gate_bytes);
+            code.extend(assemble_gate(&home, self.workshop.mask_at(sent.len()), calls));
+            let registers = user_regs_struct {
+                rip: room.raw().wrapping_add(gate),
+                orig_rax: u64::MAX,
+                rbx: self.workshop.word(STATE_AT).raw(),
+                r12: if calls { YIELDS } else { PAUSES },
+                ..registers
+            };
+            sent.push((index, registers));
+        }
+        if !code.is_empty() {
+            memory.write(room, &code)?;
+        }
+        for (index, registers) in sent {
+            let Some(thread) = held.threads.get_mut(index) else { continue };
+            match sys::set_registers(thread.tid, &registers) {
+                Ok(()) => thread.sent = Sent::Away,
+                // Killed meanwhile, with its process.
+                Err(Errno(libc::ESRCH)) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a thread repeats its call by a `syscall` instruction; asked once for each place.
+fn repeats(memory: &Memory, home: &home::Home, sites: &mut Vec<(u64, bool)>) -> Result<bool, Errno> {
+    let at = home.registers.rip;
+    if let Some((_, known)) = sites.iter().find(|(site, _)| *site == at) {
+        return Ok(*known);
+    }
+    let repeats = repeats_by_syscall(memory, home)?;
+    sites.push((at, repeats));
+    Ok(repeats)
+}
+
+fn error_of(registers: &user_regs_struct) -> Errno {
+    i32::try_from(registers.r12.cast_signed().saturating_neg())
+        .ok()
+        .filter(|code| (1..4096).contains(code))
+        .map_or(Errno::EIO, Errno)
+}
+
+/// What the thread left behind: all that is new, or all that was there before.
+fn verify(memory: &Memory, writes: &[Write], errno: Errno) -> Result<(), Act> {
+    let now: Vec<Option<[u8; JUMP_BYTES]>> = writes
+        .iter()
+        .map(|write| {
+            let mut found = [0; JUMP_BYTES];
+            memory.read_exact(write.at, &mut found).ok().map(|()| found)
+        })
+        .collect();
+    let Some((at, _)) = writes
+        .iter()
+        .map(|write| write.at)
+        .zip(&now)
+        .zip(writes)
+        .find_map(|((at, now), write)| (*now != Some(write.new)).then_some((at, now)))
+    else {
+        return Ok(());
+    };
+    if now.iter().all(Option::is_none) {
+        return Err(Act::Lost(Lost::Exited));
+    }
+    undo(memory, writes)?;
+    Err(Act::RolledBack(WriteFault::Write { at, errno }))
+}
+
+/// Which threads have a filter; `false` where that could not be told of some thread.
+fn filtered(workshop: &Workshop<'_>, process: &Process) -> (Vec<i32>, bool) {
+    if workshop.gates.is_none() {
+        return (Vec::new(), true);
+    }
+    let Ok(tids) = process.threads(workshop.target.limits) else { return (Vec::new(), false) };
+    let mut filtered = Vec::new();
+    for tid in tids {
+        match process.status(Some(tid)).and_then(|status| status.seccomp()) {
+            Ok(Seccomp::Off) | Err(crate::ReadError::Exited) => {}
+            Ok(Seccomp::Filter | Seccomp::Strict) => filtered.push(tid),
+            Err(_) => return (filtered, false),
+        }
+    }
+    (filtered, true)
+}

@@ -1,0 +1,150 @@
+//! A thread on its way through the stub, watched until it is caught at the end.
+
+use crate::Errno;
+use crate::remote::RemoteError;
+use crate::stub::{PARK_AT, PARK_END, STUB_BYTES};
+use crate::sys::{self, Event};
+use crate::wait;
+use core::time::Duration;
+use libc::user_regs_struct;
+use salve_elf::RuntimeAddr;
+use std::time::Instant;
+
+/// When nothing is heard of the thread for so long, it is stopped and looked at.
+const LOOK: Duration = Duration::from_micros(300);
+/// How long one stop of it may take.
+const STOP_LIMIT: Duration = Duration::from_secs(1);
+
+/// A thread that was sent into the stub and stands before its first instruction.
+pub(crate) struct Sent {
+    pub(crate) tid: i32,
+    pub(crate) stub: RuntimeAddr,
+    pub(crate) original: user_regs_struct,
+    pub(crate) mask: u64,
+}
+
+/// A thread that is stopped again.
+pub(crate) struct Driven {
+    sent: Sent,
+    registers: user_regs_struct,
+    place: Place,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Table,
+    /// Behind the table, its registers not yet its own again.
+    End,
+    Away,
+}
+
+impl Sent {
+    fn place(&self, registers: &user_regs_struct) -> Place {
+        let into = registers.rip.wrapping_sub(self.stub.raw());
+        match into {
+            ..PARK_AT => Place::Table,
+            _ if into < u64::try_from(STUB_BYTES).unwrap_or(0) => Place::End,
+            _ => Place::Away,
+        }
+    }
+
+    /// Runs it until its table is done; after `limit` it is left to come home by itself.
+    pub(crate) fn drive(self, done: &dyn Fn() -> bool, limit: Duration) -> Result<Driven, RemoteError> {
+        let start = Instant::now();
+        sys::resume(self.tid, 0)?;
+        let mut patience = LOOK;
+        loop {
+            self.wait(done, patience)?;
+            let registers = self.stop()?;
+            let place = match self.place(&registers) {
+                // At the end of its very last call.
+                Place::Table if done() => Place::End,
+                other => other,
+            };
+            if place != Place::Table {
+                return Ok(Driven { sent: self, registers, place });
+            }
+            if start.elapsed() > limit {
+                return Err(RemoteError::Unseen);
+            }
+            sys::resume(self.tid, 0)?;
+            patience = patience.saturating_mul(2);
+        }
+    }
+
+    /// Waits until it is done, or for so long. What it is told meanwhile is passed on.
+    fn wait(&self, done: &dyn Fn() -> bool, patience: Duration) -> Result<(), RemoteError> {
+        let start = Instant::now();
+        while !done() && start.elapsed() < patience {
+            match sys::poll(self.tid)? {
+                Event::None => std::thread::yield_now(),
+                event => {
+                    self.pass_on(event)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers a stop that was not asked for.
+    fn pass_on(&self, event: Event) -> Result<(), RemoteError> {
+        match event {
+            Event::None => Ok(()),
+            Event::Exited => Err(RemoteError::Gone),
+            Event::Stopped | Event::GroupStopped | Event::SystemCall => Ok(sys::resume(self.tid, 0)?),
+            Event::Signal(signal) => {
+                let registers = sys::registers(self.tid)?;
+                // Its mask is its own again, but not all of its registers: a handler must
+                // not come to return here, and the kernel has to see the call, if any.
+                if self.place(&registers) == Place::End {
+                    self.bring_home()?;
+                }
+                Ok(sys::resume(self.tid, signal)?)
+            }
+        }
+    }
+
+    fn stop(&self) -> Result<user_regs_struct, RemoteError> {
+        sys::interrupt(self.tid)?;
+        let now = Instant::now();
+        let deadline = now.checked_add(STOP_LIMIT).unwrap_or(now);
+        loop {
+            match wait::event(self.tid, deadline)? {
+                None => return Err(RemoteError::Unseen),
+                Some(Event::Stopped | Event::GroupStopped) => return Ok(sys::registers(self.tid)?),
+                Some(event) => self.pass_on(event)?,
+            }
+        }
+    }
+
+    fn bring_home(&self) -> Result<(), Errno> {
+        sys::set_signal_mask(self.tid, self.mask)?;
+        sys::set_registers(self.tid, &self.original)
+    }
+}
+
+impl Driven {
+    /// Its registers, if it was caught where it waits, with what it has to tell in them.
+    pub(crate) fn caught(&self) -> Option<&user_regs_struct> {
+        let into = self.registers.rip.wrapping_sub(self.sent.stub.raw());
+        (PARK_AT..PARK_END).contains(&into).then_some(&self.registers)
+    }
+
+    /// Gives it its own back; it stays stopped.
+    pub(crate) fn restore(&self) -> Result<(), Errno> {
+        match self.place {
+            Place::End => self.sent.bring_home(),
+            // In a call of its own again, perhaps, which this stop has interrupted.
+            Place::Away => match crate::home::mended(&self.registers) {
+                Some(mended) => sys::set_registers(self.sent.tid, &mended),
+                None => Ok(()),
+            },
+            Place::Table => Ok(()),
+        }
+    }
+
+    pub(crate) fn release(&self) -> Result<(), Errno> {
+        self.restore()?;
+        sys::detach(self.sent.tid)
+    }
+}

@@ -1,0 +1,196 @@
+//! Cleaning up what a killed Salve left in a process.
+//!
+//! What can be left: a stub in the tail of a text page, a workshop, gates, descriptors, a
+//! payload that nothing leads to. All of it is found by content: the stub by its code, the
+//! gates by the name of their file, the workshop by its place and its first words, which
+//! say what descriptors were made. Only those are closed, and only if what they stand for
+//! is of the kind that it says. Payloads are the business of apply and revert.
+//!
+//! Threads that were on their way home are given time to get there: nothing is taken away
+//! before all have been stopped once and none was seen in it or on its way back to it.
+
+use crate::image::{Found, PAGE_BYTES};
+use crate::limits::Limits;
+use crate::look::{Checker, Space, check};
+use crate::maps::Mapping;
+use crate::memory::Memory;
+use crate::outcome::Blocking;
+use crate::process::Process;
+use crate::program::{Descriptor, Else, Program, Row};
+use crate::remote::{self, CLOSE, MUNMAP, RemoteError, Target, Task};
+use crate::scene::{End, Scene};
+use crate::slot::{Leftover, SLOT_BYTES, Slot, leftovers};
+use crate::stop::Held;
+use crate::transition::Blocked;
+use crate::workshop::{self, CONTROL_AT, FILES_AT, MAGIC, MAX_BYTES, MAX_FILES, RANGE, SOCKETS_AT};
+use core::time::Duration;
+use salve_consistency::Forbidden;
+use salve_elf::RuntimeAddr;
+use std::time::Instant;
+
+/// How the path of the gates' file is shown.
+pub(crate) const ROOM_NAME: &str = "salve-room";
+/// Threads on their way home get there in well under this, unless their process is stopped.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Rows that fit into the smallest workshop.
+const ROWS: usize = 32;
+
+/// All that was left behind, but payloads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Leftovers {
+    pub(crate) stubs: Vec<Leftover>,
+    pub(crate) workshops: Vec<Mapping>,
+    pub(crate) rooms: Vec<Mapping>,
+    pub(crate) descriptors: Vec<i32>,
+}
+
+impl Leftovers {
+    pub(crate) fn find(process: &Process, memory: &Memory, mappings: &[Mapping], images: &[Found]) -> Self {
+        let is_room = |mapping: &&Mapping| mapping.path == *format!("/memfd:{ROOM_NAME}");
+        let workshops: Vec<Mapping> = mappings.iter().filter(|mapping| is_workshop(memory, mapping)).cloned().collect();
+        Self {
+            stubs: leftovers(process, memory, images),
+            descriptors: workshops.iter().flat_map(|workshop| descriptors(process, memory, workshop)).collect(),
+            rooms: mappings.iter().filter(is_room).cloned().collect(),
+            workshops,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.stubs.is_empty() && self.workshops.is_empty() && self.rooms.is_empty()
+    }
+}
+
+fn is_workshop(memory: &Memory, mapping: &Mapping) -> bool {
+    let perms = mapping.perms;
+    let kind = mapping.inode == 0 && perms.read && perms.write && !perms.execute && !perms.shared;
+    if !kind || !RANGE.contains(&mapping.start.raw()) || mapping.len_bytes() > MAX_BYTES {
+        return false;
+    }
+    let mut start = [0; MAGIC.len()];
+    memory.read_exact(mapping.start, &mut start).is_ok() && (start == *MAGIC || start == [0; MAGIC.len()])
+}
+
+/// The descriptors that a workshop says were made, as far as they are of the right kind.
+fn descriptors(process: &Process, memory: &Memory, workshop: &Mapping) -> Vec<i32> {
+    let at = |offset: u64| RuntimeAddr::new(workshop.start.raw().wrapping_add(offset));
+    let link = |number: i32| -> Option<String> {
+        let text = process.link(&format!("fd/{number}")).ok()?;
+        Some(text.to_string_lossy().into_owned())
+    };
+    let mut all = Vec::new();
+    let sockets = [SOCKETS_AT, SOCKETS_AT.wrapping_add(4)].map(|offset| memory.half_word(at(offset)).unwrap_or(0));
+    if sockets != [0, 0] && sockets.iter().all(|&number| link(number).is_some_and(|to| to.starts_with("socket:"))) {
+        all.extend(sockets);
+    }
+    let len_bytes = memory.word(at(CONTROL_AT)).unwrap_or(0);
+    let count = len_bytes.saturating_sub(16).checked_div(4).unwrap_or(0).min(u64::try_from(MAX_FILES).unwrap_or(0));
+    for index in 0..count {
+        let number = memory.half_word(at(FILES_AT.wrapping_add(index.saturating_mul(4)))).unwrap_or(-1);
+        let ours = |to: String| to.starts_with("/memfd:salve") || (to.starts_with("/proc/") && to.ends_with("/mem"));
+        if number >= 0 && !all.contains(&number) && link(number).is_some_and(ours) {
+            all.push(number);
+        }
+    }
+    all
+}
+
+/// Cleans up, if there is anything; what comes after may rely on there being nothing.
+pub(crate) fn up(target: &Target<'_>, scene: &Scene) -> Result<(), End> {
+    let found = &scene.leftovers;
+    if found.is_empty() {
+        return Ok(());
+    }
+    vacate(target, scene)?;
+    let slot = Slot::take(target)?;
+    let mut rows: Vec<Row> = found
+        .descriptors
+        .iter()
+        .map(|&number| Row::new(CLOSE, [0; 6]).of(Descriptor::Is(number)))
+        .chain(found.rooms.iter().map(|room| Row::new(MUNMAP, [room.start.raw(), room.len_bytes(), 0, 0, 0, 0])))
+        .map(|row| Row { otherwise: Else::Next, ..row })
+        .collect();
+    if found.workshops.is_empty() {
+        return Ok(clear(target, &found.rooms)?);
+    }
+    for workshop in &found.workshops {
+        let rest = rows.split_off(rows.len().min(ROWS));
+        let program = Program { rows: std::mem::replace(&mut rows, rest) };
+        workshop::clear(target, &slot, program, workshop.start, workshop.len_bytes())?;
+    }
+    Ok(())
+}
+
+/// Unmaps exactly these mappings, a few in each borrowing.
+pub(crate) fn clear(target: &Target<'_>, mappings: &[Mapping]) -> Result<(), RemoteError> {
+    for some in mappings.chunks(3) {
+        let slot = Slot::take(target)?;
+        let mut program = Program::default();
+        for mapping in some {
+            program.push(Row::new(MUNMAP, [mapping.start.raw(), mapping.len_bytes(), 0, 0, 0, 0]));
+        }
+        let done = || some.iter().all(|mapping| target.memory.word(mapping.start).is_err());
+        let task = Task { program: &program, table: None, tail: None, later: &[], done: &done };
+        remote::run(target, &slot, &task)?.0.map_err(|failed| failed.error(&program))?;
+    }
+    Ok(())
+}
+
+/// Waits until no thread is in a stub or a gate or has to come back to one, and puts the
+/// text back where stubs were.
+fn vacate(target: &Target<'_>, scene: &Scene) -> Result<(), End> {
+    let mut zones = Forbidden::default();
+    let name = "the stub of a Salve that was killed";
+    let slot_bytes = u64::try_from(SLOT_BYTES).unwrap_or(PAGE_BYTES);
+    for stub in &scene.leftovers.stubs {
+        zones.add_range(stub.at, RuntimeAddr::new(stub.at.raw().saturating_add(slot_bytes)), name);
+    }
+    for room in &scene.leftovers.rooms {
+        zones.add_range(room.start, room.end, name);
+    }
+    let start = Instant::now();
+    loop {
+        let blocked = std::thread::scope(|scope| {
+            let tracer = std::thread::Builder::new()
+                .name("salve-tidy".to_owned())
+                .spawn_scoped(scope, || once(target, scene, &zones))?;
+            tracer.join().map_err(|_| std::io::Error::other("the tracing thread failed"))
+        })
+        .map_err(RemoteError::Thread)?;
+        match blocked {
+            Ok(()) => return Ok(()),
+            Err(_) if start.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(5)),
+            Err(blocked) => {
+                let named = |blocked: Blocked| -> Blocking { blocked.named(target.process) };
+                return Err(End::Busy(blocked.into_iter().map(named).collect()));
+            }
+        }
+    }
+}
+
+/// One look at all threads, and if none is there the text is put back.
+fn once(target: &Target<'_>, scene: &Scene, zones: &Forbidden) -> Result<(), Vec<Blocked>> {
+    let limits: &Limits = target.limits;
+    let memory = target.memory;
+    let Ok(mut space) = Space::open(target.process) else { return Ok(()) };
+    crate::wait::hurry();
+    let held = Held::stop_all(target.process, limits).map_err(|_| Vec::new())?;
+    space.refresh(target.process, limits).map_err(|_| Vec::new())?;
+    let tables = scene.tables();
+    let main_stack = scene.main_stack();
+    let checker = Checker { memory, tables: &tables, main_stack, limits, space: &space, pid: target.process.pid() };
+    let mut chunk = vec![0_u8; 64 << 10];
+    let blocked: Vec<Blocked> =
+        held.threads.iter().filter_map(|thread| check(&checker, zones, thread, &mut chunk)).collect();
+    if !blocked.is_empty() {
+        return Err(blocked);
+    }
+    for stub in &scene.leftovers.stubs {
+        let mut now = [0; SLOT_BYTES];
+        if memory.read_exact(stub.at, &mut now).is_ok() && now == stub.found {
+            let _ = memory.write(stub.at, &stub.original);
+        }
+    }
+    let _ = held.release();
+    Ok(())
+}
