@@ -12,6 +12,7 @@
 //! | [`running`] | a child process that is killed when the test ends, however it ends |
 //! | [`observe`] | its executable memory, private memory, sockets and identity |
 //! | [`spinner`] | a program that measures how long it was stopped |
+//! | [`sleeper`] | a program asleep in a function that is replaced |
 //! | [`victim`] | small C programs that carry their expectations in the source |
 //! | [`behaviour`] | small C programs that say what they answer before and after |
 //! | [`backend`], [`load`] | an HTTP server and steady traffic, on loopback |
@@ -44,6 +45,7 @@ pub mod observe;
 pub mod patchfile;
 pub mod running;
 pub mod salve;
+pub mod sleeper;
 pub mod spinner;
 pub mod tools;
 pub mod tree;

@@ -201,7 +201,7 @@ impl Source {
 }
 
 /// `TREE` → `TREE.deb`, a package called `victim`.
-fn pack(tree: &Path, version: &str) -> Result<()> {
+pub fn pack(tree: &Path, version: &str) -> Result<()> {
     let control = format!(
         "Package: victim\nVersion: {version}\nArchitecture: amd64\nMaintainer: nobody <nobody@localhost>\n\
          Description: a victim\n"
@@ -215,6 +215,19 @@ fn pack(tree: &Path, version: &str) -> Result<()> {
         bail!("dpkg-deb refused: {}", String::from_utf8_lossy(&done.stderr));
     }
     Ok(())
+}
+
+/// Two programs as two packages of `victim` in `directory`, the older one first:
+/// packages prove the direction, files do not.
+pub fn packages(directory: &Path, old: &Path, new: &Path) -> Result<[PathBuf; 2]> {
+    let sides = [(old, "1.0-1", "old-package"), (new, "1.0-2", "new-package")];
+    for (program, version, name) in sides {
+        let tree = directory.join(name);
+        std::fs::create_dir_all(tree.join("usr/bin")).context("cannot make a directory")?;
+        std::fs::copy(program, tree.join("usr/bin/victim")).context("cannot copy the program")?;
+        pack(&tree, version)?;
+    }
+    Ok(sides.map(|(_, _, name)| directory.join(name).with_extension("deb")))
 }
 
 /// Where the sources are.

@@ -4,10 +4,9 @@
 use anyhow::{Context as _, Result, ensure};
 use salve_testkit::observe::{self, Text};
 use salve_testkit::patchfile::{self, Derived};
-use salve_testkit::running::Running;
 use salve_testkit::salve::{Run, Salve, exit};
+use salve_testkit::sleeper::Sleeper;
 use salve_testkit::spinner::{Programs, Spinner};
-use salve_testkit::victim::{Kind, Source};
 use salve_testkit::{not_run, tree};
 use std::path::Path;
 use std::process::Command;
@@ -152,55 +151,8 @@ fn who_may_not_trace_a_process_changes_nothing_in_it() -> Result<()> {
     Ok(())
 }
 
-/// `victims/sleep_inside.c`, asleep in the function that the update changes until told to go on.
-struct Sleeper {
-    process: Running,
-    state: std::path::PathBuf,
-    directory: tempfile::TempDir,
-}
-
-impl Sleeper {
-    fn start() -> Result<Self> {
-        let directory = tree::scratch("sleeper")?;
-        let source = Source::named("sleep_inside.c")?;
-        source.compile(Kind::Program, false, &directory.path().join("sleeper"), &[])?;
-        source.compile(Kind::Program, true, &directory.path().join("sleeper-new"), &[])?;
-        let state = directory.path().join("state");
-        std::fs::write(&state, "go")?;
-        let mut command = Command::new(directory.path().join("sleeper"));
-        let mut process = Running::start(command.arg(&state), directory.path().join("output"))?;
-        process.wait_for_line("got 100")?;
-        Ok(Self { process, state, directory })
-    }
-
-    fn derive(&self, salve: &Salve) -> Result<Derived> {
-        derive(salve, &self.directory.path().join("sleeper"), &self.directory.path().join("sleeper-new"))
-    }
-
-    /// From now on it sleeps inside; waits until it does.
-    fn sleep(&mut self) -> Result<()> {
-        std::fs::write(&self.state, "wait")?;
-        // One round at most is under way: when nothing is printed for ten of them, it sleeps.
-        let mut last = (usize::MAX, 0);
-        self.process.wait_for("the sleep", |process| {
-            let length = process.output().ok()?.len();
-            last = if length == last.0 { (length, last.1 + 1) } else { (length, 0) };
-            (last.1 > 10).then_some(())
-        })
-    }
-
-    fn go_on(&self) -> Result<()> {
-        std::fs::write(&self.state, "go").context("cannot wake it")
-    }
-
-    /// Waits until it prints what the old code gives, or the new.
-    fn wait_for_got(&mut self, value: u32) -> Result<()> {
-        let line = format!("got {value}");
-        self.process.wait_for(&line, |process| {
-            let output = process.output().ok()?;
-            (output.lines().last()? == line).then_some(())
-        })
-    }
+fn derive_sleeper(salve: &Salve, sleeper: &Sleeper) -> Result<Derived> {
+    derive(salve, &sleeper.old(), &sleeper.newer())
 }
 
 #[test]
@@ -210,8 +162,8 @@ fn a_thread_asleep_in_a_replaced_function_defers_the_transition_both_ways() -> R
     }
     let salve = Salve::built()?;
     let mut sleeper = Sleeper::start()?;
-    let derived = sleeper.derive(&salve)?;
-    let pid = sleeper.process.pid();
+    let derived = derive_sleeper(&salve, &sleeper)?;
+    let pid = sleeper.pid();
     let before = Text::of(pid)?;
 
     sleeper.sleep()?;
@@ -236,7 +188,7 @@ fn a_thread_asleep_in_a_replaced_function_defers_the_transition_both_ways() -> R
     revert(&salve, pid, "30s")?.expect_code(exit::DONE)?;
     sleeper.wait_for_got(100)?;
     assert_eq!(Text::of(pid)?.changes_to(&before), NOTHING);
-    sleeper.process.must_run()
+    sleeper.must_run()
 }
 
 #[test]
@@ -246,13 +198,13 @@ fn a_process_that_dies_while_it_is_waited_for_is_told_as_gone() -> Result<()> {
     }
     let salve = Salve::built()?;
     let mut sleeper = Sleeper::start()?;
-    let derived = sleeper.derive(&salve)?;
-    let pid = sleeper.process.pid();
+    let derived = derive_sleeper(&salve, &sleeper)?;
+    let pid = sleeper.pid();
     sleeper.sleep()?;
     let file = derived.file.clone();
     let applying = std::thread::spawn(move || apply(&salve, &file, pid, "30s"));
     std::thread::sleep(std::time::Duration::from_millis(400));
-    sleeper.process.signal(rustix::process::Signal::KILL)?;
+    sleeper.kill()?;
     let run = applying.join().map_err(|_| anyhow::anyhow!("the thread broke"))??.expect_code(exit::DONE)?;
     assert_eq!(run.only_outcome()?.0, "gone");
     Ok(())

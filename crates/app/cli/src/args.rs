@@ -77,6 +77,10 @@ pub(crate) enum Command {
     Revert(Revert),
     /// Show which processes carry which livepatches, read from the processes themselves
     Status(Status),
+    /// Switch Salve off on this host: nothing is changed any more until `salve on`
+    Off(Off),
+    /// Switch Salve on again
+    On,
     /// Print a completion script for a shell
     Completions(Completions),
     /// Print the manual page, or write all of them into a directory
@@ -93,6 +97,8 @@ impl Command {
             Self::Apply(_) => "apply",
             Self::Revert(_) => "revert",
             Self::Status(_) => "status",
+            Self::Off(_) => "off",
+            Self::On => "on",
             Self::Completions(_) => "completions",
             Self::Man(_) => "man",
         }
@@ -155,8 +161,9 @@ pub(crate) struct Consent {
     /// Take a `review` for this reason (may be repeated; every reason has to be taken)
     #[arg(long, value_name = "REASON-CODE", value_parser = reason_code)]
     pub(crate) accept: Vec<String>,
-    /// How long to try while threads are inside functions that are replaced, e.g. 10s or 2m
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    /// How long to try while threads are inside functions that are replaced, e.g. 10s or 2m;
+    /// without a duration as long as it takes, a day at most
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_value = "30s", default_missing_value = "24h", value_parser = duration)]
     pub(crate) wait: Duration,
 }
 
@@ -188,9 +195,20 @@ pub(crate) struct Revert {
     pub(crate) patch: Option<String>,
     #[command(flatten)]
     pub(crate) targets: Targets,
-    /// How long to try while threads are inside the livepatch, e.g. 10s or 2m
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    /// How long to try while threads are inside the livepatch, e.g. 10s or 2m; without a
+    /// duration as long as it takes, a day at most
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_value = "30s", default_missing_value = "24h", value_parser = duration)]
     pub(crate) wait: Duration,
+    /// Revert although Salve is switched off (`salve off`)
+    #[arg(long)]
+    pub(crate) while_off: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Off {
+    /// Why, for whoever finds it off
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) why: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -225,7 +243,7 @@ pub(crate) struct Man {
 fn duration(text: &str) -> Result<Duration, String> {
     const MAX: Duration = Duration::from_secs(24 * 60 * 60);
     let parsed: jiff::SignedDuration =
-        text.parse().map_err(|_| String::from("not a duration; write it like 10s, 2m or 1m 30s"))?;
+        text.parse().map_err(|_| String::from("not a duration; write it like 10s, 2m or 1m30s"))?;
     let duration = Duration::try_from(parsed).map_err(|_| String::from("a duration cannot be negative"))?;
     if duration > MAX { Err(String::from("a day is the longest wait")) } else { Ok(duration) }
 }
@@ -259,6 +277,21 @@ mod tests {
         let cli = Cli::try_parse_from(["salve", "heal", "--candidate"]);
         let Ok(Cli { command: Command::Heal(heal), .. }) = cli else { panic!("not parsed: {cli:?}") };
         assert_eq!(heal.candidate.as_deref(), Some(&[][..]));
+    }
+
+    #[test]
+    fn wait_alone_means_as_long_as_it_takes() {
+        let wait = |words: &[&str]| match Cli::try_parse_from(words) {
+            Ok(Cli { command: Command::Heal(heal), .. }) => heal.consent.wait,
+            Ok(Cli { command: Command::Apply(apply), .. }) => apply.consent.wait,
+            other => panic!("not parsed: {other:?}"),
+        };
+        let day = Duration::from_secs(24 * 60 * 60);
+        assert_eq!(wait(&["salve", "heal"]), Duration::from_secs(30));
+        assert_eq!(wait(&["salve", "heal", "--wait"]), day);
+        assert_eq!(wait(&["salve", "heal", "--wait", "--dry-run"]), day);
+        assert_eq!(wait(&["salve", "heal", "--wait=2m"]), Duration::from_secs(120));
+        assert_eq!(wait(&["salve", "apply", "x.salve", "--all", "--wait", "5s"]), Duration::from_secs(5));
     }
 
     #[test]

@@ -125,6 +125,16 @@ impl Progress {
     }
 }
 
+impl Progress {
+    /// What is being done now, without a step.
+    pub(crate) fn say(&self, what: &str) {
+        if let Some(bar) = &self.0 {
+            bar.set_message(crate::problem::one_line(what));
+            bar.tick();
+        }
+    }
+}
+
 impl Drop for Progress {
     fn drop(&mut self) {
         if let Some(bar) = &self.0 {

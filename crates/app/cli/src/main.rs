@@ -17,6 +17,7 @@ mod host;
 mod machine;
 mod plan;
 mod problem;
+mod switch;
 mod view;
 
 use clap::Parser as _;

@@ -2,16 +2,20 @@
 //! with no choice left but when to stop trying.
 
 mod action;
+mod clock;
 
 pub(crate) use action::{Action, Ending, blocker, nanoseconds};
 
+use clock::Clock;
+
 use crate::console::Console;
 use crate::event::{Event, EventLog, LivepatchRef, ProcessRef, UpdateRef};
-use crate::machine::processes::reopen;
+use crate::machine::processes::{is_over, reopen};
+use crate::switch::{self, Switch};
 use salve_tracee::{ApplyOptions, Change, Outcome, Patcher, ProcessId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// One process, and what changes in it together.
 pub(crate) struct Task<'a> {
@@ -23,6 +27,10 @@ pub(crate) struct Task<'a> {
 
 /// A process is tried for this long at a time: between two slices an interrupt is heard.
 pub(crate) const SLICE: Duration = Duration::from_secs(2);
+
+/// Rounds of looking for processes that appeared meanwhile. A program that forks
+/// faster than this is patched in most of its processes, and the next run finds the rest.
+pub(crate) const MAX_ROUNDS: usize = 10;
 
 /// Set by SIGINT and SIGTERM. The process at hand is finished, the rest left.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +54,12 @@ impl Interrupt {
     }
 }
 
+/// What ends a run before its end.
+pub(crate) struct Brakes<'a> {
+    pub(crate) interrupt: &'a Interrupt,
+    pub(crate) switch: &'a Switch,
+}
+
 /// What has to be true immediately before a process is changed: `Err` has a
 /// stable code and the words.
 pub(crate) type Guard<'a> = dyn Fn(&Task<'_>) -> Result<(), (String, String)> + 'a;
@@ -64,17 +78,18 @@ pub(crate) fn livepatch_refs(changes: &[Change<'_>]) -> Vec<LivepatchRef> {
 }
 
 /// Carries out every task, and records each end as it comes. Those that are
-/// deferred are tried again, in turn, until `wait` is over.
+/// deferred are tried again, in turn, until `wait` is over; none of them holds
+/// the others up.
 pub(crate) fn apply_all(
     patcher: &Patcher,
     tasks: &[Task<'_>],
     wait: Duration,
     guard: &Guard<'_>,
-    interrupt: &Interrupt,
+    brakes: &Brakes<'_>,
     log: &mut EventLog,
     console: Console,
 ) -> Vec<Action> {
-    let deadline = Instant::now().checked_add(wait);
+    let clock = Clock::start(wait);
     let progress = console.progress(tasks.len(), "patching");
     let mut ends: Vec<Option<Action>> = Vec::new();
     let mut again: Vec<(usize, u32)> = Vec::new();
@@ -82,8 +97,11 @@ pub(crate) fn apply_all(
         progress.step(&format!("{} (pid {})", task.process.program, task.process.pid));
         // Alone, it may use the time at once; among others it gets one try first.
         let first = if tasks.len() == 1 { wait.min(SLICE) } else { Duration::ZERO };
-        let (end, tries) =
-            if interrupt.came() { (interrupted(task), 0) } else { attempt(patcher, task, first, guard, 0) };
+        let (end, tries) = if brakes.interrupt.came() {
+            (interrupted(task), 0)
+        } else {
+            attempt(patcher, task, first, guard, brakes.switch, 0)
+        };
         if end.outcome == Ending::Deferred && !wait.is_zero() {
             again.push((index, tries));
             ends.push(Some(end));
@@ -92,27 +110,32 @@ pub(crate) fn apply_all(
         }
     }
     drop(progress);
+    let progress = console.progress(again.len(), "waiting for");
     while !again.is_empty() {
-        let remaining = deadline.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
-        let share = u32::try_from(again.len()).unwrap_or(u32::MAX).max(1);
-        let slice = (remaining / share).max(Duration::from_millis(50)).min(SLICE).min(remaining);
+        let slice = clock.slice(again.len());
         let mut still = Vec::new();
         for (index, tries) in core::mem::take(&mut again) {
             let (Some(task), Some(end)) = (tasks.get(index), ends.get_mut(index)) else { continue };
-            let over = deadline.is_none_or(|at| Instant::now() >= at) || interrupt.came();
+            let over = clock.is_over() || brakes.interrupt.came();
+            progress.say(&waiting_for(task, end.as_ref(), &clock));
             let (last, tries) = match end.take() {
                 Some(deferred) if over => (deferred, tries),
-                _try_again => attempt(patcher, task, slice, guard, tries),
+                _try_again => attempt(patcher, task, slice, guard, brakes.switch, tries),
             };
             if last.outcome == Ending::Deferred && !over {
                 still.push((index, tries));
                 *end = Some(last);
             } else {
+                progress.step(&task.process.program);
                 *end = Some(finish(last, log));
             }
         }
         again = still;
+        if !again.is_empty() {
+            clock.rest(brakes);
+        }
     }
+    drop(progress);
     let ends: Vec<Action> = ends.into_iter().flatten().collect();
     let remaining: Vec<ProcessRef> =
         ends.iter().filter(|end| end.outcome == Ending::Interrupted).map(|end| end.process.clone()).collect();
@@ -122,12 +145,31 @@ pub(crate) fn apply_all(
     ends
 }
 
+/// Who is waited for, and who stands in the way there.
+fn waiting_for(task: &Task<'_>, end: Option<&Action>, clock: &Clock) -> String {
+    let blocker = end.and_then(|end| end.blocking.first());
+    let function = blocker.and_then(|blocker| blocker.function.as_deref());
+    let place = match (blocker, function) {
+        (Some(blocker), Some(function)) => format!(", thread {} in {function}", blocker.tid),
+        (Some(blocker), None) => format!(", thread {}", blocker.tid),
+        (None, _) => String::new(),
+    };
+    format!("{} (pid {}{place}), {} s left", task.process.program, task.process.pid, clock.left().as_secs())
+}
+
 fn interrupted(task: &Task<'_>) -> Action {
     Action::new(task.process.clone(), task.update.clone(), livepatch_refs(&task.changes), Ending::Interrupted)
         .because("interrupted", "the run was interrupted before its turn")
 }
 
-fn attempt(patcher: &Patcher, task: &Task<'_>, wait: Duration, guard: &Guard<'_>, tries: u32) -> (Action, u32) {
+fn attempt(
+    patcher: &Patcher,
+    task: &Task<'_>,
+    wait: Duration,
+    guard: &Guard<'_>,
+    switch: &Switch,
+    tries: u32,
+) -> (Action, u32) {
     let action = Action::new(task.process.clone(), task.update.clone(), livepatch_refs(&task.changes), Ending::Gone);
     let process = match reopen(task.id) {
         Ok(Some(process)) => process,
@@ -141,6 +183,13 @@ fn attempt(patcher: &Patcher, task: &Task<'_>, wait: Duration, guard: &Guard<'_>
     if let Err((code, why)) = guard(task) {
         return (Action { outcome: Ending::NotApplied, ..action }.because(code, why), tries);
     }
+    let _permit = match switch.permit() {
+        Ok(permit) => permit,
+        Err(off) => {
+            let why = off.words().unwrap_or_default();
+            return (Action { outcome: Ending::NotApplied, ..action }.because(switch::CODE, why), tries);
+        }
+    };
     let result = patcher.apply(&process, &task.changes, &ApplyOptions { wait });
     let more = match &result {
         Ok(Outcome::Applied(applied)) => applied.tries,
@@ -148,7 +197,13 @@ fn attempt(patcher: &Patcher, task: &Task<'_>, wait: Duration, guard: &Guard<'_>
         _nothing_was_tried => 0,
     };
     let tries = tries.saturating_add(more);
-    (action.ended(result, tries), tries)
+    let ended = action.ended(result, tries);
+    // What a process looks like while it exits is no reason of its own: it is gone.
+    let unfit = matches!(ended.outcome, Ending::NotApplied | Ending::Failed);
+    if unfit && is_over(task.id) {
+        return (Action { outcome: Ending::Gone, code: None, why: None, ..ended }, tries);
+    }
+    (ended, tries)
 }
 
 fn finish(end: Action, log: &mut EventLog) -> Action {

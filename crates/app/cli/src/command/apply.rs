@@ -8,11 +8,11 @@ use crate::console::Report;
 use crate::event::UpdateRef;
 use crate::exit::Exit;
 use crate::machine::processes::{Processes, Seen};
-use crate::plan::{Decision, Leave, Step, steps};
+use crate::plan::{self, Decision, Leave, Step, steps};
 use crate::problem::Problem;
 use crate::view::PatchView;
 use salve_patch::{Origin, PatchFile};
-use salve_tracee::Change;
+use salve_tracee::{Change, ProcessId};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -30,6 +30,7 @@ pub(crate) struct ApplyReport {
 }
 
 pub(crate) fn run(args: &Apply, context: &mut Context) -> Result<ApplyReport, Problem> {
+    context.switch.check()?;
     file::check_handed_over(&args.file, &context.actor)?;
     let (patch, sha256) = file::read_patch(&args.file)?;
     let accepted: BTreeSet<String> = args.consent.accept.iter().cloned().collect();
@@ -62,15 +63,31 @@ pub(crate) fn run(args: &Apply, context: &mut Context) -> Result<ApplyReport, Pr
     for event in actions.iter().filter_map(Action::event) {
         context.log.record(&event);
     }
-    actions.extend(carry::apply_all(
-        &processes.patcher,
-        &tasks,
-        args.consent.wait,
-        &|_task| Ok(()),
-        &context.interrupt,
-        &mut context.log,
-        context.console,
-    ));
+    let mut known: BTreeSet<ProcessId> = seen.iter().map(|process| process.id).collect();
+    for _round in 0..carry::MAX_ROUNDS {
+        if tasks.is_empty() {
+            break;
+        }
+        actions.extend(carry::apply_all(
+            &processes.patcher,
+            &tasks,
+            args.consent.wait,
+            &|_task| Ok(()),
+            &carry::Brakes { interrupt: &context.interrupt, switch: &context.switch },
+            &mut context.log,
+            context.console,
+        ));
+        if !args.targets.all || context.interrupt.came() {
+            break;
+        }
+        // A process that forked before its turn left an old child behind.
+        let newcomers = processes.newcomers(&known);
+        known.extend(newcomers.iter().map(|process| process.id));
+        let runners = updates::runners(&processes.patcher, &newcomers, &offers);
+        let steps = plan::steps(&runners, &offers, &accepted);
+        let fresh = steps.iter().filter_map(|step| Some((newcomers.get(step.runner)?, step)));
+        tasks = fresh.filter_map(|(process, step)| planned(process, step, &patch, &update, true).ok()).collect();
+    }
     actions.sort_by_key(|action| action.process.pid);
     Ok(ApplyReport { file: args.file.clone(), update, patch: view, processes: actions })
 }

@@ -10,6 +10,7 @@ mod man;
 mod material;
 mod revert;
 mod status;
+mod switch;
 pub(crate) mod updates;
 
 use crate::args::{Cli, Command, Heal};
@@ -22,6 +23,7 @@ use crate::host::Actor;
 use crate::machine::debian::{self, Debian};
 use crate::machine::deriver::Sandboxed;
 use crate::problem::Problem;
+use crate::switch::Switch;
 
 /// What a command that decides or acts needs besides what was typed.
 pub(crate) struct Context {
@@ -29,6 +31,7 @@ pub(crate) struct Context {
     pub(crate) actor: Actor,
     pub(crate) log: EventLog,
     pub(crate) interrupt: Interrupt,
+    pub(crate) switch: Switch,
 }
 
 /// Runs the command that was typed.
@@ -40,7 +43,12 @@ pub(crate) fn run(cli: &Cli, console: Console) -> Exit {
         Command::Man(args) => man::run(args),
         Command::Inspect(args) => inspect::run(args, console).map(|report| console.report(name, &report, None)),
         Command::Status(args) => status::run(args, console).map(|report| console.report(name, &report, None)),
-        Command::Derive(_) | Command::Heal(_) | Command::Apply(_) | Command::Revert(_) => {
+        Command::Derive(_)
+        | Command::Heal(_)
+        | Command::Apply(_)
+        | Command::Revert(_)
+        | Command::Off(_)
+        | Command::On => {
             return act(cli, name, console);
         }
     };
@@ -51,7 +59,7 @@ pub(crate) fn run(cli: &Cli, console: Console) -> Exit {
 fn act(cli: &Cli, name: &'static str, console: Console) -> Exit {
     let actor = Actor::current();
     let log = EventLog::new(name, cli.global.events.as_deref(), actor.clone());
-    let mut context = Context { console, actor, log, interrupt: Interrupt::listen() };
+    let mut context = Context { console, actor, log, interrupt: Interrupt::listen(), switch: Switch::of_this_host() };
     match &cli.command {
         Command::Derive(args) => {
             let result = derive::run(args, &mut context);
@@ -69,11 +77,22 @@ fn act(cli: &Cli, name: &'static str, console: Console) -> Exit {
             let result = heal(args, &mut context);
             end(name, result, context)
         }
+        Command::Off(args) => {
+            let result = switch::off(args, &mut context);
+            end(name, result, context)
+        }
+        Command::On => {
+            let result = switch::on(&mut context);
+            end(name, result, context)
+        }
         Command::Inspect(_) | Command::Status(_) | Command::Completions(_) | Command::Man(_) => Exit::Done,
     }
 }
 
 fn heal(args: &Heal, context: &mut Context) -> Result<HealReport, Problem> {
+    if !args.dry_run {
+        context.switch.check()?;
+    }
     let root = debian::root()?;
     let packages = Debian::read(&root)?;
     let deriver = Sandboxed::locate(context.console)?;

@@ -9,6 +9,7 @@ use crate::event::{Blocker, Event, ProcessRef};
 use crate::exit::Exit;
 use crate::machine::processes::{self, Processes};
 use crate::problem::{Problem, chain, one_line};
+use crate::switch::{self, State};
 use crate::view::duration_for_people;
 use core::time::Duration;
 use salve_patch::LivepatchId;
@@ -64,6 +65,12 @@ enum Wanted {
 }
 
 pub(crate) fn run(args: &Revert, context: &mut Context) -> Result<RevertReport, Problem> {
+    if !args.while_off {
+        context
+            .switch
+            .check()
+            .map_err(|problem| problem.hint("a revert changes processes too: --while-off does it all the same"))?;
+    }
     let wanted = wanted(args.patch.as_deref())?;
     let processes = Processes::new();
     let mut pids: Vec<i32> = if args.targets.all {
@@ -98,7 +105,10 @@ pub(crate) fn run(args: &Revert, context: &mut Context) -> Result<RevertReport, 
         if context.interrupt.came() {
             end.outcome = RevertEnding::Interrupted;
         } else if selection != Selection::These(Vec::new()) {
-            end = end.ended(attempt(&processes, &process, &selection, deadline, context));
+            end = match attempt(&processes, &process, &selection, deadline, args.while_off, context) {
+                Ok(result) => end.ended(result),
+                Err(off) => end.because(RevertEnding::NotReverted, switch::CODE, off.words().unwrap_or_default()),
+            };
         }
         if let Some(event) = end.event() {
             context.log.record(&event);
@@ -121,15 +131,21 @@ fn attempt(
     process: &Process,
     selection: &Selection,
     deadline: Option<Instant>,
+    while_off: bool,
     context: &Context,
-) -> Result<RevertOutcome, ApplyError> {
+) -> Result<Result<RevertOutcome, ApplyError>, State> {
     loop {
         let left = deadline.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
         let options = RevertOptions { wait: left.min(SLICE), force: false };
+        let _permit = match context.switch.permit() {
+            Ok(permit) => Some(permit),
+            Err(_off) if while_off => None,
+            Err(off) => return Err(off),
+        };
         let result = processes.patcher.revert(process, selection, &options);
         let again = matches!(result, Ok(RevertOutcome::Deferred { .. }));
         if !again || left <= SLICE || context.interrupt.came() {
-            return result;
+            return Ok(result);
         }
     }
 }

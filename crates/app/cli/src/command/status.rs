@@ -7,6 +7,7 @@ use crate::exit::Exit;
 use crate::machine::disk::Disk;
 use crate::machine::processes::{self, Processes};
 use crate::problem::{Problem, chain, one_line};
+use crate::switch::{self, Switch};
 use crate::view::{bytes_for_people, cve_list};
 use salve_elf::ContentHash;
 use salve_patch::{Cves, Origin};
@@ -18,6 +19,8 @@ use std::path::Path;
 
 #[derive(Serialize)]
 pub(crate) struct StatusReport {
+    /// Whether Salve may change anything on this host.
+    switch: switch::State,
     /// Processes that carry something, or the one that was asked for.
     processes: Vec<ProcessView>,
     looked_at: u64,
@@ -95,6 +98,7 @@ struct Modified {
 }
 
 pub(crate) fn run(args: &Status, console: Console) -> Result<StatusReport, Problem> {
+    let switch = Switch::of_this_host().state();
     let processes = Processes::new();
     let mut disk = Disk::default();
     if let Some(pid) = args.pid {
@@ -104,10 +108,10 @@ pub(crate) fn run(args: &Status, console: Console) -> Result<StatusReport, Probl
                 .because(error)
                 .hint("run it as root, or as the user of the process")
         })?;
-        return Ok(StatusReport { processes: vec![view], looked_at: 1, not_looked_at: 0 });
+        return Ok(StatusReport { switch, processes: vec![view], looked_at: 1, not_looked_at: 0 });
     }
     let pids = list_pids().map_err(|error| Problem::failed("no-proc", "cannot list the processes").because(error))?;
-    let mut report = StatusReport { processes: Vec::new(), looked_at: 0, not_looked_at: 0 };
+    let mut report = StatusReport { switch, processes: Vec::new(), looked_at: 0, not_looked_at: 0 };
     for pid in pids {
         let seen = match Process::open(pid) {
             Ok(process) => look(&processes, &process, &mut disk),
@@ -281,6 +285,9 @@ impl Report for StatusReport {
     }
 
     fn human(&self, out: &mut dyn Write, verbose: bool) -> io::Result<()> {
+        if let Some(words) = self.switch.words() {
+            writeln!(out, "{words}: nothing is changed until `salve on`")?;
+        }
         if self.processes.iter().all(ProcessView::is_plain) {
             writeln!(out, "no process carries a livepatch ({} looked at)", self.looked_at)?;
         }

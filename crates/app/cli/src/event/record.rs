@@ -121,6 +121,10 @@ pub(crate) enum Event {
     Left { subject: LeftSubject, code: String, why: String },
     /// The process runs newer code than the disk has: a restart brings the old code back.
     RestartFallsBack { process: ProcessRef, update: UpdateRef, installed_version: Option<String> },
+    /// The stop switch was thrown.
+    SwitchedOff { why: Option<String> },
+    /// It was taken back; `said` is what the switch's file said.
+    SwitchedOn { said: String },
     /// The run was interrupted; what it had not begun is left.
     Interrupted { remaining: Vec<ProcessRef> },
     /// The command ended.

@@ -23,14 +23,14 @@ use crate::event::{Event, LeftSubject};
 use crate::machine::deriver::Deriving;
 use crate::machine::packages::PackageFacts;
 use crate::machine::processes::{Processes, Seen};
-use crate::plan::{Decision, Leave, Step, steps};
+use crate::plan::{Decision, Leave, Offer, Step, steps};
 use crate::problem::Problem;
 use offers::Offered;
 use pending::{Blocked, Resolved};
 pub(crate) use report::HealReport;
 use report::Mode;
-use salve_tracee::Change;
-use std::collections::BTreeSet;
+use salve_tracee::{Change, ProcessId};
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) fn run(
     args: &Heal,
@@ -61,39 +61,100 @@ pub(crate) fn run(
     let offered = offers::derive_all(pending, deriver, args, context);
     let accepted: BTreeSet<String> = args.consent.accept.iter().cloned().collect();
     let offers: Vec<_> = offered.iter().map(Offered::offer).collect();
-    let runners = updates::runners(&processes.patcher, &seen, &offers);
-    let steps = steps(&runners, &offers, &accepted);
+    let healer = Healer { processes: &processes, offered: &offered, offers: &offers, accepted: &accepted };
     let mut actions = core::mem::take(&mut resolved.settled);
-    let mut tasks = Vec::new();
-    for step in &steps {
-        let Some(process) = seen.get(step.runner) else { continue };
-        match planned(process, step, &offered, &resolved) {
-            Ok(task) if args.dry_run => {
-                let refs = livepatch_refs(&task.changes);
-                actions.push(Action::new(task.process, task.update, refs, Ending::Planned));
-            }
-            Ok(task) => tasks.push(task),
-            Err(action) => actions.push(*action),
-        }
-    }
-    if !args.dry_run {
+    let (tasks, settled) = healer.plan(&seen, &resolved.blocked);
+    actions.extend(settled);
+    if args.dry_run {
+        actions.extend(
+            tasks
+                .into_iter()
+                .map(|task| Action::new(task.process, task.update, livepatch_refs(&task.changes), Ending::Planned)),
+        );
+    } else {
         record_left(context, &resolved);
-        for event in actions.iter().filter_map(Action::event) {
-            context.log.record(&event);
+        let mut tasks = tasks;
+        let mut known: BTreeSet<ProcessId> = seen.iter().map(|process| process.id).collect();
+        for action in actions.iter().filter_map(Action::event) {
+            context.log.record(&action);
         }
-        actions.extend(carry::apply_all(
-            &processes.patcher,
-            &tasks,
-            args.consent.wait,
-            &|task| offers::check_again(task, &offered, packages),
-            &context.interrupt,
-            &mut context.log,
-            context.console,
-        ));
+        for _round in 0..carry::MAX_ROUNDS {
+            if tasks.is_empty() {
+                break;
+            }
+            actions.extend(healer.carry_out(&tasks, args, packages, context));
+            if !args.pids.is_empty() || context.interrupt.came() {
+                break;
+            }
+            // A process that forked before its turn left an old child behind.
+            let newcomers = processes.newcomers(&known);
+            known.extend(newcomers.iter().map(|process| process.id));
+            tasks = healer.plan(&healer.concerned(newcomers), &BTreeMap::new()).0;
+        }
     }
     fall_back(&mut actions, &offered, context, args.dry_run);
     actions.sort_by(|a, b| (a.process.pid, &a.update).cmp(&(b.process.pid, &b.update)));
     Ok(HealReport::new(mode, args.dry_run, args.consent.accept.clone(), &offered, actions, resolved.left))
+}
+
+/// What is planned and carried out with, round after round.
+struct Healer<'a> {
+    processes: &'a Processes,
+    offered: &'a [Offered],
+    offers: &'a [Offer<'a>],
+    accepted: &'a BTreeSet<String>,
+}
+
+impl<'a> Healer<'a> {
+    /// What is to be done in these processes, and what needs nothing done. Those
+    /// that are left alone by policy are in neither: they were named when they were found.
+    fn plan(&self, seen: &[Seen], blocked: &BTreeMap<(ProcessId, String), Blocked>) -> (Vec<Task<'a>>, Vec<Action>) {
+        let runners = updates::runners(&self.processes.patcher, seen, self.offers);
+        let (mut tasks, mut settled) = (Vec::new(), Vec::new());
+        for step in &steps(&runners, self.offers, self.accepted) {
+            let Some(process) = seen.get(step.runner).filter(|process| process.leave.is_none()) else { continue };
+            match planned(process, step, self.offered, blocked) {
+                Ok(task) => tasks.push(task),
+                Err(action) => settled.push(*action),
+            }
+        }
+        (tasks, settled)
+    }
+
+    fn carry_out(
+        &self,
+        tasks: &[Task<'_>],
+        args: &Heal,
+        packages: &dyn PackageFacts,
+        context: &mut Context,
+    ) -> Vec<Action> {
+        carry::apply_all(
+            &self.processes.patcher,
+            tasks,
+            args.consent.wait,
+            &|task| offers::check_again(task, self.offered, packages),
+            &carry::Brakes { interrupt: &context.interrupt, switch: &context.switch },
+            &mut context.log,
+            context.console,
+        )
+    }
+
+    /// Of processes that appeared meanwhile those that may be treated like the
+    /// ones that were found at first: they run a content whose direction was proven
+    /// there, and the files that were derived from may command them.
+    fn concerned(&self, newcomers: Vec<Seen>) -> Vec<Seen> {
+        let concerns = |process: &Seen, offered: &Offered| {
+            process.images.iter().any(|image| offered.mapped.contains(&image.sha256))
+                && offered.may_command(&process.privilege)
+        };
+        let all_may = |process: &Seen| {
+            let mut touching = self.offered.iter().filter(|offered| {
+                offered.images_of_old().any(|old| process.images.iter().any(|image| image.sha256 == old))
+            });
+            touching.all(|offered| concerns(process, offered))
+        };
+        newcomers.into_iter().filter(|process| process.leave.is_none() && all_may(process)).collect()
+    }
 }
 
 /// A step as a task, or as the end it comes to without one.
@@ -101,7 +162,7 @@ fn planned<'a>(
     process: &Seen,
     step: &Step,
     offered: &'a [Offered],
-    resolved: &Resolved,
+    blocked: &BTreeMap<(ProcessId, String), Blocked>,
 ) -> Result<Task<'a>, Box<Action>> {
     let changes: Vec<Change<'a>> = step
         .images
@@ -118,7 +179,7 @@ fn planned<'a>(
         .and_then(|(offer, _)| offered.get(*offer))
         .map_or_else(|| pending::nameless(&step.source), |offered| offered.update.clone());
     let action = |ending| Action::new(process.name.clone(), update.clone(), livepatch_refs(&changes), ending);
-    if let Some(Blocked { code, why }) = resolved.blocked.get(&(process.id, step.source.clone())) {
+    if let Some(Blocked { code, why }) = blocked.get(&(process.id, step.source.clone())) {
         return Err(Box::new(action(Ending::Refused).because(code.clone(), why.clone())));
     }
     match updates::ending_of(&step.decision) {

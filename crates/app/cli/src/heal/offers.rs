@@ -9,7 +9,7 @@ use crate::exit::Exit;
 use crate::machine::deriver::{Derived, Deriving};
 use crate::machine::disk::HeldFile;
 use crate::machine::packages::PackageFacts;
-use crate::plan::Offer;
+use crate::plan::{Offer, Privilege, may_replace};
 use crate::problem::{Problem, ProblemReport};
 use crate::view::NotHealedBrief;
 use salve_elf::ContentHash;
@@ -41,6 +41,17 @@ impl Offered {
             Some(patch) => updates::offer(&self.update, patch),
             None => Offer { source: &self.update.source, new_version: None, images: Vec::new() },
         }
+    }
+
+    /// The old contents that the patch file says something about.
+    pub(crate) fn images_of_old(&self) -> impl Iterator<Item = ContentHash> {
+        let images = self.patch().map_or(&[][..], |patch| patch.images.as_slice());
+        images.iter().filter_map(|image| image.old.as_ref().map(|old| old.sha256))
+    }
+
+    /// Whether the files on disk that were derived from may replace code in a process.
+    pub(crate) fn may_command(&self, privilege: &Privilege) -> bool {
+        self.held.iter().all(|held| may_replace(held.owner, privilege).is_ok())
     }
 
     /// Of the images in the patch those that some process maps.

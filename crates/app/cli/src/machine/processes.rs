@@ -8,6 +8,7 @@ use salve_tracee::{
     Facts, Limits, MappedImage, Namespaces, OpenError, Patcher, Process, ProcessId, Protected, ReadError, list_pids,
     protected,
 };
+use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
@@ -44,6 +45,15 @@ pub(crate) fn reopen(id: ProcessId) -> Result<Option<Process>, Problem> {
             OpenError::NoSuchProcess | OpenError::Zombie | OpenError::KernelThread | OpenError::Read(ReadError::Exited),
         ) => Ok(None),
         Err(error @ (OpenError::NoPermission | OpenError::Read(_))) => Err(cannot_look(id.pid, error)),
+    }
+}
+
+/// Whether the process is gone, or on its way: it has no memory any more.
+pub(crate) fn is_over(id: ProcessId) -> bool {
+    match reopen(id) {
+        Ok(Some(process)) => process.mappings(&Limits::default()).is_ok_and(|mappings| mappings.is_empty()),
+        Ok(None) => true,
+        Err(_unknown) => false,
     }
 }
 
@@ -128,6 +138,14 @@ impl Processes {
             })?);
         }
         Ok((seen, unseen))
+    }
+
+    /// Processes that were not there when `known` was made: children that were
+    /// forked meanwhile, and programs that were started. One that cannot be looked
+    /// at is passed over; a survey from the start names it.
+    pub(crate) fn newcomers(&self, known: &BTreeSet<ProcessId>) -> Vec<Seen> {
+        let open = list_pids().unwrap_or_default().into_iter().filter_map(|pid| Process::open(pid).ok());
+        open.filter(|process| !known.contains(&process.id())).filter_map(|process| self.look(&process).ok()).collect()
     }
 
     pub(crate) fn facts(&self, process: &Process) -> Result<Facts, ReadError> {
