@@ -43,6 +43,9 @@ behaviours! {
     long_jump
     many_arguments
     new_function
+    new_import
+    new_import_ambiguous
+    new_import_missing
     no_room_for_the_jump
     old_statics
     one_function

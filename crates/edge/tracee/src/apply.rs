@@ -6,6 +6,7 @@ use crate::deliver::{self, DeliverError, Piece};
 use crate::equip::{self, Need};
 use crate::headroom;
 use crate::image::{Found, PAGE_BYTES, page_floor};
+use crate::import;
 use crate::maps;
 use crate::outcome::{Applied, AppliedImage, Committed, NotApplied, Outcome};
 use crate::patcher::{ApplyError, ApplyOptions, Change, Patcher};
@@ -32,6 +33,8 @@ pub(crate) struct Planned<'a> {
     pub(crate) old: LoadBias,
     /// The payload that is in the process already, if it is.
     adopted: Option<&'a Present>,
+    /// Addresses for the livepatch's imports, in their order.
+    pub(crate) imports: Vec<RuntimeAddr>,
 }
 
 pub(crate) fn apply(
@@ -56,7 +59,7 @@ fn try_apply(
 ) -> Result<Outcome, End> {
     let scene = Scene::read(patcher, process)?;
     tidy::up(&scene.target(patcher, process), &scene)?;
-    let planned: Vec<Planned<'_>> = changes.iter().map(|change| plan(&scene, change)).collect::<Result<_, _>>()?;
+    let mut planned: Vec<Planned<'_>> = changes.iter().map(|change| plan(&scene, change)).collect::<Result<_, _>>()?;
     let mut states = Vec::new();
     for one in &planned {
         states.push(check_detours(&scene, one)?);
@@ -65,10 +68,11 @@ fn try_apply(
         let livepatches = planned.iter().filter_map(|one| one.change.image.livepatch_id()).collect();
         return Ok(Outcome::AlreadyApplied { livepatches });
     }
-    for one in &planned {
+    for one in &mut planned {
         for requirement in &one.livepatch.requirements {
             requirement::check(process, &scene.images, &one.change.image.path, requirement, patcher.limits())?;
         }
+        one.imports = imports(patcher, process, &scene, one)?;
     }
     let pages = copied_pages(&planned);
     check_headroom(process, &planned, pages)?;
@@ -122,7 +126,23 @@ fn plan<'a>(scene: &'a Scene, change: &'a Change<'a>) -> Result<Planned<'a>, End
             return Err(NotApplied::OtherLivepatch { path: path(), livepatch: present.payload.id }.into());
         }
     }
-    Ok(Planned { change, livepatch, image, old, adopted })
+    Ok(Planned { change, livepatch, image, old, adopted, imports: Vec::new() })
+}
+
+fn imports(patcher: &Patcher, process: &Process, scene: &Scene, one: &Planned<'_>) -> Result<Vec<RuntimeAddr>, End> {
+    if one.livepatch.imports.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mappings = process.mappings(patcher.limits())?;
+    let scope = import::Scope {
+        process,
+        memory: &scene.memory,
+        mappings: &mappings,
+        images: &scene.images,
+        program: patcher.program(process)?.sha256,
+        limits: patcher.limits(),
+    };
+    Ok(import::resolve(&scope, one.image, &one.change.image.path, one.livepatch)?)
 }
 
 /// What stands at every detour of a change; anything unknown ends the attempt.
@@ -295,7 +315,8 @@ fn outcome(transition: Transition, images: Vec<AppliedImage>, committed: Committ
 /// The payload that is there, if it is whole; what is left of one is cleared away.
 fn adopt(target: &Target<'_>, one: &Planned<'_>) -> Result<Option<Payload>, End> {
     let Some(present) = one.adopted else { return Ok(None) };
-    if deliver::is_intact(target, &present.payload, one.old) {
+    // Of another binding it is no payload for this process as it is now.
+    if present.payload.imports == one.imports && deliver::is_intact(target, &present.payload, one.old) {
         return Ok(Some(present.payload.clone()));
     }
     let state = present.state(target.memory)?;

@@ -53,6 +53,7 @@ pub mod fault;
 mod headroom;
 mod home;
 mod image;
+mod import;
 mod limits;
 mod look;
 pub mod maps;

@@ -151,6 +151,8 @@ pub enum NotApplied {
     ForgedPayload { path: String },
     #[error("{path} requires of {soname}: {why}; {found}")]
     RequirementNotMet { path: String, soname: String, why: String, found: RequirementFinding },
+    #[error("{path} needs {symbol}, which it does not import yet: {why}")]
+    ImportUnresolved { path: String, symbol: String, why: &'static str },
     #[error("{path} switches stacks ({symbol}), so its stacks cannot all be found")]
     StackSwitching { path: String, symbol: String },
     #[error("no room within reach of {path} that leaves the heap and the stacks free to grow")]
@@ -202,6 +204,7 @@ impl NotApplied {
             Self::OtherLivepatch { .. } => "other-livepatch",
             Self::ForgedPayload { .. } => "forged-payload",
             Self::RequirementNotMet { .. } => "requirement-not-met",
+            Self::ImportUnresolved { .. } => "import-unresolved",
             Self::StackSwitching { .. } => "stack-switching",
             Self::NoRoom { .. } => "no-room",
             Self::AlreadyTraced { .. } => "already-traced",

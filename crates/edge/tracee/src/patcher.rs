@@ -11,6 +11,7 @@ use crate::revert;
 use crate::status::{self, ProcessStatus};
 use crate::transition;
 use core::time::Duration;
+use salve_elf::RuntimeAddr;
 use salve_patch::{Distance, ImageReport, LivepatchId, PatchFile};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -95,8 +96,11 @@ pub enum ApplyError {
 pub struct Patcher {
     limits: Limits,
     images: Mutex<ImageCache>,
-    payloads: Mutex<BTreeMap<(LivepatchId, i64), Arc<Prepared>>>,
+    payloads: Mutex<BTreeMap<Bound, Arc<Prepared>>>,
 }
+
+/// What a payload's bytes depend on: livepatch, distance, addresses of its imports.
+type Bound = (LivepatchId, i64, Vec<RuntimeAddr>);
 
 /// A payload and the sealed file that holds it.
 #[derive(Debug)]
@@ -173,17 +177,24 @@ impl Patcher {
         self.images.lock().unwrap_or_else(PoisonError::into_inner).file(&file, &self.limits)
     }
 
-    /// A livepatch bound to a distance, made once for all processes.
-    pub(crate) fn prepare(&self, change: &Change<'_>, distance: Distance) -> Result<Arc<Prepared>, PrepareError> {
+    /// A livepatch bound to a distance and to its imports, made once for all processes
+    /// that agree on both.
+    pub(crate) fn prepare(
+        &self,
+        change: &Change<'_>,
+        distance: Distance,
+        imports: &[RuntimeAddr],
+    ) -> Result<Arc<Prepared>, PrepareError> {
         let id = change.image.livepatch_id().ok_or(BuildError::NoLivepatch)?;
         let mut payloads = self.payloads.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = payloads.get(&(id, distance.bytes())) {
+        let key = (id, distance.bytes(), imports.to_vec());
+        if let Some(known) = payloads.get(&key) {
             return Ok(Arc::clone(known));
         }
-        let (payload, bytes) = Payload::build(change.patch, change.image, distance)?;
+        let (payload, bytes) = Payload::build(change.patch, change.image, distance, imports)?;
         let file = payload::sealed_file(id, &bytes)?;
         let prepared = Arc::new(Prepared { payload, file });
-        payloads.insert((id, distance.bytes()), Arc::clone(&prepared));
+        payloads.insert(key, Arc::clone(&prepared));
         Ok(prepared)
     }
 }

@@ -15,9 +15,10 @@ use object::LittleEndian as Le;
 use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader, ProgramHeader};
 use rustix::fs::{MemfdFlags, SealFlags};
-use salve_elf::LoadBias;
+use salve_elf::{LoadBias, RuntimeAddr, Va};
 use salve_patch::{
     Distance, EncodeError, Fixup, ImageReport, Livepatch, LivepatchId, NotHealed, PatchFile, PlaceError, PlacedSegment,
+    Segment,
 };
 use std::fs::File;
 use std::io::Write;
@@ -44,6 +45,8 @@ pub(crate) struct Payload {
     pub(crate) segments: Vec<PlacedSegment>,
     /// Where each segment lies in the file.
     pub(crate) offsets: Vec<u64>,
+    /// The address in each import's slot, in their order.
+    pub(crate) imports: Vec<RuntimeAddr>,
     /// Five bytes for each detour.
     pub(crate) jumps: Vec<[u8; 5]>,
 }
@@ -96,12 +99,14 @@ impl Payload {
         patch: &PatchFile,
         image: &ImageReport,
         distance: Distance,
+        imports: &[RuntimeAddr],
     ) -> Result<(Self, Vec<u8>), BuildError> {
         let id = image.livepatch_id().ok_or(BuildError::NoLivepatch)?;
         let livepatch = image.livepatch.as_ref().ok_or(BuildError::NoLivepatch)?;
-        let segments = livepatch.place(distance)?;
+        let segments = livepatch.place_bound(distance, imports)?;
         let jumps = livepatch.jumps(distance)?;
-        let kept = fields(livepatch).ok_or(BuildError::Layout)?;
+        let mut kept = fields(livepatch).ok_or(BuildError::Layout)?;
+        kept.extend(imports.iter().flat_map(|at| halves(*at)));
         let mut one = PatchFile { images: vec![image.clone()], ..patch_without_images(patch) };
         let mut bytes = salve_patch::encode(&with_segments(&one, &segments))?;
         let offsets = segment_offsets(&bytes, &segments).ok_or(BuildError::Layout)?;
@@ -112,7 +117,7 @@ impl Payload {
         bytes.extend_from_slice(&distance.bytes().to_le_bytes());
         bytes.extend_from_slice(&u64::try_from(kept.len()).map_err(|_| BuildError::Layout)?.to_le_bytes());
         one.images.truncate(1);
-        Ok((Self { id, distance, patch: one, segments, offsets, jumps }, bytes))
+        Ok((Self { id, distance, patch: one, segments, offsets, imports: imports.to_vec(), jumps }, bytes))
     }
 
     /// Reads back what [`Self::build`] laid out. Foreign input.
@@ -123,11 +128,12 @@ impl Payload {
         let bound = image.livepatch.as_ref().ok_or(ParseError::NotOneLivepatch)?;
         let mut patch = placed.clone();
         let original = patch.images.first_mut().and_then(|image| image.livepatch.as_mut());
-        restore_fields(original.ok_or(ParseError::NotOneLivepatch)?, &kept).ok_or(ParseError::Trailer)?;
+        let original = original.ok_or(ParseError::NotOneLivepatch)?;
+        let imports = restore_fields(original, &kept).ok_or(ParseError::Trailer)?;
         let image = patch.images.first().ok_or(ParseError::NotOneLivepatch)?;
         let id = image.livepatch_id().ok_or(ParseError::NotOneLivepatch)?;
         let livepatch = image.livepatch.as_ref().ok_or(ParseError::NotOneLivepatch)?;
-        let segments = livepatch.place(distance).map_err(|_| ParseError::WrongSegments)?;
+        let segments = livepatch.place_bound(distance, &imports).map_err(|_| ParseError::WrongSegments)?;
         let jumps = livepatch.jumps(distance).map_err(|_| ParseError::WrongSegments)?;
         let same = segments.len() == bound.segments.len()
             && segments.iter().zip(&bound.segments).all(|(ours, found)| ours.bytes == found.bytes);
@@ -135,7 +141,7 @@ impl Payload {
             return Err(ParseError::WrongSegments);
         }
         let offsets = segment_offsets(elf, &segments).ok_or(ParseError::WrongSegments)?;
-        Ok(Self { id, distance, patch, segments, offsets, jumps })
+        Ok(Self { id, distance, patch, segments, offsets, imports, jumps })
     }
 }
 
@@ -172,16 +178,34 @@ fn field_of<'a>(livepatch: &'a Livepatch, fixup: &Fixup) -> Option<&'a [u8]> {
     })
 }
 
-fn restore_fields(livepatch: &mut Livepatch, kept: &[[u8; FIELD_BYTES]]) -> Option<()> {
-    (kept.len() == livepatch.fixups.len()).then_some(())?;
-    for (fixup, field) in livepatch.fixups.iter().zip(kept) {
-        let place = livepatch.segments.iter_mut().find_map(|segment| {
-            let at = usize::try_from(fixup.new_va.raw().checked_sub(segment.new_va.raw())?).ok()?;
-            segment.bytes.get_mut(at..at.checked_add(FIELD_BYTES)?)
-        })?;
-        place.copy_from_slice(field);
+/// Puts back what binding changed, and gives the addresses of the imports: kept
+/// behind the fields, in two halves each.
+fn restore_fields(livepatch: &mut Livepatch, kept: &[[u8; FIELD_BYTES]]) -> Option<Vec<RuntimeAddr>> {
+    let (fields, imports) = kept.split_at_checked(livepatch.fixups.len())?;
+    let (imports, rest) = imports.as_chunks::<2>();
+    (rest.is_empty() && imports.len() == livepatch.imports.len()).then_some(())?;
+    for (fixup, field) in livepatch.fixups.iter().zip(fields) {
+        bytes_at(&mut livepatch.segments, fixup.new_va, FIELD_BYTES)?.copy_from_slice(field);
     }
-    Some(())
+    for import in &livepatch.imports {
+        bytes_at(&mut livepatch.segments, import.new_va, 8)?.fill(0);
+    }
+    let whole = |[[a, b, c, d], [e, f, g, h]]: &[[u8; FIELD_BYTES]; 2]| {
+        RuntimeAddr::new(u64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h]))
+    };
+    Some(imports.iter().map(whole).collect())
+}
+
+fn halves(at: RuntimeAddr) -> [[u8; FIELD_BYTES]; 2] {
+    let [a, b, c, d, e, f, g, h] = at.raw().to_le_bytes();
+    [[a, b, c, d], [e, f, g, h]]
+}
+
+fn bytes_at(segments: &mut [Segment], at: Va, len: usize) -> Option<&mut [u8]> {
+    segments.iter_mut().find_map(|segment| {
+        let at = usize::try_from(at.raw().checked_sub(segment.new_va.raw())?).ok()?;
+        segment.bytes.get_mut(at..at.checked_add(len)?)
+    })
 }
 
 /// ELF file, distance, kept fields.

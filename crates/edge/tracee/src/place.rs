@@ -70,7 +70,7 @@ impl<'a> Places<'a> {
         let path = || one.change.image.path.clone();
         let bad = |why: &str| End::Not(NotApplied::BadLivepatch { path: path(), why: why.to_owned() });
         for distance in distances(one.livepatch, one.old, taken).into_iter().skip(skip) {
-            let prepared = match self.patcher.prepare(one.change, distance) {
+            let prepared = match self.patcher.prepare(one.change, distance, &one.imports) {
                 Ok(prepared) => prepared,
                 Err(PrepareError::Build(BuildError::Place(_))) => continue,
                 Err(PrepareError::Build(BuildError::Encode(error))) => {

@@ -134,6 +134,7 @@ mod tests {
             fixups: vec![],
             detours: vec![],
             replaced: vec![],
+            imports: vec![],
             requirements: vec![],
             revert: RevertPolicy::Unmap,
         }

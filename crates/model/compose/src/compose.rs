@@ -1,9 +1,9 @@
 use crate::detour::{BranchTargets, detour};
 use crate::resolve::{Resolver, Target};
 use crate::segments::segments;
-use salve_elf::VaRange;
+use salve_elf::{Image, Va, VaRange};
 use salve_match::ImageDiff;
-use salve_patch::{Evidence, Fixup, FixupKind, Livepatch, Reason, ReferenceCounts, ReplacedFunction};
+use salve_patch::{Evidence, Fixup, FixupKind, ImportSlot, Livepatch, Reason, ReferenceCounts, ReplacedFunction};
 use salve_verdict::{Judgement, registry};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,10 +21,10 @@ pub fn compose(diff: &ImageDiff<'_, '_>, judgement: &Judgement) -> Result<Compos
     let (detours, detoured) = detours(diff, judgement, &mut reasons);
     reasons.extend(unreachable(diff, judgement, &detours));
     let resolver = Resolver::new(diff, carried.clone(), detoured);
-    let (fixups, references, with_data) = fixups(diff, &carried, &resolver, &mut reasons);
-    let ranges: Vec<VaRange> =
-        carried.iter().filter_map(|n| diff.new.image.functions().get(*n)).map(|f| f.range).collect();
-    let segments = segments(diff.new.image, &ranges, with_data);
+    let References { fixups, counts, with_data, slots, stubs } = references(diff, &carried, &resolver, &mut reasons);
+    let functions = carried.iter().filter_map(|n| diff.new.image.functions().get(*n)).map(|f| f.range);
+    let code: Vec<VaRange> = functions.chain(stubs).collect();
+    let segments = segments(diff.new.image, &code, slots.keys().copied(), with_data);
     if segments.is_none() {
         let summary = "code and read-only data share pages in the new image";
         reasons.push(registry::UNPROVEN_REFERENCE.because(summary, Vec::new()));
@@ -34,12 +34,13 @@ pub fn compose(diff: &ImageDiff<'_, '_>, judgement: &Judgement) -> Result<Compos
             livepatch: Livepatch {
                 segments,
                 fixups,
+                imports: slots.into_values().collect(),
                 detours,
                 replaced: replaced(diff, judgement),
                 requirements: judgement.requirements.clone(),
                 revert: judgement.revert,
             },
-            references,
+            references: counts,
         }),
         _ => Err(merged(reasons)),
     }
@@ -101,15 +102,50 @@ fn unreachable(
     Some(registry::ROLE_UNPROVEN.because("nothing shows how replaced code is reached", evidence.collect()))
 }
 
-fn fixups(
+/// What the references of carried functions ask for.
+#[derive(Default)]
+struct References {
+    fixups: Vec<Fixup>,
+    counts: ReferenceCounts,
+    /// Something refers to the payload's constants.
+    with_data: bool,
+    /// Slots that the process fills, by place, and the stubs that go through them.
+    slots: BTreeMap<Va, ImportSlot>,
+    stubs: BTreeSet<VaRange>,
+}
+
+impl References {
+    /// `None` if the symbol or the stub is not what it was taken for.
+    fn add_private(&mut self, image: &Image<'_>, slot: Va, stub: Option<Va>, symbol: usize) -> Option<()> {
+        let symbol = image.symbols().get(symbol)?;
+        if let Some(stub) = stub {
+            self.stubs.insert(stub_jump(image, stub)?);
+        }
+        let (name, version) = (symbol.name.to_owned(), symbol.version.map(str::to_owned));
+        self.slots.insert(slot, ImportSlot { new_va: slot, symbol: name, version });
+        Some(())
+    }
+}
+
+/// `[endbr64] [bnd] jmp *slot(%rip)`: what of a stub runs when its slot is filled.
+fn stub_jump(image: &Image<'_>, stub: Va) -> Option<VaRange> {
+    const LONGEST: u64 = 11;
+    let rest_of_section = image.section_at(stub)?.range.end().wrapping_distance_from(stub);
+    let longest = LONGEST.min(u64::try_from(rest_of_section).ok()?);
+    let code = image.read(VaRange::new(stub, longest)?)?;
+    let rest = code.strip_prefix(&[0xf3, 0x0f, 0x1e, 0xfa]).unwrap_or(code);
+    let rest = rest.strip_prefix(&[0xf2]).unwrap_or(rest);
+    let before = u64::try_from(code.len().checked_sub(rest.len())?).ok()?;
+    VaRange::new(stub, before.checked_add(6)?).filter(|_| rest.starts_with(&[0xff, 0x25]))
+}
+
+fn references(
     diff: &ImageDiff<'_, '_>,
     carried: &BTreeSet<usize>,
     resolver: &Resolver<'_, '_, '_>,
     reasons: &mut Vec<Reason>,
-) -> (Vec<Fixup>, ReferenceCounts, bool) {
-    let mut fixups = Vec::new();
-    let mut counts = ReferenceCounts::default();
-    let mut with_data = false;
+) -> References {
+    let mut all = References::default();
     for n in carried {
         let (Some(code), Some(f)) = (diff.new.code.get(*n), diff.new.image.functions().get(*n)) else { continue };
         let evidence = |at: u32, seen: String| Evidence {
@@ -134,13 +170,22 @@ fn fixups(
             };
             let (old_target, count) = match target {
                 Target::Payload(va) => {
-                    with_data |= diff.new.image.section_at(va).is_some_and(|s| !s.executable);
-                    counts.payload = counts.payload.saturating_add(1);
+                    all.with_data |= diff.new.image.section_at(va).is_some_and(|s| !s.executable);
+                    all.counts.payload = all.counts.payload.saturating_add(1);
                     continue;
                 }
-                Target::OldCode(va) => (va, &mut counts.old_code),
-                Target::OldData(va) => (va, &mut counts.old_data),
-                Target::Import(va) => (va, &mut counts.imports),
+                Target::PrivateSlot { slot, stub, symbol } => {
+                    all.counts.imports = all.counts.imports.saturating_add(1);
+                    if all.add_private(diff.new.image, slot, stub, symbol).is_none() {
+                        let seen = format!("goes through the slot at {slot} in a way that is not understood");
+                        let evidence = vec![evidence(reference.at, seen)];
+                        reasons.push(registry::NEW_IMPORT.because(registry::NEW_IMPORT.meaning, evidence));
+                    }
+                    continue;
+                }
+                Target::OldCode(va) => (va, &mut all.counts.old_code),
+                Target::OldData(va) => (va, &mut all.counts.old_data),
+                Target::Import(va) => (va, &mut all.counts.imports),
             };
             *count = count.saturating_add(1);
             if reference.field_len_bytes != 4 {
@@ -152,7 +197,7 @@ fn fixups(
                 continue;
             }
             let start = f.range.start().wrapping_offset(i64::from(reference.at));
-            fixups.push(Fixup {
+            all.fixups.push(Fixup {
                 new_va: start.wrapping_offset(i64::from(reference.field)),
                 kind: FixupKind::PcRel32 {
                     new_next: start.wrapping_offset(i64::from(reference.instruction_len_bytes)),
@@ -161,8 +206,8 @@ fn fixups(
             });
         }
     }
-    fixups.sort_by_key(|f| f.new_va);
-    (fixups, counts, with_data)
+    all.fixups.sort_by_key(|f| f.new_va);
+    all
 }
 
 fn replaced(diff: &ImageDiff<'_, '_>, judgement: &Judgement) -> Vec<ReplacedFunction> {

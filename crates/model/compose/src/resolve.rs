@@ -1,7 +1,7 @@
 //! Where each reference of a carried function leads once it is in the payload.
 
 use salve_code::{Reference, ReferenceKind};
-use salve_elf::{Binding, SectionRole, Va};
+use salve_elf::{Binding, SectionRole, SymbolKind, Va};
 use salve_match::{ImageDiff, Place};
 use salve_verdict::registry::{self, ReasonCode};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +15,13 @@ pub(crate) enum Target {
     OldData(Va),
     /// A slot or stub of the old image that the loader bound.
     Import(Va),
+    /// A slot of the payload that is filled in the process, as the loader would have
+    /// filled the new image's at the same address; perhaps through the new image's stub.
+    PrivateSlot {
+        slot: Va,
+        stub: Option<Va>,
+        symbol: usize,
+    },
 }
 
 /// Why a reference cannot be resolved.
@@ -60,13 +67,13 @@ impl<'d, 'i, 'a> Resolver<'d, 'i, 'a> {
         match self.diff.new.place(x) {
             Place::Import(id) => match self.stubs.get(&id) {
                 Some(stub) => Ok(Target::Import(*stub)),
-                None => unresolved(
-                    registry::NEW_IMPORT,
-                    format!("calls the import at {x}, for which the old image has no stub"),
-                ),
+                None => self.private_stub(reference, x).ok_or_else(|| Unresolved {
+                    code: registry::NEW_IMPORT,
+                    seen: format!("calls the import at {x}, for which the old image has no stub"),
+                }),
             },
             Place::Code { function, offset } => self.code(reference, function, offset),
-            Place::Slot(binding) => self.slot(x, binding),
+            Place::Slot(binding) => self.slot(reference, x, binding),
             Place::Data { section } => self.data(x, section),
             Place::SectionEnd { section } => match self.old_section_end(section) {
                 Some(end) if reference.kind == ReferenceKind::Address => Ok(Target::OldData(end)),
@@ -100,10 +107,14 @@ impl<'d, 'i, 'a> Resolver<'d, 'i, 'a> {
     }
 
     /// The old image's slot that is bound to the same thing.
-    fn slot(&self, x: Va, binding: Binding) -> Result<Target, Unresolved> {
+    fn slot(&self, reference: &Reference, x: Va, binding: Binding) -> Result<Target, Unresolved> {
         let same = |(_, old): &&(Va, Binding)| self.same_binding(*old, binding);
         if let Some((at, _)) = self.slots.iter().find(same) {
             return Ok(Target::Import(*at));
+        }
+        let indirect = matches!(reference.kind, ReferenceKind::Memory | ReferenceKind::Indirect);
+        if let Some(symbol) = self.importable(binding).filter(|_| indirect) {
+            return Ok(Target::PrivateSlot { slot: x, stub: None, symbol });
         }
         let code = match binding {
             Binding::Symbol { .. } => registry::NEW_IMPORT,
@@ -114,6 +125,26 @@ impl<'d, 'i, 'a> Resolver<'d, 'i, 'a> {
             code,
             seen: format!("reads the slot at {x}; the old image has none that is bound to the same"),
         })
+    }
+
+    /// The new image's own stub, with a slot that the process fills.
+    fn private_stub(&self, reference: &Reference, stub: Va) -> Option<Target> {
+        let branch = matches!(reference.kind, ReferenceKind::Call | ReferenceKind::Jump);
+        let slot = self.diff.new.plt.slot_of(stub).filter(|_| branch)?;
+        let symbol = self.importable(self.diff.new.image.reloc_at(slot)?.binding)?;
+        Some(Target::PrivateSlot { slot, stub: Some(stub), symbol })
+    }
+
+    /// The symbol of a binding that can be made in a running process: defined by
+    /// another image, required, and with nothing added to its address.
+    fn importable(&self, binding: Binding) -> Option<usize> {
+        let Binding::Symbol { symbol, addend: 0, .. } = binding else { return None };
+        let found = self.diff.new.image.symbols().get(symbol)?;
+        let plain = match found.kind {
+            SymbolKind::Function | SymbolKind::Data | SymbolKind::Other => true,
+            SymbolKind::IndirectFunction | SymbolKind::ThreadLocal => false,
+        };
+        (plain && !found.defined && !found.weak && !found.name.is_empty()).then_some(symbol)
     }
 
     fn same_binding(&self, old: Binding, new: Binding) -> bool {

@@ -8,11 +8,20 @@ use std::collections::BTreeMap;
 /// `int3`: what fills code pages around the carried functions.
 const FILL: u8 = 0xcc;
 
-/// Code pages with the given functions, and read-only data pages if wanted.
+/// Code pages with the given functions and stubs, read-only data pages if wanted, and
+/// pages for slots, which stay empty.
 /// `None` if a page would have to be both, or a range has no bytes.
-pub(crate) fn segments(image: &Image<'_>, functions: &[VaRange], with_data: bool) -> Option<Vec<Segment>> {
+pub(crate) fn segments(
+    image: &Image<'_>,
+    code: &[VaRange],
+    slots: impl IntoIterator<Item = Va>,
+    with_data: bool,
+) -> Option<Vec<Segment>> {
     let mut pages: BTreeMap<Va, (Access, Vec<u8>)> = BTreeMap::new();
-    for range in functions {
+    for slot in slots {
+        paint(&mut pages, VaRange::new(slot, 8)?, &[0; 8], Access::Read, 0)?;
+    }
+    for range in code {
         paint(&mut pages, *range, image.read(*range)?, Access::ReadExecute, FILL)?;
     }
     if with_data {

@@ -166,6 +166,7 @@ mod tests {
                 new_ranges: vec![range(0x2000, 0x50)],
                 may_overlap,
             }],
+            imports: vec![],
             requirements: vec![],
             revert: RevertPolicy::Unmap,
         }

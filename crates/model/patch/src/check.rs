@@ -18,6 +18,8 @@ const JUMP_BYTES: u64 = 5;
 const ENDBR_BYTES: u64 = 4;
 /// The field of a `PcRel32`.
 const FIELD_BYTES: u64 = 4;
+/// A slot that the loader fills.
+const SLOT_BYTES: u64 = 8;
 /// What may stand between the field and the end of its instruction: an
 /// immediate of at most four bytes (Intel SDM, volume 2, §2.1).
 const MAX_IMMEDIATE_BYTES: u64 = 4;
@@ -25,6 +27,8 @@ const MAX_IMMEDIATE_BYTES: u64 = 4;
 const MAX_SPAN_BYTES: u64 = 1 << 31;
 /// Names are for people, symbol tables and log lines.
 const MAX_NAME_BYTES: usize = 4096;
+/// The first version with slots for imports.
+const IMPORTS_SINCE: u32 = 3;
 /// The first version with a list of what is not healed.
 const NOT_HEALED_SINCE: u32 = 2;
 
@@ -35,6 +39,8 @@ pub enum Invalid {
     Version { found: u32 },
     #[error("{what} is empty, too long or has control characters")]
     Name { what: &'static str },
+    #[error("image {image} has slots for imports, which belong to a later version")]
+    ImportsAgainstVersion { image: usize },
     #[error("the list of what is not healed is missing, or belongs to a later version")]
     NotHealedAgainstVersion,
     #[error("the list of what is not healed is not in order, counts less than it names, or names too much")]
@@ -78,6 +84,10 @@ pub enum Fault {
     FixupOutside { new_va: Va },
     #[error("fix-up at {new_va} belongs to an instruction that ends at {new_next}")]
     FixupInstruction { new_va: Va, new_next: Va },
+    #[error("slot at {new_va} is no aligned slot of read-only payload, or overlaps a fix-up")]
+    ImportPlace { new_va: Va },
+    #[error("slot at {new_va} overlaps the one before or is out of order")]
+    ImportOrder { new_va: Va },
     #[error("detour at {old_va} overlaps the one before or is out of order")]
     DetourOrder { old_va: Va },
     #[error("detour at {old_va} expects {len} bytes, not {JUMP_BYTES}")]
@@ -118,6 +128,9 @@ pub(crate) fn patch_file(patch: &PatchFile) -> Result<(), Invalid> {
     for (image, report) in patch.images.iter().enumerate() {
         self::image(image, report)?;
         let (Some(found), Some(old)) = (&report.livepatch, &report.old) else { continue };
+        if !found.imports.is_empty() && patch.format_version < IMPORTS_SINCE {
+            return Err(Invalid::ImportsAgainstVersion { image });
+        }
         livepatch(found).map_err(|fault| Invalid::Livepatch { livepatch: livepatches, fault })?;
         if let Some((earlier, other)) = seen.insert(old.sha256, (image, report))
             && (&other.livepatch, &other.new) != (&report.livepatch, &report.new)
@@ -223,6 +236,7 @@ fn livepatch(livepatch: &Livepatch) -> Result<(), Fault> {
     }
     segments(&livepatch.segments)?;
     fixups(&livepatch.fixups, &livepatch.segments)?;
+    imports(livepatch)?;
     functions(&livepatch.replaced, &livepatch.segments)?;
     detours(&livepatch.detours, &livepatch.replaced)?;
     livepatch.requirements.iter().try_for_each(requirement)
@@ -266,6 +280,30 @@ fn fixups(fixups: &[Fixup], segments: &[Segment]) -> Result<(), Fault> {
         let after = new_next.raw().checked_sub(field.end().raw());
         if after.is_none_or(|bytes| bytes > MAX_IMMEDIATE_BYTES) {
             return Err(Fault::FixupInstruction { new_va, new_next });
+        }
+    }
+    Ok(())
+}
+
+fn imports(livepatch: &Livepatch) -> Result<(), Fault> {
+    let mut end = Va::new(0);
+    for import in &livepatch.imports {
+        let new_va = import.new_va;
+        let slot = VaRange::new(new_va, SLOT_BYTES).ok_or(Fault::ImportPlace { new_va })?;
+        if new_va < end {
+            return Err(Fault::ImportOrder { new_va });
+        }
+        end = slot.end();
+        let segment = layout::segment_of(&livepatch.segments, new_va).map(|(_, segment)| segment);
+        let inside = segment.is_some_and(|segment| segment.access == Access::Read && contains(segment, slot));
+        let fixed = |fixup: &Fixup| {
+            fixup.new_va < end && fixup.new_va.checked_add(FIELD_BYTES).is_none_or(|field| field > new_va)
+        };
+        if !inside || livepatch.fixups.iter().any(fixed) || !new_va.raw().is_multiple_of(SLOT_BYTES) {
+            return Err(Fault::ImportPlace { new_va });
+        }
+        if !is_name(&import.symbol) || !import.version.as_deref().is_none_or(is_name) {
+            return Err(Fault::Name { what: "symbol or version of an import" });
         }
     }
     Ok(())

@@ -70,6 +70,22 @@ pub enum FixupKind {
     PcRel32 { new_next: Va, old_target: Va },
 }
 
+/// A slot of the payload for a symbol that the old image does not import: eight
+/// bytes, zero as derived, that become the symbol's address in each process, as the
+/// loader would have filled the new image's slot (`R_X86_64_GLOB_DAT` and
+/// `R_X86_64_JUMP_SLOT` without addend, psABI §4.4).
+///
+/// Who applies the livepatch looks for the symbol among the images that are mapped,
+/// and takes it only where there is one answer whatever the order of the search.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ImportSlot {
+    /// Where the new image has the slot; the payload has it there too.
+    pub new_va: Va,
+    pub symbol: String,
+    /// The version that the new image asks for, if it asks for one.
+    pub version: Option<String>,
+}
+
 /// Bytes overwritten in an old function so that its callers reach the new one:
 /// `e9 rel32` at `old_va`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,6 +151,9 @@ pub struct Livepatch {
     pub segments: Vec<Segment>,
     /// Sorted by address.
     pub fixups: Vec<Fixup>,
+    /// Sorted by address; since format version 2.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub imports: Vec<ImportSlot>,
     /// Sorted by `old_va`, not overlapping.
     pub detours: Vec<Detour>,
     pub replaced: Vec<ReplacedFunction>,

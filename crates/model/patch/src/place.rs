@@ -37,13 +37,34 @@ pub enum PlaceError {
     OutOfReach { new_va: Va, old_target: Va, distance: i64 },
     #[error("fix-up at {new_va} lies in no segment")]
     FixupOutside { new_va: Va },
+    #[error("{found} addresses for {need} slots")]
+    Imports { found: usize, need: usize },
+    #[error("slot at {new_va} lies in no segment")]
+    ImportOutside { new_va: Va },
     #[error("detour target {new_target} is out of reach of {old_va} at distance {distance:#x}")]
     DetourOutOfReach { old_va: Va, new_target: Va, distance: i64 },
 }
 
 impl Livepatch {
-    /// The payload as it has to be mapped at `distance` from the old image.
-    /// Depends on nothing else, so processes that share a distance share pages.
+    /// The payload as it has to be mapped at `distance` from the old image, with the
+    /// address of every import in their order. Depends on nothing else, so processes
+    /// that agree on these share pages.
+    pub fn place_bound(&self, distance: Distance, imports: &[RuntimeAddr]) -> Result<Vec<PlacedSegment>, PlaceError> {
+        if imports.len() != self.imports.len() {
+            return Err(PlaceError::Imports { found: imports.len(), need: self.imports.len() });
+        }
+        let mut placed = self.place(distance)?;
+        for (import, address) in self.imports.iter().zip(imports) {
+            let slot = placed
+                .iter_mut()
+                .find_map(|s| field(s, import.new_va, 8))
+                .ok_or(PlaceError::ImportOutside { new_va: import.new_va })?;
+            slot.copy_from_slice(&address.raw().to_le_bytes());
+        }
+        Ok(placed)
+    }
+
+    /// The same with the slot of every import left empty.
     pub fn place(&self, distance: Distance) -> Result<Vec<PlacedSegment>, PlaceError> {
         let mut placed: Vec<PlacedSegment> = self
             .segments
@@ -62,7 +83,7 @@ impl Livepatch {
             })?;
             let field = placed
                 .iter_mut()
-                .find_map(|s| field(s, fixup.new_va))
+                .find_map(|s| field(s, fixup.new_va, 4))
                 .ok_or(PlaceError::FixupOutside { new_va: fixup.new_va })?;
             field.copy_from_slice(&value.to_le_bytes());
         }
@@ -103,7 +124,7 @@ impl Livepatch {
     }
 }
 
-fn field(segment: &mut PlacedSegment, at: Va) -> Option<&mut [u8]> {
+fn field(segment: &mut PlacedSegment, at: Va, len: usize) -> Option<&mut [u8]> {
     let offset = usize::try_from(at.raw().checked_sub(segment.new_va.raw())?).ok()?;
-    segment.bytes.get_mut(offset..offset.checked_add(4)?)
+    segment.bytes.get_mut(offset..offset.checked_add(len)?)
 }

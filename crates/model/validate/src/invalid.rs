@@ -165,6 +165,10 @@ pub enum Invalid {
     StrayFixup { at: Va },
     #[error("fix-up at {at} states the wrong following instruction")]
     FixupNext { at: Va },
+    #[error("slot at {at} is not bound to the stated symbol in the new image, or is out of order")]
+    ImportSlot { at: Va },
+    #[error("slot at {at} is for an import that nothing in the payload goes through")]
+    StrayImport { at: Va },
     #[error("the address of {new_target} in the payload is taken at {at}, and may be held when the patch is reverted")]
     Revert { at: Va, new_target: Va },
     #[error("carried function {range} has exception handlers, which a payload cannot register")]

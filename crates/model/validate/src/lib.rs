@@ -77,6 +77,9 @@
 //!   the segment or nothing (zeros). Writable sections, relro and slots never are.
 //! * Exactly the references that leave the payload have a fix-up. The address of a
 //!   `changed` function is taken from the old image, so that pointers stay equal.
+//! * `imports`: slots of the new image that the loader fills with the stated symbol,
+//!   defined elsewhere and not weak; empty in `r--` payload, each of them in use. Of a
+//!   stub that goes through one, the payload has the jump, byte for byte.
 //! * `replaced`: the new ranges are exactly the carried functions; the old ranges are
 //!   all of `changed`, every `gone` part that a replaced function jumps to, and at most
 //!   others of `gone`.
@@ -106,6 +109,7 @@ mod detours;
 mod encoding;
 mod ends;
 mod image;
+mod imports;
 mod index;
 mod invalid;
 mod loader;

@@ -5,9 +5,10 @@
 //! would run. A field that leads to the same old address from both places is bound
 //! to the old image; one that moves along is bound to the payload itself.
 
-use crate::correspond::{Correspondence, Where};
+use crate::correspond::{Correspondence, Where, stub_slot};
 use crate::decode::{Base, Decoder, Field, Flow, Instr, Use};
 use crate::image::Role;
+use crate::imports::Imports;
 use crate::invalid::{Invalid, Mismatch, Side};
 use crate::lockstep::{Seen, TableUse, code, decode, looks_like_table};
 use crate::segments::{check_filling, check_shape, distances, every_page_has_code, held, is_mapped, mapped};
@@ -27,6 +28,7 @@ pub(crate) struct Payload<'c, 'a> {
     references: ReferenceCounts,
     /// Fix-ups not met yet, in order.
     fixups: &'c [Fixup],
+    imports: Imports<'c>,
 }
 
 /// One instruction of a carried function.
@@ -53,7 +55,8 @@ impl<'c, 'a> Payload<'c, 'a> {
         let [a, b] = distances(map);
         let placed = [(a, livepatch.place(a)?), (b, livepatch.place(b)?)];
         let references = ReferenceCounts::default();
-        Ok(Self { map, decoder, livepatch, placed, references, fixups: &livepatch.fixups })
+        let imports = Imports::new(map.new, &livepatch.imports)?;
+        Ok(Self { map, decoder, livepatch, placed, references, fixups: &livepatch.fixups, imports })
     }
 
     /// Proves the payload; returns its references by where they lead, and its bytes.
@@ -65,10 +68,11 @@ impl<'c, 'a> Payload<'c, 'a> {
         for range in &self.map.index.carried {
             self.check_function(*range, seen)?;
         }
-        match self.fixups.first() {
-            Some(stray) => Err(Invalid::StrayFixup { at: stray.new_va }),
-            None => Ok((self.references, bytes)),
+        if let Some(stray) = self.fixups.first() {
+            return Err(Invalid::StrayFixup { at: stray.new_va });
         }
+        self.imports.check_all_used()?;
+        Ok((self.references, bytes))
     }
 
     /// Every byte of a segment that is in no carried function: constant data whole
@@ -90,6 +94,7 @@ impl<'c, 'a> Payload<'c, 'a> {
             match section.role {
                 Role::Code if executable => self.check_code(segment, part)?,
                 Role::Data if section.is_constant() => self.check_constant(segment, part, executable)?,
+                Role::Stubs if executable => self.check_stubs(segment, from, to)?,
                 Role::Code | Role::Stubs | Role::Got | Role::Data => {
                     check_filling(segment, from, to, executable)?;
                 }
@@ -130,6 +135,43 @@ impl<'c, 'a> Payload<'c, 'a> {
             return Err(Invalid::PayloadByte { at });
         }
         self.check_unused_code(segment, end, to)
+    }
+
+    /// Stubs for imports that the payload has slots for: their one jump, unchanged.
+    fn check_stubs(&self, segment: &Segment, from: Va, to: Va) -> Result<(), Invalid> {
+        let bytes = held(segment, from, to)?;
+        let Some(wrong) = bytes.iter().position(|b| *b != 0xcc) else { return Ok(()) };
+        let at = from.wrapping_offset(i64::try_from(wrong).unwrap_or(0));
+        let stub = self.imports.stub(self.map.new, at).ok_or(Invalid::PayloadByte { at })?;
+        let whole = stub.end() <= to && self.map.new.bytes(stub) == Some(held(segment, at, stub.end())?);
+        if whole { self.check_stubs(segment, stub.end(), to) } else { Err(Invalid::PayloadByte { at }) }
+    }
+
+    /// A call or jump to a stub of the payload: it is there, and goes through a slot
+    /// that is filled.
+    fn check_inside_stub(&mut self, field: Field, at: Va, stub: Va) -> Result<(), Invalid> {
+        let unresolved = Invalid::Unresolved { at, new_target: stub };
+        let slot = stub_slot(self.map.new, stub).filter(|_| is_control(field)).ok_or(unresolved.clone())?;
+        let range = self.imports.stub(self.map.new, stub).ok_or(unresolved.clone())?;
+        let in_code = self.livepatch.segments.iter().any(|s| {
+            let holds = s.range().is_some_and(|held| held.contains(range.start()) && range.end() <= held.end());
+            holds && s.access == Access::ReadExecute
+        });
+        if in_code && self.holds(range) && self.is_empty_slot(slot) && self.imports.uses(slot) {
+            Ok(())
+        } else {
+            Err(unresolved)
+        }
+    }
+
+    /// Eight bytes of read-only payload with nothing in them.
+    fn is_empty_slot(&self, slot: Va) -> bool {
+        let end = slot.wrapping_offset(8);
+        self.livepatch
+            .segments
+            .iter()
+            .filter(|segment| segment.access == Access::Read)
+            .any(|segment| held(segment, slot, end).is_ok_and(|bytes| bytes == [0; 8]))
     }
 
     fn check_function(&mut self, range: VaRange, seen: &mut Seen) -> Result<(), Invalid> {
@@ -291,7 +333,18 @@ impl<'c, 'a> Payload<'c, 'a> {
                     return Err(Invalid::Revert { at, new_target });
                 }
             }
-            Role::Stubs | Role::Got | Role::Data => return Err(unresolved),
+            Role::Stubs => self.check_inside_stub(field, at, new_target)?,
+            Role::Got => {
+                let read = matches!(field.role, Use::Access(Some(8)) | Use::Through);
+                if !read || !self.is_empty_slot(new_target) || !self.imports.uses(new_target) {
+                    return Err(unresolved);
+                }
+            }
+            Role::Data => return Err(unresolved),
+        }
+        if matches!(section.role, Role::Stubs | Role::Got) {
+            self.references.imports = self.references.imports.saturating_add(1);
+            return Ok(());
         }
         self.references.payload = self.references.payload.saturating_add(1);
         Ok(())

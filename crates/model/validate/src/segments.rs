@@ -30,12 +30,12 @@ pub(crate) fn check_shape(segments: &[Segment]) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// A page without code has no reason to be executable.
+/// A page without code, or stubs that lead out of it, has no reason to be executable.
 pub(crate) fn every_page_has_code(image: &Image<'_>, range: VaRange) -> bool {
     let mut page = range.start();
     while page < range.end() {
         let Some(extent) = VaRange::new(page, PAGE_BYTES) else { return false };
-        if !image.sections.iter().any(|s| s.role == Role::Code && s.range.overlaps(extent)) {
+        if !image.sections.iter().any(|s| matches!(s.role, Role::Code | Role::Stubs) && s.range.overlaps(extent)) {
             return false;
         }
         page = extent.end();

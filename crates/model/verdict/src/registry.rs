@@ -92,7 +92,7 @@ registry! {
         "a changed function's address is held somewhere, and nothing proves which new function has its role";
     NEW_DATA = "new-data", Refused(Limit),
         "replaced code refers to data that the old image lacks or that cannot be placed in it";
-    NEW_IMPORT = "new-import", Refused(Limit), "replaced code calls or reads a symbol that the old image does not import";
+    NEW_IMPORT = "new-import", Refused(Limit), "replaced code calls or reads a symbol that the old image does not import, in a way that no process can be asked for";
     UNPROVEN_REFERENCE = "unproven-reference", Refused(Limit), "a reference of replaced code could not be proven";
     ENTRY_TOO_SMALL = "entry-too-small", Refused(Limit),
         "an old function has no room for a detour that nothing jumps into";

@@ -123,6 +123,14 @@ impl LivepatchView {
                 None => writeln!(out, "    adds {}: new {new}", one_line(&function.name))?,
             }
         }
+        for import in &self.imports {
+            let version = import.version.as_ref().map_or_else(String::new, |version| format!("@{}", one_line(version)));
+            writeln!(
+                out,
+                "    binds {}{version} in each process: the old image does not import it",
+                one_line(&import.symbol)
+            )?;
+        }
         for requirement in &self.requirements {
             let Requirement::DependencyConstant { soname, symbol, value, mask, why } = requirement;
             writeln!(

@@ -2,8 +2,8 @@
 
 use salve_elf::{ContentHash, Va, VaRange};
 use salve_patch::{
-    Access, FixupKind, FunctionCounts, ImageId, ImageReport, Livepatch, NoiseReport, NotHealed, Origin, PatchFile,
-    Reason, ReferenceCounts, Requirement, RevertPolicy, Verdict,
+    Access, FixupKind, FunctionCounts, ImageId, ImageReport, ImportSlot, Livepatch, NoiseReport, NotHealed, Origin,
+    PatchFile, Reason, ReferenceCounts, Requirement, RevertPolicy, Verdict,
 };
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -42,6 +42,8 @@ pub(crate) struct LivepatchView {
     pub(crate) replaced: Vec<FunctionView>,
     /// Fields of the payload that are bound to the old image, and where each leads.
     pub(crate) bound: Vec<BoundView>,
+    /// Symbols that the old image does not import and each process has to have.
+    pub(crate) imports: Vec<ImportSlot>,
     pub(crate) requirements: Vec<Requirement>,
     pub(crate) revert: RevertPolicy,
 }
@@ -136,6 +138,7 @@ impl LivepatchView {
             segments,
             replaced,
             bound: livepatch.fixups.iter().map(|fixup| bound(livepatch, fixup.new_va, fixup.kind)).collect(),
+            imports: livepatch.imports.clone(),
             requirements: livepatch.requirements.clone(),
             revert: livepatch.revert,
         }

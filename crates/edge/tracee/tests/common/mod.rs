@@ -153,7 +153,15 @@ pub(crate) fn report(pair: &Pair, functions: &[&str], revert: RevertPolicy) -> I
         functions: FunctionCounts::default(),
         references: ReferenceCounts::default(),
         noise: vec![],
-        livepatch: Some(Livepatch { segments: vec![segment], fixups, detours, replaced, requirements: vec![], revert }),
+        livepatch: Some(Livepatch {
+            segments: vec![segment],
+            fixups,
+            detours,
+            replaced,
+            imports: vec![],
+            requirements: vec![],
+            revert,
+        }),
     }
 }
 

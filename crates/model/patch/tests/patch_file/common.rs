@@ -53,6 +53,7 @@ pub(crate) fn livepatch() -> Livepatch {
             new_ranges: vec![range(0x5120, 8), range(0x5400, 2)],
             may_overlap: false,
         }],
+        imports: Vec::new(),
         requirements: vec![Requirement::DependencyConstant {
             soname: "libother.so.3".to_owned(),
             symbol: "other_version_num".to_owned(),

@@ -1,10 +1,10 @@
 //! The patch file's encoding: what is written is read back, what is damaged is refused.
 
 use crate::common::{patch, range, va};
-use salve_elf::ContentHash;
+use salve_elf::{ContentHash, RuntimeAddr};
 use salve_patch::{
-    Access, DecodeError, EncodeError, Fault, FixupKind, Invalid, Limits, Livepatch, NotHealed, NotHealedGroup,
-    PatchFile, Segment, Verdict, decode, encode,
+    Access, DecodeError, Distance, EncodeError, Fault, FixupKind, ImportSlot, Invalid, Limits, Livepatch, NotHealed,
+    NotHealedGroup, PatchFile, Segment, Verdict, decode, encode,
 };
 
 type Checked = Result<(), Box<dyn std::error::Error>>;
@@ -125,7 +125,7 @@ fn with_manifest(from: &str, to: &str) -> Vec<u8> {
 
 #[test]
 fn an_unknown_version_is_refused_by_its_number() {
-    let bytes = with_manifest("\"format_version\":2", "\"format_version\":7");
+    let bytes = with_manifest("\"format_version\":3", "\"format_version\":7");
     let error = decode(&bytes, &Limits::default());
     assert!(matches!(error, Err(DecodeError::UnknownVersion { found: 7 })), "{error:?}");
 }
@@ -194,7 +194,7 @@ fn the_first_file_of_format_version_1_can_be_read_forever() -> Checked {
 #[test]
 fn the_first_file_of_format_version_2_can_be_read_forever() -> Checked {
     let patch = decode(FIXTURE_2, &Limits::default())?;
-    assert_eq!(patch, crate::common::patch());
+    assert_eq!(patch, PatchFile { format_version: 2, ..crate::common::patch() });
     let ids: Vec<String> = patch.images.iter().filter_map(|image| Some(image.livepatch_id()?.to_string())).collect();
     assert_eq!(ids, FIXTURE_IDS, "the same livepatches as ever");
     Ok(())
@@ -409,4 +409,58 @@ fn sections_that_share_bytes_are_refused() -> Checked {
     let error = decode(&bytes, &Limits::default());
     assert!(matches!(error, Err(DecodeError::OverlappingSections)), "{error:?}");
     Ok(())
+}
+
+/// The example with a page of slots behind its segments.
+fn with_imports(livepatch: &mut Livepatch) {
+    let end = livepatch.segments.last().and_then(Segment::range).map_or(va(0), salve_elf::VaRange::end);
+    livepatch.segments.push(Segment { new_va: end, access: Access::Read, bytes: vec![0; 4096] });
+    let slot = |offset: i64, symbol: &str, version: Option<&str>| ImportSlot {
+        new_va: end.wrapping_offset(offset),
+        symbol: symbol.to_owned(),
+        version: version.map(str::to_owned),
+    };
+    livepatch.imports = vec![slot(0x18, "strtoul", Some("GLIBC_2.2.5")), slot(0x20, "host_call", None)];
+}
+
+#[test]
+fn slots_for_imports_are_read_back_and_filled_with_an_address_each() -> Checked {
+    let mut patch = crate::common::patch();
+    with_imports(first(&mut patch));
+    assert_eq!(decode(&encode(&patch)?, &Limits::default())?, patch);
+    let livepatch = first(&mut patch).clone();
+    let distance = Distance::new(-0x10_0000);
+    let addresses = [RuntimeAddr::new(0x7fff_1234_5678), RuntimeAddr::new(0x5555_0000_0010)];
+    let bound = livepatch.place_bound(distance, &addresses)?;
+    let page = bound.last().ok_or("no segment")?;
+    assert_eq!(page.bytes[0x18..0x20], 0x7fff_1234_5678_u64.to_le_bytes());
+    assert_eq!(page.bytes[0x20..0x28], 0x5555_0000_0010_u64.to_le_bytes());
+    let mut unbound = bound.clone();
+    unbound.last_mut().ok_or("no segment")?.bytes.fill(0);
+    assert_eq!(unbound, livepatch.place(distance)?, "nothing else depends on them");
+    assert!(livepatch.place_bound(distance, &addresses[..1]).is_err(), "an address is missing");
+    Ok(())
+}
+
+#[test]
+fn slots_for_imports_lie_apart_in_read_only_payload_of_a_file_that_may_have_them() {
+    let fault = |change: &dyn Fn(&mut Livepatch)| {
+        fault_of(|livepatch| {
+            with_imports(livepatch);
+            change(livepatch);
+        })
+    };
+    assert_eq!(fault(&|_| ()), None);
+    let place = |fault| matches!(fault, Some(Fault::ImportPlace { .. }));
+    assert!(place(fault(&|l| l.imports[0].new_va = l.segments[0].new_va)), "in code");
+    assert!(place(fault(&|l| l.imports[0].new_va = va(8))), "outside");
+    assert!(place(fault(&|l| l.imports[0].new_va = l.imports[0].new_va.wrapping_offset(4))), "not aligned");
+    assert!(matches!(fault(&|l| l.imports.swap(0, 1)), Some(Fault::ImportOrder { .. })));
+    let named = fault(&|l| l.imports[0].symbol = "a\x1b".to_owned());
+    assert!(matches!(named, Some(Fault::Name { .. })), "{named:?}");
+    let older = invalid_of(|patch| {
+        patch.format_version = 2;
+        with_imports(first(patch));
+    });
+    assert!(matches!(older, Some(Invalid::ImportsAgainstVersion { .. })), "{older:?}");
 }

@@ -54,6 +54,7 @@ fn livepatch() -> impl Strategy<Value = Livepatch> {
                 fixups: Vec::new(),
                 detours: Vec::new(),
                 replaced: Vec::new(),
+                imports: Vec::new(),
                 requirements: requirements
                     .into_iter()
                     .map(|(soname, symbol, value, mask, why)| Requirement::DependencyConstant {

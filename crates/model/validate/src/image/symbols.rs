@@ -15,6 +15,8 @@ pub(crate) struct Symbol<'a> {
     /// `None` where another image defines it.
     pub(crate) defined: Option<Definition>,
     pub(crate) local: bool,
+    /// The loader does without it where it finds none.
+    pub(crate) weak: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +65,7 @@ pub(super) fn read<'a>(
             version: version.map_or(b"".as_slice(), object::read::elf::Version::name),
             defined,
             local,
+            weak: symbol.st_bind() == elf::STB_WEAK,
         });
     }
     Ok(read)

@@ -301,6 +301,7 @@ fn livepatch(old: &Image<'_>, new: &Image<'_>, claims: &Claims) -> Livepatch {
         fixups,
         detours: detours.collect(),
         replaced: vec![replaced],
+        imports: Vec::new(),
         requirements: Vec::new(),
         revert: RevertPolicy::Refuse,
     }

@@ -14,6 +14,7 @@ pub(crate) fn empty_livepatch() -> Livepatch {
         fixups: Vec::new(),
         detours: Vec::new(),
         replaced: Vec::new(),
+        imports: Vec::new(),
         requirements: Vec::new(),
         revert: RevertPolicy::Unmap,
     }
