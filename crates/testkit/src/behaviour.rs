@@ -120,7 +120,7 @@ impl Behaviour {
     }
 
     /// `OLD` or `NEW`: a tree with `bin/victim` and its libraries in `lib/`.
-    fn compile(&self, tree: &Path, new: bool) -> Result<()> {
+    pub fn compile(&self, tree: &Path, new: bool) -> Result<()> {
         let (bin, lib) = (tree.join("bin"), tree.join("lib"));
         for directory in [&bin, &lib] {
             std::fs::create_dir_all(directory).context("cannot make a directory")?;
@@ -149,22 +149,29 @@ impl Behaviour {
         compiler
     }
 
-    /// Runs it through all that it expects.
-    pub fn check(&self) -> Result<()> {
-        let salve = Salve::built()?;
+    /// Both sides compiled, and the patch file derived from them.
+    pub fn prepare(&self, salve: &Salve) -> Result<Prepared> {
         let directory = tree::scratch("behaviour")?;
         let (old, new) = (directory.path().join("old"), directory.path().join("new"));
         self.compile(&old, false)?;
         self.compile(&new, true)?;
-        let derived = patchfile::derive(&salve, &old, &new)?;
+        let derived = patchfile::derive(salve, &old, &new)?;
         self.check_verdict(&derived)?;
-        let mut asked = Asked::start(&old.join("bin/victim"), directory)?;
+        Ok(Prepared { old, new, derived, directory })
+    }
+
+    /// Runs it through all that it expects.
+    pub fn check(&self) -> Result<()> {
+        let salve = Salve::built()?;
+        let prepared = self.prepare(&salve)?;
+        let derived = &prepared.derived;
+        let mut asked = Asked::start(&mut Command::new(prepared.program()))?;
         if self.refused() {
             return asked.end();
         }
         let before = Text::of(asked.pid())?;
         self.answers(&mut asked, false)?;
-        let run = self.apply(&salve, &derived, &asked)?;
+        let run = self.apply(&salve, derived, &asked)?;
         let outcome = run.only_outcome()?;
         ensure!(outcome == self.outcome, "{outcome:?}, not {:?}: {}{}", self.outcome, run.stdout, run.stderr);
         let applied = outcome.0 == "applied";
@@ -173,7 +180,7 @@ impl Behaviour {
         let both = observe::writable_and_executable(asked.pid())?;
         ensure!(both.is_empty(), "writable and executable at once: {both:?}");
         if applied {
-            self.there_and_back(&salve, &derived, &mut asked, &before)?;
+            self.there_and_back(&salve, derived, &mut asked, &before)?;
         } else {
             let changed = Text::of(asked.pid())?.differences_from(&before);
             ensure!(changed.is_empty(), "not applied, but {changed:?}");
@@ -267,30 +274,53 @@ fn compile(compiler: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// A behaviour with its two sides on disk.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Trees with `bin/victim` and `lib/`.
+    pub old: PathBuf,
+    pub new: PathBuf,
+    pub derived: Derived,
+    directory: TempDir,
+}
+
+impl Prepared {
+    /// The old program.
+    pub fn program(&self) -> PathBuf {
+        self.old.join("bin/victim")
+    }
+
+    /// A scratch directory that lives as long as this.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
 /// A running victim that is asked and answers.
 #[derive(Debug)]
 pub struct Asked {
     child: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
-    _directory: TempDir,
 }
 
 impl Asked {
-    fn start(program: &Path, directory: TempDir) -> Result<Self> {
-        let mut child = Command::new(program)
+    /// Starts it and waits until it is ready.
+    pub fn start(command: &mut Command) -> Result<Self> {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
+            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
         let (input, output) = (child.stdin.take(), child.stdout.take().context("no output")?);
-        let mut asked = Self { child, input, output: BufReader::new(output), _directory: directory };
+        let mut asked = Self { child, input, output: BufReader::new(output) };
         let ready = asked.line()?;
         ensure!(ready == "ready", "it began with {ready:?}");
         Ok(asked)
     }
 
-    fn pid(&self) -> u32 {
+    /// The process that was started, which may have started the victim.
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
@@ -303,13 +333,13 @@ impl Asked {
         Ok(line.trim_end().to_owned())
     }
 
-    fn ask(&mut self, question: &str) -> Result<String> {
+    pub fn ask(&mut self, question: &str) -> Result<String> {
         writeln!(self.input.as_mut().context("it has ended")?, "{question}").context("it does not listen")?;
         self.line()
     }
 
     /// Nobody asks any more: it ends in order.
-    fn end(mut self) -> Result<()> {
+    pub fn end(mut self) -> Result<()> {
         self.input = None;
         let status = self.child.wait().context("cannot wait for it")?;
         ensure!(status.success(), "it ended with {status}");

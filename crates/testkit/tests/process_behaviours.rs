@@ -30,6 +30,7 @@ behaviours! {
     cancelled
     changed_table
     children
+    confined
     constructors
     contract
     coroutine
@@ -37,6 +38,7 @@ behaviours! {
     endbr64
     exceptions
     finishes_soon
+    fork_storm
     ifunc
     interposed
     library
@@ -51,6 +53,7 @@ behaviours! {
     one_function
     other_librarys_data
     page_straddled
+    plugins
     program_and_library
     read_only_data
     recursion

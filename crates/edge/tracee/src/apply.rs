@@ -16,7 +16,7 @@ use crate::present::{AtDetour, Present, at_detour};
 use crate::process::Process;
 use crate::remote::{MMAP, Target};
 use crate::requirement;
-use crate::scene::{End, Scene};
+use crate::scene::{End, Scene, is_of_an_end};
 use crate::tidy;
 use crate::transition::{Plan, Write};
 use crate::tries::{self, Ended, Transition};
@@ -45,6 +45,8 @@ pub(crate) fn apply(
 ) -> Result<Outcome, ApplyError> {
     match try_apply(patcher, process, changes, options) {
         Ok(outcome) => Ok(outcome),
+        // Whatever failed, it failed because nobody was there any more.
+        Err(End::Not(why)) if is_of_an_end(&why, process) => Ok(Outcome::NotApplied { why: NotApplied::Exited }),
         Err(End::Not(why)) => Ok(Outcome::NotApplied { why }),
         Err(End::Busy(blocking)) => Ok(Outcome::Deferred { blocking, tries: 0 }),
         Err(End::Error(error)) => Err(error),

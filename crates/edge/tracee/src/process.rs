@@ -9,6 +9,7 @@ use crate::limits::Limits;
 use crate::maps::{self, MalformedMaps, Mapping};
 use crate::outcome::Errno;
 use core::fmt;
+use core::time::Duration;
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::ffi::OsString;
@@ -187,13 +188,24 @@ impl Process {
 
     /// Whether this very process still runs (a zombie does not).
     pub fn still_there(&self) -> Result<(), ReadError> {
-        // A pidfd becomes readable when its process has exited (`pidfd_open(2)`).
-        let mut fds = [rustix::event::PollFd::new(&self.pidfd, rustix::event::PollFlags::IN)];
-        match rustix::event::poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 })) {
-            Ok(0) => Ok(()),
-            Ok(_) => Err(ReadError::Exited),
+        match self.poll_exit(Duration::ZERO) {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(ReadError::Exited),
             Err(errno) => Err(ReadError::of("pidfd", errno)),
         }
+    }
+
+    /// Waits at most that long for its end.
+    pub(crate) fn exits_within(&self, time: Duration) -> bool {
+        self.poll_exit(time).unwrap_or(false)
+    }
+
+    /// A pidfd becomes readable when its process has exited (`pidfd_open(2)`).
+    fn poll_exit(&self, time: Duration) -> rustix::io::Result<bool> {
+        let mut fds = [rustix::event::PollFd::new(&self.pidfd, rustix::event::PollFlags::IN)];
+        let tv_sec = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        let timeout = rustix::event::Timespec { tv_sec, tv_nsec: i64::from(time.subsec_nanos()) };
+        rustix::event::poll(&mut fds, Some(&timeout)).map(|ready| ready > 0)
     }
 
     /// Opens an entry of the process's own `/proc` directory.

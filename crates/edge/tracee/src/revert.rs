@@ -13,7 +13,7 @@ use crate::patcher::{ApplyError, Patcher, RevertOptions, Selection};
 use crate::present::{AtDetour, Present};
 use crate::process::Process;
 use crate::remote::Target;
-use crate::scene::{End, Scene};
+use crate::scene::{End, Scene, is_of_an_end};
 use crate::tidy;
 use crate::transition::{JUMP_BYTES, Plan, Write};
 use crate::tries::{self, Ended, Transition};
@@ -29,6 +29,8 @@ pub(crate) fn revert(
 ) -> Result<RevertOutcome, ApplyError> {
     match try_revert(patcher, process, selection, options) {
         Ok(outcome) => Ok(outcome),
+        // Whatever failed, it failed because nobody was there any more.
+        Err(End::Not(why)) if is_of_an_end(&why, process) => Ok(RevertOutcome::NotReverted { why: NotApplied::Exited }),
         Err(End::Not(why)) => Ok(RevertOutcome::NotReverted { why }),
         Err(End::Busy(blocking)) => Ok(RevertOutcome::Deferred { blocking, tries: 0 }),
         Err(End::Error(error)) => Err(error),

@@ -10,6 +10,7 @@ use crate::process::{Process, ReadError};
 use crate::remote::{RemoteError, Target};
 use crate::tidy::Leftovers;
 use crate::transition::Plan;
+use core::time::Duration;
 use salve_consistency::{Forbidden, UnwindTablesOf};
 use salve_elf::RuntimeAddr;
 
@@ -48,6 +49,18 @@ impl From<RemoteError> for End {
             }
             RemoteError::Thread(error) => Self::Error(ApplyError::Thread(error)),
         }
+    }
+}
+
+/// Whether an attempt failed because the process ended: its memory and its threads go
+/// a moment before it counts as exited.
+pub(crate) fn is_of_an_end(why: &NotApplied, process: &Process) -> bool {
+    const MOMENT: Duration = Duration::from_millis(20);
+    match why {
+        NotApplied::NoThread { .. } | NotApplied::NoStubRoom | NotApplied::RemoteCall { .. } => {
+            process.exits_within(MOMENT)
+        }
+        _other => process.exits_within(Duration::ZERO),
     }
 }
 
