@@ -61,6 +61,8 @@ behaviours! {
     shorter_than_the_jump
     signal_handlers
     symbolic
+    table_end
+    table_end_aligned
     text_relocations
     thread_local
     thread_local_initial_exec

@@ -170,7 +170,8 @@ fn references(
             };
             let (old_target, count) = match target {
                 Target::Payload(va) => {
-                    all.with_data |= diff.new.image.section_at(va).is_some_and(|s| !s.executable);
+                    // An end of constants lies in no section, or in the next one.
+                    all.with_data |= !diff.new.image.section_at(va).is_some_and(|s| s.executable);
                     all.counts.payload = all.counts.payload.saturating_add(1);
                     continue;
                 }

@@ -74,13 +74,31 @@ impl<'d, 'i, 'a> Resolver<'d, 'i, 'a> {
             },
             Place::Code { function, offset } => self.code(reference, function, offset),
             Place::Slot(binding) => self.slot(reference, x, binding),
-            Place::Data { section } => self.data(x, section),
+            Place::Data { section } => self.data(reference, x, section),
+            // The payload has its own copy of the constants: their end is the copy's end.
+            Place::SectionEnd { section } if self.is_constant(section) => {
+                if reference.kind == ReferenceKind::Address {
+                    Ok(Target::Payload(x))
+                } else {
+                    unresolved(registry::UNPROVEN_REFERENCE, format!("reads at {x}, behind the last constant"))
+                }
+            }
             Place::SectionEnd { section } => match self.old_section_end(section) {
                 Some(end) if reference.kind == ReferenceKind::Address => Ok(Target::OldData(end)),
                 _ => unresolved(registry::UNPROVEN_REFERENCE, format!("refers to {x}, the end of a section")),
             },
             Place::Other => unresolved(registry::UNPROVEN_REFERENCE, format!("refers to {x}, which is no object")),
         }
+    }
+
+    fn is_constant(&self, section: usize) -> bool {
+        self.diff.new.image.sections().get(section).is_some_and(|s| s.role == SectionRole::ReadOnlyData)
+    }
+
+    /// An address that is the end of a section of constants, whatever begins there.
+    fn ends_constants(&self, x: Va) -> bool {
+        let sections = self.diff.new.image.sections().iter();
+        sections.filter(|s| s.role == SectionRole::ReadOnlyData).any(|s| s.range.end() == x)
     }
 
     fn code(&self, reference: &Reference, function: usize, offset: u64) -> Result<Target, Unresolved> {
@@ -200,7 +218,7 @@ impl<'d, 'i, 'a> Resolver<'d, 'i, 'a> {
         matches!(self.diff.old.place(end), Place::SectionEnd { .. }).then_some(end)
     }
 
-    fn data(&self, x: Va, section: usize) -> Result<Target, Unresolved> {
+    fn data(&self, reference: &Reference, x: Va, section: usize) -> Result<Target, Unresolved> {
         let Some(section) = self.diff.new.image.sections().get(section) else {
             return Err(Unresolved { code: registry::UNPROVEN_REFERENCE, seen: format!("refers to {x}") });
         };
@@ -214,6 +232,11 @@ impl<'d, 'i, 'a> Resolver<'d, 'i, 'a> {
             }
             SectionRole::ThreadLocal => {
                 Err(Unresolved { code: registry::THREAD_LOCAL, seen: format!("refers to {x} in {}", section.name) })
+            }
+            // Nothing but the loader's own means leads to the unwinding tables: who takes
+            // this address walks the constants to their end.
+            SectionRole::Unwind if reference.kind == ReferenceKind::Address && self.ends_constants(x) => {
+                Ok(Target::Payload(x))
             }
             SectionRole::Unwind | SectionRole::Linking | SectionRole::Code | SectionRole::Plt => Err(Unresolved {
                 code: registry::UNPROVEN_REFERENCE,

@@ -75,6 +75,8 @@
 //! * Constants lie in whichever segment has their page. Of a section to which the
 //!   payload refers **every byte** is there; of any other section, all that lies in
 //!   the segment or nothing (zeros). Writable sections, relro and slots never are.
+//! * The end of a section of constants, taken as an address, is the end of the payload's
+//!   copy, also where the unwinder's tables begin there; it has no fix-up.
 //! * Exactly the references that leave the payload have a fix-up. The address of a
 //!   `changed` function is taken from the old image, so that pointers stay equal.
 //! * `imports`: slots of the new image that the loader fills with the stated symbol,

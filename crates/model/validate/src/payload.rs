@@ -257,6 +257,12 @@ impl<'c, 'a> Payload<'c, 'a> {
     ) -> Result<(), Invalid> {
         let at = fixup.new_va;
         let FixupKind::PcRel32 { new_next, old_target: stated } = fixup.kind;
+        // The payload refers to its own constants only, to their end as well.
+        let ends = self.map.new.section_ending(new_target).is_some_and(|(section, _)| section.is_constant());
+        if ends {
+            let why = Mismatch::Unclaimed;
+            return Err(Invalid::PayloadReference { at, old_target: stated, new_target, why });
+        }
         if new_next != next {
             return Err(Invalid::FixupNext { at });
         }
@@ -299,6 +305,13 @@ impl<'c, 'a> Payload<'c, 'a> {
 
     /// A field without fix-up: it has to lead to something that the payload holds.
     fn check_inside(&mut self, at: Va, field: Field, new_target: Va, seen: &mut Seen) -> Result<(), Invalid> {
+        if field.role == Use::Address && self.ends_held_constants(new_target) {
+            if self.livepatch.revert == RevertPolicy::Unmap {
+                return Err(Invalid::Revert { at, new_target });
+            }
+            self.references.payload = self.references.payload.saturating_add(1);
+            return Ok(());
+        }
         for (distance, placed) in &self.placed {
             let bias = distance.payload_bias(OLD_BIAS);
             if !is_mapped(placed, new_target.in_process(bias), bias) {
@@ -348,6 +361,14 @@ impl<'c, 'a> Payload<'c, 'a> {
         }
         self.references.payload = self.references.payload.saturating_add(1);
         Ok(())
+    }
+
+    /// One past the last of the constants that the payload has, in no other section of
+    /// constants: where a walk over them stops.
+    fn ends_held_constants(&self, at: Va) -> bool {
+        let next = self.map.new.section_at(at);
+        let other = next.is_none_or(|section| matches!(section.name, b".eh_frame_hdr" | b".eh_frame"));
+        other && self.map.new.sections.iter().any(|s| s.is_constant() && s.range.end() == at && self.holds(s.range))
     }
 
     fn is_trap_after(&self, at: Va) -> bool {
