@@ -9,6 +9,7 @@ mod bench;
 mod cargo;
 mod corpus;
 mod test;
+mod torture;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -32,6 +33,8 @@ enum Task {
     Bench(bench::Arguments),
     /// Derive every pair of a corpus and report each image's verdict, cause, time and memory
     Corpus(corpus::Arguments),
+    /// Kill Salve at every moment, and count what its targets notice
+    Torture(torture::Arguments),
     /// Install what the other tasks need from apt (they do it themselves as well)
     Setup,
     /// Check the workspace's own rules: layers, unsafe code, decision records
@@ -54,6 +57,7 @@ fn run(task: &Task) -> Result<()> {
         Task::Test(arguments) => test::run(arguments),
         Task::Bench(arguments) => bench::run(arguments),
         Task::Corpus(arguments) => corpus::run(arguments),
+        Task::Torture(arguments) => torture::run(arguments),
         Task::Setup => needs::ensure(&Need::ALL),
         Task::Tidy => {
             cargo::run("test", &["--quiet", "--package", "salve-testkit", "--test", "tidy", "--", "--nocapture"])

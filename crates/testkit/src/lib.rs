@@ -24,6 +24,7 @@
 //! | [`debian`] | a throw-away Debian root with a working apt |
 //! | [`meddler`] | a proxy in the middle that changes what it passes on |
 //! | [`demo`] | the main job, end to end |
+//! | [`torture`], [`supervisor`] | Salve killed at every moment, and a victim that notices |
 //! | [`tools`] | small C programs to measure with |
 //! | [`not_run`] | saying loudly that something could not be run |
 #![forbid(unsafe_code)]
@@ -47,6 +48,8 @@ pub mod running;
 pub mod salve;
 pub mod sleeper;
 pub mod spinner;
+pub mod supervisor;
 pub mod tools;
+pub mod torture;
 pub mod tree;
 pub mod victim;

@@ -20,6 +20,7 @@ use crate::process::{Process, Seccomp};
 use crate::program::{Program, Row};
 use crate::seccomp::{self, Call};
 use crate::slot::{SLOT_BYTES, Slot};
+use crate::stop::mended_registers;
 use crate::stub::{self, AFTER_CALL, AFTER_MASK, AFTER_YIELD};
 use crate::sys::{self, BpfInstruction};
 use crate::wait::{self, Stopped};
@@ -183,7 +184,7 @@ fn borrow(
     if wait::stopped(tid, deadline)? == Stopped::NotYet {
         return Err(RemoteError::Unsuitable("it did not stop in time".to_owned()));
     }
-    let prepared = sys::registers(tid)
+    let prepared = mended_registers(tid)
         .map_err(RemoteError::from)
         .and_then(|registers| Prepared::of(target.process, target.memory, tid, &registers))
         .and_then(|prepared| {
@@ -193,7 +194,7 @@ fn borrow(
     let prepared = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
-            release(tid);
+            let _ = sys::detach(tid);
             return Err(error);
         }
     };
@@ -204,11 +205,11 @@ fn borrow(
         code.extend(program.table(slot.table_at()));
     }
     if code.len() > SLOT_BYTES {
-        release(tid);
+        let _ = sys::detach(tid);
         return Err(RemoteError::Unsuitable("the first table is too long".to_owned()));
     }
     target.memory.write(slot.at, &code).map_err(|errno| {
-        release(tid);
+        let _ = sys::detach(tid);
         forbidden(errno)
     })?;
     let sent = prepared.send(slot.at, table)?;
@@ -260,14 +261,6 @@ pub(crate) fn is_zombie(process: &Process, tid: i32) -> bool {
         .is_ok_and(|status| status.field("State").is_some_and(|state| state.starts_with(['Z', 'X'])))
 }
 
-/// Lets a stopped thread go with its system call mended, if need be.
-fn release(tid: i32) {
-    if let Some(registers) = sys::registers(tid).ok().as_ref().and_then(home::mended) {
-        let _ = sys::set_registers(tid, &registers);
-    }
-    let _ = sys::detach(tid);
-}
-
 /// A stopped thread that may be sent away.
 pub(crate) struct Prepared {
     tid: i32,
@@ -302,8 +295,7 @@ impl Prepared {
         if home.repeats && !repeats_by_syscall(memory, &home)? {
             return unsuitable("it sleeps in a call that was not made by a syscall instruction");
         }
-        let original = home::mended(registers).unwrap_or(*registers);
-        Ok(Self { tid, original, home, mask: sys::signal_mask(tid)?, filters: filters(process, tid)? })
+        Ok(Self { tid, original: *registers, home, mask: sys::signal_mask(tid)?, filters: filters(process, tid)? })
     }
 
     /// Whether the filters would let all these calls pass, without making one.

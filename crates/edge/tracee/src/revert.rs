@@ -50,29 +50,58 @@ fn try_revert(
     let mut chosen = Vec::new();
     for present in scene.present.iter().filter(|present| selection.contains(present.payload.id)) {
         let state = present.state(&scene.memory)?;
-        let policy = policy(present, options)?;
-        // A payload that nothing leads to is cleared away, if that is allowed; a Salve
-        // that was killed left it.
-        if !state.contains(&AtDetour::Jump) && policy != RevertPolicy::Unmap {
+        if !state.contains(&AtDetour::Jump) {
             continue;
         }
+        let policy = policy(present, options)?;
         add(&mut plan, patcher, process, &scene, present, &state, policy)?;
         chosen.push((present, policy));
+    }
+    let asked_for = chosen.len();
+    // A payload that nothing leads to, and that may be unmapped, was left by a Salve that
+    // was killed.
+    for present in &scene.present {
+        let state = present.state(&scene.memory)?;
+        let unmap = present.payload.livepatch().is_some_and(|livepatch| livepatch.revert == RevertPolicy::Unmap);
+        if unmap && !state.contains(&AtDetour::Jump) {
+            add(&mut plan, patcher, process, &scene, present, &state, RevertPolicy::Unmap)?;
+            chosen.push((present, RevertPolicy::Unmap));
+        }
     }
     if chosen.is_empty() {
         return Ok(RevertOutcome::NothingToRevert);
     }
+    let outcome = change(&target, plan, &chosen, options)?;
+    Ok(match outcome {
+        RevertOutcome::Reverted(_) if asked_for == 0 => RevertOutcome::NothingToRevert,
+        RevertOutcome::Reverted(reverted) => {
+            let livepatches = reverted.livepatches.into_iter().take(asked_for).collect();
+            RevertOutcome::Reverted(Reverted { livepatches, ..reverted })
+        }
+        other => other,
+    })
+}
+
+fn change(
+    target: &Target<'_>,
+    plan: Plan<'_>,
+    chosen: &[(&Present, RevertPolicy)],
+    options: &RevertOptions,
+) -> Result<RevertOutcome, End> {
+    // Of a lifetime of its own: the workshop, which it comes to refer to, is opened here.
+    let mut plan: Plan<'_> = plan;
+    let process = target.process;
     if plan.writes.len() < 2 {
         commit::copy_pages(target.memory, &plan.writes)?;
-        let transition = run(&target, &plan, options)?;
+        let transition = run(target, &plan, options)?;
         let done = matches!(transition.ended, Ended::Done { .. });
         let mut unmapped = false;
         if done {
             unmapped = chosen.iter().all(|(present, policy)| {
-                *policy == RevertPolicy::Unmap && tidy::clear(&target, &present.mappings).is_ok()
+                *policy == RevertPolicy::Unmap && tidy::clear(target, &present.mappings).is_ok()
             });
         }
-        return Ok(outcome(transition, plan.writes.len(), &chosen, unmapped, Committed::InOneWrite));
+        return Ok(outcome(transition, plan.writes.len(), chosen, unmapped, Committed::InOneWrite));
     }
     let ranges: Vec<(RuntimeAddr, u64)> = chosen
         .iter()
@@ -80,7 +109,7 @@ fn try_revert(
         .flat_map(|(present, _)| present.mappings.iter().map(|mapping| (mapping.start, mapping.len_bytes())))
         .collect();
     let need = Need { pieces: &[], files: 0, writes: plan.writes.len(), ranges: ranges.len() };
-    let (mut workshop, kit) = equip::open(&target, &need)?;
+    let (mut workshop, kit) = equip::open(target, &need)?;
     let delivered = equip::deliver(&mut workshop, &[], kit.as_ref()).map_err(|error| match error {
         DeliverError::Remote(error) => End::from(error),
         DeliverError::Taken { .. } | DeliverError::NotWritable => NotApplied::TextWriteForbidden.into(),
@@ -88,7 +117,7 @@ fn try_revert(
     let transition = delivered.and_then(|()| {
         plan.commit = Commit::prepare(&workshop, process, &plan.writes)?;
         commit::copy_pages(target.memory, &plan.writes)?;
-        run(&target, &plan, options)
+        run(target, &plan, options)
     });
     let committed = if plan.commit.is_some() { Committed::ByTarget } else { Committed::BySalve };
     let detours = plan.writes.len();
@@ -100,8 +129,8 @@ fn try_revert(
         _ => workshop.close(&[]),
     };
     let all = chosen.iter().all(|(_, policy)| *policy == RevertPolicy::Unmap);
-    let unmapped = all && closed.is_ok() && is_unmapped(&target, &ranges);
-    Ok(outcome(transition?, detours, &chosen, unmapped, committed))
+    let unmapped = all && closed.is_ok() && is_unmapped(target, &ranges);
+    Ok(outcome(transition?, detours, chosen, unmapped, committed))
 }
 
 fn run(target: &Target<'_>, plan: &Plan<'_>, options: &RevertOptions) -> Result<Transition, End> {

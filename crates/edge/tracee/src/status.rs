@@ -6,11 +6,12 @@ use crate::memory::Memory;
 use crate::patcher::Patcher;
 use crate::present::{AtDetour, Present};
 use crate::process::{Process, ProcessId, ReadError};
-use crate::slot::slots;
+use crate::slot::{SLOT_BYTES, slots};
 use crate::stub;
+use crate::tidy::Leftovers;
 use rustix::fs::OFlags;
 use salve_elf::{LoadBias, RuntimeAddr, Va};
-use salve_patch::{LivepatchId, PatchFile};
+use salve_patch::{LivepatchId, PatchFile, RevertPolicy};
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -26,6 +27,23 @@ pub struct ProcessStatus {
     pub modified_text: Vec<ModifiedText>,
     /// Stubs left behind by a Salve that was killed while it had borrowed a thread; harmless.
     pub leftover_stubs: usize,
+    /// Working memory left behind by a Salve that was killed; harmless, and cleaned up by the
+    /// next apply or revert.
+    pub leftover_workshops: usize,
+}
+
+impl ProcessStatus {
+    /// Whether a Salve that was killed left something that [`crate::Patcher::revert`], with
+    /// any selection, takes away.
+    pub fn has_leftovers(&self) -> bool {
+        let orphan = |one: &LivepatchStatus| {
+            let may_go = |image: &salve_patch::ImageReport| {
+                image.livepatch.as_ref().is_some_and(|livepatch| livepatch.revert == RevertPolicy::Unmap)
+            };
+            one.state == LivepatchState::Reverted && one.patch.images.iter().any(may_go)
+        };
+        self.leftover_stubs > 0 || self.leftover_workshops > 0 || self.livepatches.iter().any(orphan)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,8 +113,15 @@ pub(crate) fn read(patcher: &Patcher, process: &Process) -> Result<ProcessStatus
             patch: one.payload.patch,
         });
     }
-    let mut status =
-        ProcessStatus { id: process.id(), livepatches, unreadable, modified_text: Vec::new(), leftover_stubs: 0 };
+    let leftovers = Leftovers::find(process, &memory, &mappings, &images);
+    let mut status = ProcessStatus {
+        id: process.id(),
+        livepatches,
+        unreadable,
+        modified_text: Vec::new(),
+        leftover_stubs: 0,
+        leftover_workshops: leftovers.workshops.len().max(leftovers.rooms.len()),
+    };
     let pagemap = process.open_entry("pagemap", "pagemap", OFlags::RDONLY)?;
     for image in &images {
         let Some(bias) = image.bias() else { continue };
@@ -154,7 +179,7 @@ impl Text<'_> {
         };
         // Behind the file's end a page is zero.
         let file = original.iter().copied().chain(core::iter::repeat(0));
-        let stub_bytes = u64::try_from(stub::STUB_BYTES).unwrap_or(0);
+        let stub_bytes = u64::try_from(SLOT_BYTES).unwrap_or(0);
         let mut differing = (0_u64..)
             .zip(now.iter().zip(file))
             .filter(|(_, (now, file))| **now != *file)

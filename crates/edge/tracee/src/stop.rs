@@ -18,6 +18,16 @@ use std::time::Instant;
 /// How long nudged threads run: enough to leave a function that does not wait.
 const NUDGE: Duration = Duration::from_micros(20);
 
+/// The registers of a stopped thread, its call mended at once: from then on the kernel
+/// does what is right, also if it is our death that lets the thread go.
+pub(crate) fn mended_registers(tid: i32) -> Result<user_regs_struct, Errno> {
+    let registers = sys::registers(tid)?;
+    match home::mended(&registers) {
+        Some(mended) => sys::set_registers(tid, &mended).map(|()| mended),
+        None => Ok(registers),
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum StopError {
     /// It sleeps uninterruptibly, or waits for its vfork child.
@@ -134,7 +144,7 @@ impl Held {
         }
         for thread in self.threads.iter_mut().filter(|thread| thread.registers.is_none()) {
             let stopped = wait::stopped(thread.tid, deadline);
-            match stopped.map(|how| (how, sys::registers(thread.tid))) {
+            match stopped.map(|how| (how, mended_registers(thread.tid))) {
                 Ok((Stopped::NotYet, _)) => return Err(StopError::DidNotStop { tid: thread.tid }),
                 Ok((how, Ok(registers))) => {
                     thread.registers = Some(registers);
@@ -158,13 +168,9 @@ impl Held {
         for thread in self.threads.drain(..) {
             // One that never stopped cannot be detached from; the end of this tracing thread does it.
             let Some(registers) = thread.registers else { continue };
-            let mended = home::mended(&registers);
-            match thread.sent {
-                Sent::Nowhere => mended.map_or(Ok(()), |mended| sys::set_registers(thread.tid, &mended)),
-                Sent::Away => sys::set_registers(thread.tid, &mended.unwrap_or(registers)),
-                Sent::Back => Ok(()),
+            if thread.sent == Sent::Away {
+                let _ = sys::set_registers(thread.tid, &registers);
             }
-            .unwrap_or(());
             match sys::detach(thread.tid) {
                 Ok(()) | Err(Errno(libc::ESRCH)) => {}
                 Err(errno) => failed = failed.or(Some((thread.tid, errno))),

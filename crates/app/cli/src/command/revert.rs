@@ -98,13 +98,15 @@ pub(crate) fn run(args: &Revert, context: &mut Context) -> Result<RevertReport, 
                 .hint("run it as root, or as the user of the process"));
         };
         let selection = select(&wanted, &status)?;
-        if args.targets.all && selection == Selection::These(Vec::new()) {
+        // What a Salve that was killed left is taken away in passing.
+        let untidy = status.has_leftovers();
+        if args.targets.all && selection == Selection::These(Vec::new()) && !untidy {
             continue;
         }
         let mut end = Reversion::new(processes::name(&facts), &selection);
         if context.interrupt.came() {
             end.outcome = RevertEnding::Interrupted;
-        } else if selection != Selection::These(Vec::new()) {
+        } else if selection != Selection::These(Vec::new()) || untidy {
             end = match attempt(&processes, &process, &selection, deadline, args.while_off, context) {
                 Ok(result) => end.ended(result),
                 Err(off) => end.because(RevertEnding::NotReverted, switch::CODE, off.words().unwrap_or_default()),
