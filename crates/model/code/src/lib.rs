@@ -19,8 +19,9 @@
     clippy::arithmetic_side_effects
 )]
 
+pub mod affine;
 mod plt;
 mod summary;
 
 pub use plt::{Plt, PltStub};
-pub use summary::{CodeSummary, Reference, ReferenceKind, decode, summarize};
+pub use summary::{CodeSummary, Reference, ReferenceKind, decode, decode_at, summarize};

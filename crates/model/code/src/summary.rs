@@ -51,6 +51,13 @@ pub fn decode<'a>(image: &Image<'a>, range: VaRange) -> Option<Decoder<'a>> {
     image.read(range).map(|bytes| Decoder::with_ip(64, bytes, range.start().raw(), DecoderOptions::NONE))
 }
 
+/// The one instruction at `at`.
+pub fn decode_at(image: &Image<'_>, at: Va) -> Option<Instruction> {
+    const LONGEST: u64 = 15;
+    let left = image.section_at(at)?.range.end().raw().checked_sub(at.raw())?;
+    decode(image, VaRange::new(at, left.min(LONGEST))?)?.into_iter().next()
+}
+
 /// Decodes one function. `None` if the range has no bytes.
 pub fn summarize(image: &Image<'_>, range: VaRange) -> Option<CodeSummary> {
     let bytes = image.read(range)?;

@@ -1,5 +1,7 @@
 //! Which functions the livepatch carries.
 
+use salve_code::ReferenceKind;
+use salve_elf::{SectionRole, VaRange};
 use salve_match::{ImageDiff, PairEvidence, Place};
 use std::collections::BTreeSet;
 
@@ -48,8 +50,9 @@ pub(crate) fn carried(diff: &ImageDiff<'_, '_>, noise: &BTreeSet<usize>) -> Carr
         let new = carried.new_functions();
         let staying = diff.identical.iter().copied().filter(|(_, n)| !new.contains(n));
         let noisy = diff.changed.iter().map(|p| (p.old, p.new)).filter(|(_, n)| !new.contains(n));
+        let parts: BTreeSet<usize> = new.iter().flat_map(|n| parts_by_table(diff, *n)).collect();
         let joining: Vec<(usize, usize)> =
-            staying.chain(noisy).filter(|(_, n)| enters_inside(diff, *n, &new)).collect();
+            staying.chain(noisy).filter(|(_, n)| parts.contains(n) || enters_inside(diff, *n, &new)).collect();
         if joining.is_empty() {
             break;
         }
@@ -69,6 +72,36 @@ fn enters_inside(diff: &ImageDiff<'_, '_>, function: usize, carried: &BTreeSet<u
             matches!(diff.new.place(r.target), Place::Code { function, offset } if offset != 0 && carried.contains(&function))
         })
     })
+}
+
+/// Functions that a jump table of this one leads into: parts of it that the
+/// compiler put elsewhere (`.cold`). The payload's copy of the table leads to the
+/// payload's copy of them.
+fn parts_by_table(diff: &ImageDiff<'_, '_>, function: usize) -> BTreeSet<usize> {
+    let mut parts = BTreeSet::new();
+    let side = &diff.new;
+    let (Some(code), Some(f)) = (side.code.get(function), side.image.functions().get(function)) else { return parts };
+    if !code.indirect_jump {
+        return parts;
+    }
+    for reference in code.references.iter().filter(|r| r.kind == ReferenceKind::Address) {
+        let table = reference.target;
+        let read_only = side.image.section_at(table).is_some_and(|s| s.role == SectionRole::ReadOnlyData);
+        let range = side.next_anchor(table).and_then(|end| VaRange::try_from((table, end)).ok());
+        let Some(bytes) = range.filter(|_| read_only).and_then(|r| side.image.read(r)) else { continue };
+        let mut leads_to = BTreeSet::new();
+        for distance in bytes.chunks_exact(4).filter_map(|c| c.first_chunk::<4>()) {
+            let target = table.wrapping_offset(i64::from(i32::from_le_bytes(*distance)));
+            let Place::Code { function, .. } = side.place(target) else { break };
+            leads_to.insert(function);
+        }
+        // A table of this function leads into it; numbers that look like one do not.
+        let own = side.image.function_index_at(f.range.start());
+        if own.is_some_and(|own| leads_to.remove(&own)) {
+            parts.append(&mut leads_to);
+        }
+    }
+    parts
 }
 
 /// References from every function that stays, noise included, bear out a role.

@@ -3,7 +3,7 @@
 use crate::callers::Callers;
 use crate::carry::{Carried, carried};
 use crate::layout::Layout;
-use crate::{data, dependency, identity, registry, resources, witness};
+use crate::{columns, contracts, data, dependency, identity, objects, registry, resources, witness};
 use salve_code::ReferenceKind;
 use salve_elf::{Function, ImageKind, Reloc, SectionRole};
 use salve_match::{ContentDifference, ImageDiff, NoiseContext, Place, align, compare_operands, noise};
@@ -53,11 +53,14 @@ pub fn judge(diff: &ImageDiff<'_, '_>, context: &NoiseContext) -> Judgement {
         reasons.extend(text_relocations(diff));
         let layout = Layout::of(diff, carried);
         reasons.extend(layout.reasons(diff, carried));
+        reasons.extend(objects::reasons(diff, carried));
         reasons.extend(resources::reasons(diff, carried));
+        reasons.extend(contracts::reason(diff, carried));
         reasons.extend(identity::reason(diff, carried));
         reasons.extend(witness::reasons(diff, carried));
         reasons.extend(exceptions(diff, carried));
         reasons.extend(read_only(diff, carried));
+        reasons.extend(columns::reason(diff, carried));
         let (old_callers, new_callers) = (Callers::of(&diff.old), Callers::of(&diff.new));
         reasons.extend(startup(diff, carried, &new_callers));
         reasons.extend(callbacks(diff, carried, &old_callers, &new_callers));

@@ -13,27 +13,36 @@ use salve_match::{Difference, ImageDiff, OperandChange, Side, align, compare_ope
 use salve_patch::{Evidence, Reason};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Allocators, and which argument register holds a size (psABI §3.2.3).
-const ALLOCATORS: &[(&str, Register)] = &[
-    ("malloc", Register::RDI),
-    ("calloc", Register::RDI),
-    ("calloc", Register::RSI),
-    ("realloc", Register::RSI),
-    ("reallocarray", Register::RDX),
-    ("aligned_alloc", Register::RSI),
-    ("memalign", Register::RSI),
-    ("posix_memalign", Register::RDX),
-    ("_Znwm", Register::RDI),
-    ("_Znam", Register::RDI),
-    ("g_malloc", Register::RDI),
-    ("g_malloc0", Register::RDI),
-    ("g_slice_alloc", Register::RDI),
-    ("g_slice_alloc0", Register::RDI),
-    ("CRYPTO_malloc", Register::RDI),
-    ("CRYPTO_zalloc", Register::RDI),
-    ("apr_palloc", Register::RSI),
-    ("apr_pcalloc", Register::RSI),
+/// Allocators, and which argument is a size or one factor of it.
+pub(crate) const ALLOCATORS: &[(&str, usize)] = &[
+    ("malloc", 0),
+    ("calloc", 0),
+    ("calloc", 1),
+    ("realloc", 1),
+    ("reallocarray", 2),
+    ("aligned_alloc", 1),
+    ("memalign", 1),
+    ("posix_memalign", 2),
+    ("valloc", 0),
+    ("_Znwm", 0),
+    ("_Znam", 0),
+    ("_ZnwmRKSt9nothrow_t", 0),
+    ("_ZnamRKSt9nothrow_t", 0),
+    ("g_malloc", 0),
+    ("g_malloc0", 0),
+    ("g_realloc", 1),
+    ("g_slice_alloc", 0),
+    ("g_slice_alloc0", 0),
+    ("CRYPTO_malloc", 0),
+    ("CRYPTO_zalloc", 0),
+    ("CRYPTO_realloc", 1),
+    ("apr_palloc", 1),
+    ("apr_pcalloc", 1),
 ];
+
+/// Argument registers (psABI §3.2.3).
+const ARGUMENTS: [Register; 6] =
+    [Register::RDI, Register::RSI, Register::RDX, Register::RCX, Register::R8, Register::R9];
 
 #[derive(Clone, Debug)]
 struct Shift {
@@ -154,12 +163,15 @@ impl Layout {
     fn sizes_of(&mut self, diff: &ImageDiff<'_, '_>, function: &str, delta: &Difference) {
         const WINDOW: usize = 8;
         for (index, pair) in delta.aligned.iter().enumerate() {
-            let (Some(x), Some(y)) = (import(&diff.old, &pair.old), import(&diff.new, &pair.new)) else { continue };
+            let (Some(x), Some(y)) = (import_at(&diff.old, &pair.old), import_at(&diff.new, &pair.new)) else {
+                continue;
+            };
             if x != y {
                 continue;
             }
             let before = delta.aligned.get(index.saturating_sub(WINDOW)..index).unwrap_or_default();
-            for (name, register) in ALLOCATORS.iter().filter(|(name, _)| *name == x) {
+            for (name, argument) in ALLOCATORS.iter().filter(|(name, _)| *name == x) {
+                let Some(register) = ARGUMENTS.get(*argument) else { continue };
                 let size = before.iter().rev().find(|p| p.old.op0_register().full_register() == *register);
                 let Some(size) =
                     size.filter(|p| p.old.mnemonic() == Mnemonic::Mov && is_immediate(&p.old) && is_immediate(&p.new))
@@ -281,17 +293,22 @@ fn is_immediate(instruction: &Instruction) -> bool {
     )
 }
 
-/// The import that a direct call reaches through its stub or slot.
-pub(crate) fn import<'a>(side: &Side<'_, 'a>, instruction: &Instruction) -> Option<&'a str> {
-    let target = match instruction.mnemonic() {
+/// Where a call or jump leads, or the slot it goes through.
+pub(crate) fn call_target(instruction: &Instruction) -> Option<Va> {
+    match instruction.mnemonic() {
         Mnemonic::Call | Mnemonic::Jmp if instruction.op0_kind() == OpKind::NearBranch64 => {
-            Va::new(instruction.near_branch64())
+            Some(Va::new(instruction.near_branch64()))
         }
         Mnemonic::Call | Mnemonic::Jmp if instruction.is_ip_rel_memory_operand() => {
-            Va::new(instruction.ip_rel_memory_address())
+            Some(Va::new(instruction.ip_rel_memory_address()))
         }
-        _ => return None,
-    };
+        _ => None,
+    }
+}
+
+/// The import that a direct call reaches through its stub or slot.
+pub(crate) fn import_at<'a>(side: &Side<'_, 'a>, instruction: &Instruction) -> Option<&'a str> {
+    let target = call_target(instruction)?;
     let slot = side.plt.slot_of(target).unwrap_or(target);
     match side.image.reloc_at(slot)?.binding {
         Binding::Symbol { symbol, .. } => side.image.symbols().get(symbol).map(|s| s.name),

@@ -16,12 +16,15 @@
 
 mod callers;
 mod carry;
+mod columns;
+mod contracts;
 mod data;
 mod dependency;
 mod identity;
 mod judge;
 mod kept;
 mod layout;
+mod objects;
 pub mod registry;
 mod resources;
 mod witness;

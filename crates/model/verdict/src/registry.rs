@@ -74,12 +74,18 @@ registry! {
         "one number became another in several functions: an enumeration, a flag or a size, of which old state may hold the old value";
     FIELD_OFFSET = "field-offset", Review,
         "one instruction accesses another offset of an object, and nothing else shows whether the object's layout moved";
+    ELEMENT_SIZE = "element-size", Review,
+        "one function steps through an array in other steps: its elements may have another size";
+    OBJECT_SIZE = "object-size", Review,
+        "another number is handed to a function that returns an object: it may be the object's size";
     NEW_CALLBACK = "new-callback", Review,
         "the address of a new function is taken and may be stored in memory that outlives a revert";
     CALLBACK_GONE = "callback-gone", Review,
         "a function whose address was taken is gone; old state may still call it";
     RESOURCE_PAIR_MOVED = "resource-pair-moved", Review,
         "an acquire and its release moved between functions; state made by old code may not balance in new code";
+    CALL_MOVED = "call-moved", Review,
+        "a call that changes shared state moved from one function to another; state made by old code may not fit new code";
     STRUCT_LAYOUT = "struct-layout", Refused(Inherent),
         "fields of a structure moved or its size changed: objects that exist have the old layout";
     DATA_RESIZED = "data-resized", Refused(Limit),

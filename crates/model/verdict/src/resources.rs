@@ -1,14 +1,14 @@
 //! Acquire and release calls that moved between functions.
 
 use crate::carry::Carried;
-use crate::layout::import;
+use crate::layout::import_at;
 use crate::registry;
 use salve_elf::VaRange;
 use salve_match::{ImageDiff, Side};
 use salve_patch::{Evidence, Reason};
 use std::collections::BTreeMap;
 
-const PAIRS: &[(&str, &str)] = &[
+pub(crate) const PAIRS: &[(&str, &str)] = &[
     ("pthread_mutex_lock", "pthread_mutex_unlock"),
     ("pthread_rwlock_rdlock", "pthread_rwlock_unlock"),
     ("pthread_rwlock_wrlock", "pthread_rwlock_unlock"),
@@ -57,7 +57,7 @@ pub(crate) fn reasons(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Rea
 fn calls<'a>(side: &Side<'_, 'a>, range: VaRange) -> BTreeMap<&'a str, i64> {
     let mut counts = BTreeMap::new();
     for instruction in salve_code::decode(side.image, range).into_iter().flatten() {
-        if let Some(name) = import(side, &instruction) {
+        if let Some(name) = import_at(side, &instruction) {
             let count: &mut i64 = counts.entry(name).or_default();
             *count = count.saturating_add(1);
         }

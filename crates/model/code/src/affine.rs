@@ -1,0 +1,490 @@
+//! What a function calculates addresses and arguments from.
+//!
+//! Every register and frame slot is tracked as a *form*: a sum of multiples of
+//! unknown values and a constant. `lea (rax,rax,4)`, `shl 3` and an addition come
+//! to `base + 40 × index` however the compiler spelled it, so forms of two
+//! versions can be compared where their instructions cannot. Method: forward data
+//! flow over basic blocks; where paths bring different forms together the value
+//! is a new unknown. Values through memory other than the frame are unknown, and
+//! stores through pointers are taken not to reach the frame: forms are signs of a
+//! change, never proofs that there is none.
+
+use crate::summary::decode;
+use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
+use salve_elf::{Image, Va, VaRange};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Where an unknown value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Origin {
+    /// Held by this register when the function began.
+    Entry(u8),
+    /// Made by the instruction at this address, in this register.
+    Made(u64, u8),
+    /// Returned by the call at this address.
+    Returned(u64),
+    /// Where paths meet: at this address, in this register.
+    Joined(u64, u8),
+    /// Where paths meet: at this address, in this slot of the frame.
+    JoinedSlot(u64, i64),
+    /// The address of something in the image.
+    Static(u64),
+}
+
+/// `Σ factor × origin + constant`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Form {
+    /// Sorted by origin; no factor is zero.
+    pub terms: Vec<(Origin, i64)>,
+    pub constant: i64,
+}
+
+impl Form {
+    fn constant(constant: i64) -> Self {
+        Self { terms: Vec::new(), constant }
+    }
+
+    fn unknown(origin: Origin) -> Self {
+        Self { terms: vec![(origin, 1)], constant: 0 }
+    }
+
+    fn plus(&self, other: &Self, factor: i64) -> Self {
+        let mut terms: BTreeMap<Origin, i64> = self.terms.iter().copied().collect();
+        for (origin, f) in &other.terms {
+            let sum = terms.entry(*origin).or_default();
+            *sum = sum.wrapping_add(f.wrapping_mul(factor));
+        }
+        let constant = self.constant.wrapping_add(other.constant.wrapping_mul(factor));
+        Self { terms: terms.into_iter().filter(|(_, f)| *f != 0).collect(), constant }
+    }
+
+    fn times(&self, factor: i64) -> Self {
+        Self::default().plus(self, factor)
+    }
+
+    /// The number it is, if it is one.
+    pub fn as_constant(&self) -> Option<i64> {
+        self.terms.is_empty().then_some(self.constant)
+    }
+}
+
+/// An operand in memory outside the frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    pub at: Va,
+    pub address: Form,
+    pub len_bytes: usize,
+    pub writes: bool,
+}
+
+/// A call, or a jump out of the function, and what the integer argument registers
+/// hold (psABI §3.2.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    pub at: Va,
+    pub arguments: [Form; 6],
+}
+
+/// What became known about one function.
+#[derive(Clone, Debug, Default)]
+pub struct Forms {
+    pub accesses: Vec<Access>,
+    pub calls: Vec<Call>,
+    /// By how much pointers move from one turn of a loop to the next.
+    pub steps: BTreeSet<i64>,
+    /// Not everything was tracked: the function is too large.
+    pub too_large: bool,
+}
+
+/// In place of a register: what was loaded from memory.
+const LOADED: u8 = 255;
+const RSP: u8 = 4;
+const ARGUMENTS: [u8; 6] = [7, 6, 2, 1, 8, 9];
+
+/// What the n-th integer argument was when the function began.
+pub fn argument(n: usize) -> Origin {
+    Origin::Entry(ARGUMENTS.get(n).copied().unwrap_or(LOADED))
+}
+
+fn number(register: Register) -> Option<u8> {
+    let full = register.full_register();
+    let index = u8::try_from((full as usize).checked_sub(Register::RAX as usize)?).ok()?;
+    (index < 16).then_some(index)
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct State {
+    registers: [Form; 16],
+    /// By distance from the stack pointer at entry.
+    slots: BTreeMap<i64, Form>,
+}
+
+impl State {
+    fn get(&self, register: Register) -> Option<&Form> {
+        self.registers.get(usize::from(number(register)?))
+    }
+
+    fn set(&mut self, register: Register, form: Form) {
+        if let Some(slot) = number(register).and_then(|n| self.registers.get_mut(usize::from(n))) {
+            *slot = form;
+        }
+    }
+
+    /// The slot of the frame at this address, if it is one.
+    fn slot(address: &Form) -> Option<i64> {
+        (address.terms == [(Origin::Entry(RSP), 1)]).then_some(address.constant)
+    }
+
+    fn address(&self, instruction: &Instruction) -> Form {
+        if instruction.is_ip_rel_memory_operand() {
+            return Form::unknown(Origin::Static(instruction.ip_rel_memory_address()));
+        }
+        let mut form = Form::constant(instruction.memory_displacement64().cast_signed());
+        if let Some(base) = self.get(instruction.memory_base()) {
+            form = form.plus(base, 1);
+        }
+        if let Some(index) = self.get(instruction.memory_index()) {
+            form = form.plus(index, i64::from(instruction.memory_index_scale()));
+        }
+        form
+    }
+
+    /// The value of an operand, if something is known about it.
+    fn operand(&self, instruction: &Instruction, n: u32) -> Option<Form> {
+        match instruction.op_kind(n) {
+            OpKind::Register if instruction.op_register(n).size() >= 4 => self.get(instruction.op_register(n)).cloned(),
+            OpKind::Memory if instruction.memory_size().size() >= 4 => {
+                let known = Self::slot(&self.address(instruction)).and_then(|at| self.slots.get(&at).cloned());
+                Some(known.unwrap_or(Form::unknown(Origin::Made(instruction.ip(), LOADED))))
+            }
+            OpKind::Immediate8
+            | OpKind::Immediate16
+            | OpKind::Immediate32
+            | OpKind::Immediate64
+            | OpKind::Immediate8to16
+            | OpKind::Immediate8to32
+            | OpKind::Immediate8to64
+            | OpKind::Immediate32to64 => Some(Form::constant(instruction.immediate(n).cast_signed())),
+            _ => None,
+        }
+    }
+}
+
+/// Tracks the function in `range`.
+pub fn forms(image: &Image<'_>, range: VaRange) -> Forms {
+    const MOST_INSTRUCTIONS: usize = 30_000;
+    let code: Vec<Instruction> = decode(image, range).into_iter().flatten().collect();
+    if code.len() > MOST_INSTRUCTIONS {
+        return Forms { too_large: true, ..Forms::default() };
+    }
+    Tracker::new(&code, range).run()
+}
+
+struct Tracker<'c> {
+    code: &'c [Instruction],
+    range: VaRange,
+    /// From address to index in `code`, for every start of a block.
+    leaders: BTreeMap<u64, usize>,
+    /// Starts of blocks that only jumps through a register may lead to.
+    unreferred: Vec<u64>,
+    entry: HashMap<u64, State>,
+    joined: BTreeSet<(u64, u8)>,
+    joined_slots: BTreeSet<(u64, i64)>,
+    steps: BTreeSet<(Origin, i64)>,
+}
+
+impl<'c> Tracker<'c> {
+    fn new(code: &'c [Instruction], range: VaRange) -> Self {
+        let index: HashMap<u64, usize> = code.iter().enumerate().map(|(i, x)| (x.ip(), i)).collect();
+        let mut leaders = BTreeMap::from([(range.start().raw(), 0)]);
+        let mut referred = BTreeSet::from([range.start().raw()]);
+        for instruction in code {
+            let next = instruction.next_ip();
+            match instruction.flow_control() {
+                FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch => {
+                    for to in [instruction.near_branch64(), next] {
+                        if let Some(i) = index.get(&to) {
+                            leaders.insert(to, *i);
+                        }
+                    }
+                    referred.insert(instruction.near_branch64());
+                    if instruction.flow_control() == FlowControl::ConditionalBranch {
+                        referred.insert(next);
+                    }
+                }
+                FlowControl::Return | FlowControl::IndirectBranch => {
+                    if let Some(i) = index.get(&next) {
+                        leaders.insert(next, *i);
+                    }
+                }
+                _ => {}
+            }
+        }
+        // What follows is reached from what precedes it unless that ends.
+        for (ip, i) in &leaders {
+            let before = i.checked_sub(1).and_then(|i| code.get(i));
+            let falls = before.is_some_and(|b| {
+                !matches!(
+                    b.flow_control(),
+                    FlowControl::UnconditionalBranch | FlowControl::Return | FlowControl::IndirectBranch
+                )
+            });
+            if falls {
+                referred.insert(*ip);
+            }
+        }
+        let unreferred = leaders.keys().copied().filter(|ip| !referred.contains(ip)).collect();
+        Self {
+            code,
+            range,
+            leaders,
+            unreferred,
+            entry: HashMap::new(),
+            joined: BTreeSet::new(),
+            joined_slots: BTreeSet::new(),
+            steps: BTreeSet::new(),
+        }
+    }
+
+    fn run(mut self) -> Forms {
+        let start = self.range.start().raw();
+        let registers = core::array::from_fn(|n| Form::unknown(Origin::Entry(u8::try_from(n).unwrap_or(u8::MAX))));
+        self.entry.insert(start, State { registers, slots: BTreeMap::new() });
+        let mut queue = BTreeSet::from([start]);
+        let mut budget = self.leaders.len().saturating_mul(24).saturating_add(64);
+        while let Some(block) = queue.pop_first() {
+            budget = budget.saturating_sub(1);
+            if budget == 0 {
+                return Forms { too_large: true, ..Forms::default() };
+            }
+            let Some(state) = self.entry.get(&block).cloned() else { continue };
+            for (to, state) in self.through(block, state, &mut None) {
+                if self.arrive(to, state) {
+                    queue.insert(to);
+                }
+            }
+        }
+        let mut found = Some(Forms::default());
+        for (block, state) in core::mem::take(&mut self.entry).into_iter().collect::<BTreeMap<_, _>>() {
+            self.through(block, state, &mut found);
+        }
+        let mut found = found.unwrap_or_default();
+        let based: BTreeSet<Origin> = found
+            .accesses
+            .iter()
+            .flat_map(|a| a.address.terms.iter().filter(|(_, f)| *f == 1).map(|(o, _)| *o))
+            .collect();
+        found.steps = self.steps.iter().filter(|(origin, _)| based.contains(origin)).map(|(_, by)| *by).collect();
+        found
+    }
+
+    /// Follows one block; the states that leave it.
+    fn through(&self, block: u64, mut state: State, found: &mut Option<Forms>) -> Vec<(u64, State)> {
+        let mut factory = InstructionInfoFactory::new();
+        let Some(first) = self.leaders.get(&block) else { return Vec::new() };
+        for instruction in self.code.get(*first..).unwrap_or_default() {
+            if let Some(found) = found {
+                note(&state, instruction, self.range, &mut factory, found);
+            }
+            apply(&mut state, instruction, &mut factory);
+            let next = instruction.next_ip();
+            match instruction.flow_control() {
+                FlowControl::ConditionalBranch => {
+                    return vec![(instruction.near_branch64(), state.clone()), (next, state)];
+                }
+                FlowControl::UnconditionalBranch => return vec![(instruction.near_branch64(), state)],
+                FlowControl::IndirectBranch => {
+                    return self.unreferred.iter().map(|ip| (*ip, state.clone())).collect();
+                }
+                FlowControl::Return | FlowControl::Exception | FlowControl::Interrupt => return Vec::new(),
+                _ if self.leaders.contains_key(&next) => return vec![(next, state)],
+                _ => {}
+            }
+        }
+        Vec::new()
+    }
+
+    /// Brings a state to the start of a block; whether what is known there changed.
+    fn arrive(&mut self, block: u64, state: State) -> bool {
+        if !self.leaders.contains_key(&block) {
+            return false;
+        }
+        let Some(known) = self.entry.get(&block) else {
+            self.entry.insert(block, state);
+            return true;
+        };
+        let mut merged = known.clone();
+        for (n, (slot, form)) in (0_u8..).zip(merged.registers.iter_mut().zip(&state.registers)) {
+            let origin = Origin::Joined(block, n);
+            if *slot != *form {
+                self.note_step(origin, form);
+                if self.joined.insert((block, n)) {
+                    *slot = Form::unknown(origin);
+                }
+            }
+        }
+        merged.slots.retain(|at, _| state.slots.contains_key(at));
+        for (at, slot) in &mut merged.slots {
+            let origin = Origin::JoinedSlot(block, *at);
+            if let Some(form) = state.slots.get(at).filter(|form| *form != slot) {
+                self.note_step(origin, form);
+                if self.joined_slots.insert((block, *at)) {
+                    *slot = Form::unknown(origin);
+                }
+            }
+        }
+        let changed = self.entry.get(&block) != Some(&merged);
+        self.entry.insert(block, merged);
+        changed
+    }
+
+    fn note_step(&mut self, origin: Origin, form: &Form) {
+        if form.terms == [(origin, 1)] && form.constant != 0 {
+            self.steps.insert((origin, form.constant));
+        }
+    }
+}
+
+/// Records what the instruction accesses and calls.
+fn note(
+    state: &State,
+    instruction: &Instruction,
+    range: VaRange,
+    factory: &mut InstructionInfoFactory,
+    found: &mut Forms,
+) {
+    let calls = match instruction.flow_control() {
+        FlowControl::Call | FlowControl::IndirectCall => true,
+        FlowControl::UnconditionalBranch => !range.contains(Va::new(instruction.near_branch64())),
+        FlowControl::IndirectBranch => instruction.is_ip_rel_memory_operand(),
+        _ => false,
+    };
+    if calls {
+        let arguments = ARGUMENTS.map(|n| state.registers.get(usize::from(n)).cloned().unwrap_or_default());
+        found.calls.push(Call { at: Va::new(instruction.ip()), arguments });
+    }
+    if matches!(instruction.mnemonic(), Mnemonic::Lea | Mnemonic::Nop) {
+        return;
+    }
+    let info = factory.info(instruction);
+    let Some(used) = info.used_memory().first() else { return };
+    let has_operand = (0..instruction.op_count()).any(|n| instruction.op_kind(n) == OpKind::Memory);
+    let address = state.address(instruction);
+    if has_operand && State::slot(&address).is_none() {
+        let writes = !matches!(used.access(), OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess);
+        let len_bytes = instruction.memory_size().size();
+        found.accesses.push(Access { at: Va::new(instruction.ip()), address, len_bytes, writes });
+    }
+}
+
+fn apply(state: &mut State, instruction: &Instruction, factory: &mut InstructionInfoFactory) {
+    let ip = instruction.ip();
+    match instruction.mnemonic() {
+        Mnemonic::Push => {
+            let value = state.operand(instruction, 0);
+            let top = move_stack(state, -8);
+            if let Some(at) = State::slot(&top) {
+                match value {
+                    Some(value) => state.slots.insert(at, value),
+                    None => state.slots.remove(&at),
+                };
+            }
+            return;
+        }
+        Mnemonic::Pop => {
+            let value = state.get(Register::RSP).and_then(State::slot).and_then(|at| state.slots.get(&at).cloned());
+            move_stack(state, 8);
+            let made = Form::unknown(Origin::Made(ip, number(instruction.op0_register()).unwrap_or(u8::MAX)));
+            state.set(instruction.op0_register(), value.unwrap_or(made));
+            return;
+        }
+        Mnemonic::Leave => {
+            let frame = state.get(Register::RBP).cloned().unwrap_or_default();
+            let saved = State::slot(&frame).and_then(|at| state.slots.get(&at).cloned());
+            state.set(Register::RSP, frame.plus(&Form::constant(8), 1));
+            state.set(Register::RBP, saved.unwrap_or(Form::unknown(Origin::Made(ip, 5))));
+            return;
+        }
+        _ => {}
+    }
+    if matches!(instruction.flow_control(), FlowControl::Call | FlowControl::IndirectCall) {
+        for n in [1_u8, 2, 6, 7, 8, 9, 10, 11] {
+            if let Some(slot) = state.registers.get_mut(usize::from(n)) {
+                *slot = Form::unknown(Origin::Made(ip, n));
+            }
+        }
+        state.set(Register::RAX, Form::unknown(Origin::Returned(ip)));
+        return;
+    }
+    let value = calculated(state, instruction);
+    let to_memory = instruction.op_count() > 0 && instruction.op0_kind() == OpKind::Memory;
+    if to_memory && !matches!(instruction.mnemonic(), Mnemonic::Cmp | Mnemonic::Test) {
+        if let Some(at) = State::slot(&state.address(instruction)) {
+            let len = i64::try_from(instruction.memory_size().size()).unwrap_or(8).max(1);
+            let hit: Vec<i64> =
+                state.slots.range(at.saturating_sub(7)..at.saturating_add(len)).map(|(k, _)| *k).collect();
+            for key in hit {
+                state.slots.remove(&key);
+            }
+            if let Some(value) = value.filter(|_| len >= 4) {
+                state.slots.insert(at, value);
+            }
+        }
+        return;
+    }
+    let written: Vec<Register> = factory
+        .info(instruction)
+        .used_registers()
+        .iter()
+        .filter(|u| !matches!(u.access(), OpAccess::Read | OpAccess::CondRead | OpAccess::None))
+        .map(iced_x86::UsedRegister::register)
+        .collect();
+    for register in written {
+        if let Some(n) = number(register) {
+            state.set(register, Form::unknown(Origin::Made(ip, n)));
+        }
+    }
+    if let Some(value) = value
+        && instruction.op0_kind() == OpKind::Register
+        && instruction.op0_register().size() >= 4
+    {
+        state.set(instruction.op0_register(), value);
+    }
+}
+
+fn move_stack(state: &mut State, by: i64) -> Form {
+    let top = state.get(Register::RSP).cloned().unwrap_or_default().plus(&Form::constant(by), 1);
+    state.set(Register::RSP, top.clone());
+    top
+}
+
+/// What the first operand becomes, where it is a sum or a multiple of known things.
+fn calculated(state: &State, instruction: &Instruction) -> Option<Form> {
+    let operand = |n| state.operand(instruction, n);
+    let small = |form: Form| form.as_constant();
+    match instruction.mnemonic() {
+        Mnemonic::Mov | Mnemonic::Movsxd => operand(1),
+        Mnemonic::Cdqe => state.get(Register::RAX).cloned(),
+        Mnemonic::Lea => Some(state.address(instruction)),
+        Mnemonic::Add => Some(operand(0)?.plus(&operand(1)?, 1)),
+        Mnemonic::Sub => Some(operand(0)?.plus(&operand(1)?, -1)),
+        Mnemonic::Inc => Some(operand(0)?.plus(&Form::constant(1), 1)),
+        Mnemonic::Dec => Some(operand(0)?.plus(&Form::constant(-1), 1)),
+        Mnemonic::Neg => Some(operand(0)?.times(-1)),
+        Mnemonic::Xor if instruction.op0_register() == instruction.op1_register() => Some(Form::constant(0)),
+        Mnemonic::Shl | Mnemonic::Sal => {
+            let by = u32::try_from(operand(1).and_then(small)?).ok().filter(|by| *by < 32)?;
+            Some(operand(0)?.times(1_i64.wrapping_shl(by)))
+        }
+        Mnemonic::Imul if instruction.op_count() == 3 => Some(operand(1)?.times(operand(2).and_then(small)?)),
+        Mnemonic::Imul if instruction.op_count() == 2 => {
+            let (a, b) = (operand(0)?, operand(1)?);
+            match (a.as_constant(), b.as_constant()) {
+                (_, Some(factor)) => Some(a.times(factor)),
+                (Some(factor), None) => Some(b.times(factor)),
+                (None, None) => None,
+            }
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,145 @@
+//! Calls that moved from one function to another.
+//!
+//! A function that takes something and one that gives it back share a contract, and
+//! so do one that prepares an object and those that use it. Where the call that
+//! did so moved, an object that old code left behind meets new code that expects
+//! the new contract: a lock is released that nobody took, a reference dropped
+//! twice. Named pairs are for [`crate::resources`]; here the callees are private:
+//! what counts is that they change what others see, by an atomic operation, by
+//! a lock, or by writing memory outside their frames.
+
+use crate::carry::Carried;
+use crate::layout::import_at;
+use crate::registry;
+use crate::resources::PAIRS;
+use iced_x86::{Instruction, Mnemonic, OpKind};
+use salve_code::ReferenceKind;
+use salve_code::affine::forms;
+use salve_elf::Binding;
+use salve_match::{ImageDiff, Place, Side};
+use salve_patch::{Evidence, Reason};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A carried function that calls others more or less often than it did.
+struct Change {
+    pair: (usize, usize),
+    /// Callees of the new image that have an old counterpart, by how often more.
+    calls: BTreeMap<usize, i64>,
+}
+
+pub(crate) fn reason(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Reason> {
+    let changes: Vec<Change> = carried.pairs.iter().filter_map(|p| change(diff, (p.old, p.new))).collect();
+    let mut moved = BTreeSet::new();
+    for (index, change) in changes.iter().enumerate() {
+        for (callee, by) in &change.calls {
+            let elsewhere = changes.iter().enumerate().any(|(other, c)| {
+                other != index && c.calls.get(callee).is_some_and(|n| n.signum() == by.wrapping_neg().signum())
+            });
+            if elsewhere {
+                moved.insert(*callee);
+            }
+        }
+    }
+    let carried_code = carried.new_functions();
+    moved.retain(|callee| !carried_code.contains(callee) && has_effect(&diff.new, *callee, 0));
+    moved.extend(halves(diff, &changes));
+    let name = |side: &Side<'_, '_>, i: usize| side.image.functions().get(i).map(salve_elf::Function::display_name);
+    let start = |side: &Side<'_, '_>, i: usize| side.image.functions().get(i).map(|f| f.range.start());
+    let mut evidence = Vec::new();
+    for change in &changes {
+        for (callee, by) in change.calls.iter().filter(|(callee, _)| moved.contains(callee)) {
+            evidence.push(Evidence {
+                function: name(&diff.new, change.pair.1),
+                old_va: start(&diff.old, change.pair.0),
+                new_va: start(&diff.new, change.pair.1),
+                seen: format!("calls {} {by:+} times", name(&diff.new, *callee).unwrap_or_default()),
+            });
+        }
+    }
+    (!evidence.is_empty())
+        .then(|| registry::CALL_MOVED.because("calls that change shared state moved between functions", evidence))
+}
+
+/// Callees that synchronise and of which one function gained or lost one, another
+/// function a different one: the two halves of a contract may have come or gone.
+/// A function that gained or lost both is balanced in itself.
+fn halves(diff: &ImageDiff<'_, '_>, changes: &[Change]) -> BTreeSet<usize> {
+    let mut lone = BTreeSet::new();
+    for change in changes {
+        let mut of_note = change.calls.keys().filter(|callee| synchronises(&diff.new, **callee));
+        if let (Some(callee), None) = (of_note.next(), of_note.next()) {
+            lone.insert(*callee);
+        }
+    }
+    if lone.len() >= 2 { lone } else { BTreeSet::new() }
+}
+
+fn change(diff: &ImageDiff<'_, '_>, pair: (usize, usize)) -> Option<Change> {
+    let (old, new) = (callees(&diff.old, pair.0), callees(&diff.new, pair.1));
+    let mut calls: BTreeMap<usize, i64> = BTreeMap::new();
+    for (callee, count) in &new {
+        if diff.old_of(*callee).is_some() {
+            calls.insert(*callee, *count);
+        }
+    }
+    for (callee, count) in &old {
+        if let Some(callee) = diff.new_of(*callee) {
+            let by = calls.entry(callee).or_default();
+            *by = by.saturating_sub(*count);
+        }
+    }
+    calls.retain(|_, by| *by != 0);
+    (!calls.is_empty()).then_some(Change { pair, calls })
+}
+
+/// How often a function calls each other one directly.
+fn callees(side: &Side<'_, '_>, function: usize) -> BTreeMap<usize, i64> {
+    let mut counts = BTreeMap::new();
+    for reference in side.code.get(function).into_iter().flat_map(|code| &code.references) {
+        if !matches!(reference.kind, ReferenceKind::Call | ReferenceKind::Jump | ReferenceKind::Indirect) {
+            continue;
+        }
+        if let Some(callee) = own_function(side, reference.target) {
+            let count: &mut i64 = counts.entry(callee).or_default();
+            *count = count.saturating_add(1);
+        }
+    }
+    counts
+}
+
+/// The function of this image that a call leads to, through its slot if need be.
+fn own_function(side: &Side<'_, '_>, target: salve_elf::Va) -> Option<usize> {
+    let slot = side.plt.slot_of(target).unwrap_or(target);
+    let own = side.image.reloc_at(slot).and_then(|reloc| match reloc.binding {
+        Binding::Relative { target } => Some(target),
+        Binding::Symbol { symbol, .. } => side.image.symbols().get(symbol).filter(|s| s.defined).map(|s| s.value),
+        Binding::Indirect { .. } | Binding::ThreadLocal { .. } | Binding::Copy { .. } => None,
+    });
+    match side.place(own.unwrap_or(target)) {
+        Place::Code { function, offset: 0 } => Some(function),
+        _ => None,
+    }
+}
+
+/// Whether others see that the function was called.
+fn has_effect(side: &Side<'_, '_>, function: usize, depth: u8) -> bool {
+    const DEEPEST: u8 = 2;
+    let Some(range) = side.image.functions().get(function).map(|f| f.range) else { return true };
+    synchronises(side, function)
+        || forms(side.image, range).accesses.iter().any(|access| access.writes)
+        || (depth < DEEPEST && callees(side, function).keys().any(|g| has_effect(side, *g, depth.saturating_add(1))))
+}
+
+/// Whether the function itself works with atomic operations or locks.
+fn synchronises(side: &Side<'_, '_>, function: usize) -> bool {
+    let Some(range) = side.image.functions().get(function).map(|f| f.range) else { return true };
+    let atomic = |i: &Instruction| {
+        let memory = (0..i.op_count()).any(|n| i.op_kind(n) == OpKind::Memory);
+        i.has_lock_prefix() || (i.mnemonic() == Mnemonic::Xchg && memory)
+    };
+    let locks = |i: &Instruction| {
+        import_at(side, i)
+            .is_some_and(|name| PAIRS.iter().any(|(acquire, release)| [*acquire, *release].contains(&name)))
+    };
+    salve_code::decode(side.image, range).into_iter().flatten().any(|i| atomic(&i) || locks(&i))
+}
