@@ -26,6 +26,16 @@ pub struct Embedded {
 impl Embedded {
     /// Starts the program of `source` with the old `soname` of `package`.
     pub fn start(package: &str, soname: &str, source: &str) -> Result<Self> {
+        Self::start_by(package, soname, source, |program| Command::new(program))
+    }
+
+    /// The same with a command that starts the program.
+    pub fn start_by(
+        package: &str,
+        soname: &str,
+        source: &str,
+        launch: impl FnOnce(&std::path::Path) -> Command,
+    ) -> Result<Self> {
         needs::ensure(&[Need::Compiler, Need::DecoderLibraries])?;
         let pair = corpus::pair(package)?;
         let old = pair.extract(Side::Old)?;
@@ -42,7 +52,7 @@ impl Embedded {
             &[&file, &run_path, "-Wl,--allow-shlib-undefined"],
         )?;
         let log = directory.path().join("output");
-        let mut process = Running::start(&mut Command::new(&program), log)?;
+        let mut process = Running::start(&mut launch(&program), log)?;
         process.wait_for_line("rounds ")?;
         let embedded = Self { pair, process, library, directory };
         embedded.maps_our_library()?;

@@ -36,6 +36,11 @@ pub struct Haproxy {
 impl Haproxy {
     /// Unpacks one side of the pair and starts it in front of `backend`.
     pub fn start(side: Side, backend: SocketAddr) -> Result<Self> {
+        Self::start_by(side, backend, |program| Command::new(program))
+    }
+
+    /// The same with a command that starts the program.
+    pub fn start_by(side: Side, backend: SocketAddr, launch: impl Fn(&Path) -> Command) -> Result<Self> {
         needs::ensure(&[Need::HaproxyLibraries])?;
         let directory = corpus::pair("haproxy")?.extract(side)?;
         let program = program(directory.path());
@@ -47,7 +52,7 @@ impl Haproxy {
             let config = directory.path().join("haproxy.cfg");
             std::fs::write(&config, configuration(service, probe, backend)).context("cannot write haproxy.cfg")?;
             let log = directory.path().join("haproxy.log");
-            let mut process = Running::start(Command::new(&program).arg("-db").arg("-f").arg(&config), log)?;
+            let mut process = Running::start(launch(&program).arg("-db").arg("-f").arg(&config), log)?;
             let listens = |_: &Running| (listens(service) && listens(probe)).then_some(());
             match process.wait_for("HAProxy to listen", listens) {
                 Ok(()) => return Ok(Self { process, directory, service, probe }),

@@ -3,6 +3,7 @@
 
 use crate::exit;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -77,6 +78,8 @@ pub(crate) enum Command {
     Revert(Revert),
     /// Show which processes carry which livepatches, read from the processes themselves
     Status(Status),
+    /// Start a program already patched, before the first instruction of its `main`
+    Run(Run),
     /// Switch Salve off on this host: nothing is changed any more until `salve on`
     Off(Off),
     /// Switch Salve on again
@@ -97,6 +100,7 @@ impl Command {
             Self::Apply(_) => "apply",
             Self::Revert(_) => "revert",
             Self::Status(_) => "status",
+            Self::Run(_) => "run",
             Self::Off(_) => "off",
             Self::On => "on",
             Self::Completions(_) => "completions",
@@ -202,6 +206,25 @@ pub(crate) struct Revert {
     /// Revert although Salve is switched off (`salve off`)
     #[arg(long)]
     pub(crate) while_off: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The patch file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) patch: PathBuf,
+    /// Take a `review` for this reason (may be repeated; every reason has to be taken)
+    #[arg(long, value_name = "REASON-CODE", value_parser = reason_code)]
+    pub(crate) accept: Vec<String>,
+    /// Patch the programs that COMMAND starts as well, and those that they start
+    #[arg(long)]
+    pub(crate) children: bool,
+    /// Start it although it cannot be patched, with a warning
+    #[arg(long)]
+    pub(crate) unpatched_ok: bool,
+    /// The program, found as a shell finds it, and its arguments
+    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]

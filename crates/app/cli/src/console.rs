@@ -44,6 +44,11 @@ impl Console {
         Self { json: global.json, quiet: global.quiet, verbose: global.verbose }
     }
 
+    /// The same without anything but errors and warnings.
+    pub(crate) fn silent(self) -> Self {
+        Self { quiet: true, verbose: false, ..self }
+    }
+
     /// Prints what a command reports. Standard output that went away (a closed
     /// pipe) changes nothing about what was done.
     pub(crate) fn report<R: Report>(self, command: &'static str, report: &R, log: Option<LogState>) -> Exit {

@@ -54,6 +54,7 @@ mod headroom;
 mod home;
 mod image;
 mod import;
+mod launch;
 mod limits;
 mod look;
 pub mod maps;
@@ -84,6 +85,7 @@ mod wait;
 mod workshop;
 
 pub use image::MappedImage;
+pub use launch::{Arrival, AtEntry, Gate, HelperGate, LaunchError, Launcher, Missed, Release, Split, split};
 pub use limits::Limits;
 pub use maps::{Mapping, Perms};
 pub use outcome::{

@@ -234,3 +234,88 @@ fn event(status: c_int) -> Event {
         _ => Event::Stopped,
     }
 }
+
+/// What happened to any of the threads that this thread traces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Followed {
+    /// Nothing yet.
+    Nothing,
+    /// No thread is traced any more.
+    Nobody,
+    /// A program was executed in this process; it has not run yet.
+    Executed(i32),
+    /// Stopped with its whole process by a signal, to be left so.
+    GroupStopped(i32),
+    /// About to be handed this signal.
+    Signal(i32, c_int),
+    /// Stopped for any other reason; it only has to go on.
+    Other(i32),
+    Exited(i32),
+}
+
+/// Attaches without stopping; tells of executed programs and, if wanted, follows children.
+pub(crate) fn seize_to_follow(tid: i32, children: bool) -> Result<()> {
+    let follow = libc::PTRACE_O_TRACEFORK | libc::PTRACE_O_TRACEVFORK | libc::PTRACE_O_TRACECLONE;
+    let options = libc::PTRACE_O_TRACEEXEC | if children { follow } else { 0 };
+    plain(libc::PTRACE_SEIZE, tid, 0, usize::try_from(options).unwrap_or(0))
+}
+
+/// Leaves a thread in the stop of its whole process.
+pub(crate) fn listen(tid: i32) -> Result<()> {
+    plain(libc::PTRACE_LISTEN, tid, 0, 0)
+}
+
+/// What became of any thread that this thread traces; waits for it where `block` says so.
+pub(crate) fn followed(block: bool) -> Result<Followed> {
+    let mut status: c_int = 0;
+    let flags = libc::__WALL | libc::__WNOTHREAD | if block { 0 } else { libc::WNOHANG };
+    // SAFETY: `status` is a live local integer.
+    let tid = unsafe { libc::waitpid(-1, &raw mut status, flags) };
+    Ok(match tid {
+        0 => Followed::Nothing,
+        -1 => match Errno::of(&std::io::Error::last_os_error()) {
+            Errno(libc::ECHILD) => Followed::Nobody,
+            Errno(libc::EINTR) => Followed::Nothing,
+            other => return Err(other),
+        },
+        tid if !libc::WIFSTOPPED(status) => Followed::Exited(tid),
+        tid => match (libc::WSTOPSIG(status), status >> 16) {
+            (_, libc::PTRACE_EVENT_EXEC) => Followed::Executed(tid),
+            (libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU, libc::PTRACE_EVENT_STOP) => {
+                Followed::GroupStopped(tid)
+            }
+            (signal, 0) => Followed::Signal(tid, signal),
+            _ => Followed::Other(tid),
+        },
+    })
+}
+
+/// The same program twice: the child's number in the one, `None` in the other.
+/// Refuses where a second thread runs: it would be missing in the copy.
+pub(crate) fn fork() -> Result<Option<i32>> {
+    let threads = std::fs::read_dir("/proc/self/task").map_err(|error| Errno::of(&error))?.count();
+    if threads != 1 {
+        return Err(Errno(libc::EBUSY));
+    }
+    // SAFETY: this is the only thread, looked at above, so the copy has all there is.
+    match unsafe { libc::fork() } {
+        -1 => Err(Errno::of(&std::io::Error::last_os_error())),
+        0 => Ok(None),
+        child => Ok(Some(child)),
+    }
+}
+
+/// Waits for a child of this process to end.
+pub(crate) fn reap(child: i32) {
+    let mut status: c_int = 0;
+    // SAFETY: `status` is a live local integer.
+    while unsafe { libc::waitpid(child, &raw mut status, 0) } == -1
+        && Errno::of(&std::io::Error::last_os_error()) == Errno(libc::EINTR)
+    {}
+}
+
+/// Ends this process at once: nothing that it shares with its copy is flushed or taken down.
+pub(crate) fn end_at_once(status: c_int) -> ! {
+    // SAFETY: `_exit` has no precondition.
+    unsafe { libc::_exit(status) }
+}

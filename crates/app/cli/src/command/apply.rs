@@ -94,7 +94,7 @@ pub(crate) fn run(args: &Apply, context: &mut Context) -> Result<ApplyReport, Pr
 
 /// A patch file made of two plain files says nothing about which is newer; one
 /// made of two packages does, and has to agree with itself.
-fn check_direction(patch: &PatchFile, accepted: &BTreeSet<String>) -> Result<(), Problem> {
+pub(super) fn check_direction(patch: &PatchFile, accepted: &BTreeSet<String>) -> Result<(), Problem> {
     match &patch.origin {
         Origin::Packages { old, new, .. } => updates::check_forward(old, new),
         Origin::Files { .. } if accepted.contains(DIRECTION_UNKNOWN) => Ok(()),
@@ -119,7 +119,7 @@ fn unmatched(seen: &[Seen], steps: &[Step], update: &UpdateRef) -> Vec<Action> {
         .collect()
 }
 
-fn planned<'a>(
+pub(super) fn planned<'a>(
     process: &Seen,
     step: &Step,
     patch: &'a PatchFile,

@@ -9,6 +9,7 @@ mod inspect;
 mod man;
 mod material;
 mod revert;
+mod run;
 mod status;
 mod switch;
 pub(crate) mod updates;
@@ -36,8 +37,12 @@ pub(crate) struct Context {
 
 /// Runs the command that was typed.
 pub(crate) fn run(cli: &Cli, console: Console) -> Exit {
-    crate::host::raise_descriptor_limit();
     let name = cli.command.name();
+    if let Command::Run(args) = &cli.command {
+        // What is started inherits limits, handlers and descriptors: nothing is changed before.
+        return run::run(args, &cli.global, console);
+    }
+    crate::host::raise_descriptor_limit();
     let looked = match &cli.command {
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
@@ -48,7 +53,8 @@ pub(crate) fn run(cli: &Cli, console: Console) -> Exit {
         | Command::Apply(_)
         | Command::Revert(_)
         | Command::Off(_)
-        | Command::On => {
+        | Command::On
+        | Command::Run(_) => {
             return act(cli, name, console);
         }
     };
@@ -85,7 +91,9 @@ fn act(cli: &Cli, name: &'static str, console: Console) -> Exit {
             let result = switch::on(&mut context);
             end(name, result, context)
         }
-        Command::Inspect(_) | Command::Status(_) | Command::Completions(_) | Command::Man(_) => Exit::Done,
+        Command::Inspect(_) | Command::Status(_) | Command::Completions(_) | Command::Man(_) | Command::Run(_) => {
+            Exit::Done
+        }
     }
 }
 
