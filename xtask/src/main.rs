@@ -23,10 +23,20 @@ struct Arguments {
     task: Task,
 }
 
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Demo {
+    Haproxy,
+    Nginx,
+}
+
 #[derive(Subcommand)]
 enum Task {
-    /// Heal a running haproxy under traffic from its two packages, and revert
-    Demo,
+    /// Heal a running server under traffic from its two packages
+    Demo {
+        /// haproxy (and revert), or nginx (master and workers, reload, upgrade)
+        #[arg(value_enum, default_value = "haproxy")]
+        which: Demo,
+    },
     /// Run the tests: unprivileged ones first, those that change processes last
     Test(test::Arguments),
     /// Measure; nothing is asserted
@@ -53,7 +63,7 @@ fn main() -> ExitCode {
 
 fn run(task: &Task) -> Result<()> {
     match task {
-        Task::Demo => demo(),
+        Task::Demo { which } => demo(*which),
         Task::Test(arguments) => test::run(arguments),
         Task::Bench(arguments) => bench::run(arguments),
         Task::Corpus(arguments) => corpus::run(arguments),
@@ -65,8 +75,15 @@ fn run(task: &Task) -> Result<()> {
     }
 }
 
-fn demo() -> Result<()> {
-    needs::ensure(&[Need::HaproxyLibraries])?;
+fn demo(which: Demo) -> Result<()> {
+    let need = match which {
+        Demo::Haproxy => Need::HaproxyLibraries,
+        Demo::Nginx => Need::NginxLibraries,
+    };
+    needs::ensure(&[need])?;
     cargo::build_programs()?;
-    salve_testkit::demo::run(&mut std::io::stdout())
+    match which {
+        Demo::Haproxy => salve_testkit::demo::run(&mut std::io::stdout()),
+        Demo::Nginx => salve_testkit::demo::run_nginx(&mut std::io::stdout()),
+    }
 }

@@ -7,6 +7,9 @@
 //! Salve says of itself.
 
 mod checks;
+mod nginx;
+
+pub use nginx::run as run_nginx;
 
 use crate::backend::Backend;
 use crate::corpus::{self, Pair, Side};

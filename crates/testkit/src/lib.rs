@@ -17,6 +17,7 @@
 //! | [`behaviour`] | small C programs that say what they answer before and after |
 //! | [`backend`], [`load`] | an HTTP server and steady traffic, on loopback |
 //! | [`haproxy`] | the real HAProxy and the request that tells old from new |
+//! | [`nginx`] | the real nginx, master and workers, and the request that reads its heap |
 //! | [`salve`] | running the built `salve` and reading its report |
 //! | [`embedded`] | a library of the corpus inside a running program |
 //! | [`patchfile`] | what `derive` and `inspect` say of a pair |
@@ -41,6 +42,7 @@ pub mod haproxy;
 pub mod load;
 pub mod meddler;
 pub mod needs;
+pub mod nginx;
 pub mod not_run;
 pub mod observe;
 pub mod patchfile;

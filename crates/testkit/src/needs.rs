@@ -22,6 +22,8 @@ pub enum Need {
     Debugger,
     /// What HAProxy links beyond the base system.
     HaproxyLibraries,
+    /// What nginx links beyond the base system.
+    NginxLibraries,
     /// What memcached links beyond the base system.
     MemcachedLibraries,
     /// What libpng and the decoding victims link.
@@ -31,12 +33,13 @@ pub enum Need {
 }
 
 impl Need {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Compiler,
         Self::ProcessTools,
         Self::Binutils,
         Self::Debugger,
         Self::HaproxyLibraries,
+        Self::NginxLibraries,
         Self::MemcachedLibraries,
         Self::DecoderLibraries,
         Self::RootMaker,
@@ -49,7 +52,11 @@ impl Need {
             Self::ProcessTools => Some("kill"),
             Self::Binutils => Some("objdump"),
             Self::Debugger => Some("gdb"),
-            Self::HaproxyLibraries | Self::MemcachedLibraries | Self::DecoderLibraries | Self::RootMaker => None,
+            Self::HaproxyLibraries
+            | Self::NginxLibraries
+            | Self::MemcachedLibraries
+            | Self::DecoderLibraries
+            | Self::RootMaker => None,
         }
     }
 
@@ -68,6 +75,7 @@ impl Need {
                 "libssl3",
                 "libsystemd0",
             ],
+            Self::NginxLibraries => &["libcrypt1", "libpcre2-8-0", "libssl3", "zlib1g"],
             Self::MemcachedLibraries => &["libevent-2.1-7", "libsasl2-2", "libssl3"],
             Self::DecoderLibraries => &["zlib1g"],
             Self::RootMaker => &["mmdebstrap", "mount"],
