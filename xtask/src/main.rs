@@ -1,10 +1,11 @@
-//! The project's own tasks: `cargo xtask demo`, `test`, `bench`, `corpus`, `setup`, `tidy`.
+//! The project's own tasks: `cargo xtask demo`, `test`, `bench`, `accuracy`, `corpus`, `setup`, `tidy`.
 //!
 //! Each one gets what it needs by itself (`setup`), so that on a fresh Debian 12
 //! machine with a Rust toolchain nothing has to be done before.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a task talks to the person who started it")]
 
+mod accuracy;
 mod bench;
 mod cargo;
 mod corpus;
@@ -41,6 +42,8 @@ enum Task {
     Test(test::Arguments),
     /// Measure; nothing is asserted
     Bench(bench::Arguments),
+    /// Compare what is found in stripped images with the symbols that were stripped
+    Accuracy(accuracy::Arguments),
     /// Derive every pair of a corpus and report each image's verdict, cause, time and memory
     Corpus(corpus::Arguments),
     /// Kill Salve at every moment, and count what its targets notice
@@ -66,6 +69,7 @@ fn run(task: &Task) -> Result<()> {
         Task::Demo { which } => demo(*which),
         Task::Test(arguments) => test::run(arguments),
         Task::Bench(arguments) => bench::run(arguments),
+        Task::Accuracy(arguments) => accuracy::run(arguments),
         Task::Corpus(arguments) => corpus::run(arguments),
         Task::Torture(arguments) => torture::run(arguments),
         Task::Setup => needs::ensure(&Need::ALL),
