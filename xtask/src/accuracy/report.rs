@@ -41,7 +41,7 @@ pub(crate) fn render(rows: &[Row], without: &[(String, String)]) -> String {
         text,
         "\n| image | verdict | pairs | wrong | changed | noise | missed | references | wrong | bound | wrong | moved | unnamed |"
     );
-    line!(text, "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
+    line!(text, "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
     let compared = || rows.iter().filter_map(|row| Some((row, row.counts.as_ref().ok()?)));
     // Hundreds of images of glibc differ in nothing that is counted: one row for them.
     let quiet = |counts: &Counts| counts.changed == 0 && counts.bound == 0 && counts.is_right();
