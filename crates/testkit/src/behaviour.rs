@@ -53,6 +53,17 @@ pub struct Behaviour {
     library_flags: Vec<String>,
     /// The outcome of `apply`, and its code.
     outcome: (String, Option<String>),
+    otherwise: Option<Variant>,
+}
+
+/// Another way to compile the same source. What is then derived may be refused; what is
+/// applied has to be right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Variant {
+    pub c: &'static str,
+    pub cpp: &'static str,
+    /// Behind the source's own flags.
+    pub flags: &'static [&'static str],
 }
 
 /// Where the sources are.
@@ -89,6 +100,7 @@ impl Behaviour {
             libraries: Vec::new(),
             library_flags: Vec::new(),
             outcome: ("applied".to_owned(), None),
+            otherwise: None,
         };
         let mut common = String::new();
         for line in text.lines() {
@@ -113,6 +125,12 @@ impl Behaviour {
             "no answer tells old from new"
         );
         Ok(behaviour)
+    }
+
+    /// The same, compiled otherwise.
+    #[must_use]
+    pub fn compiled(self, otherwise: Variant) -> Self {
+        Self { otherwise: Some(otherwise), ..self }
     }
 
     fn refused(&self) -> bool {
@@ -141,11 +159,16 @@ impl Behaviour {
 
     fn compiler(&self, image: &str, new: bool) -> Command {
         let cpp = self.source.extension().is_some_and(|extension| extension == "cc");
-        let mut compiler = Command::new(if cpp { "g++" } else { "gcc" });
+        let (c, cxx) = self.otherwise.map_or(("gcc", "g++"), |variant| (variant.c, variant.cpp));
+        let mut compiler = Command::new(if cpp { cxx } else { c });
         // Stripped, as distributors ship.
         compiler.args(["-O2", "-g0", "-s", "-Wall", "-Wextra", "-Werror", "-pthread"]);
         compiler.args([format!("-DNEW={}", u8::from(new)), format!("-DIMAGE_{image}")]);
         compiler.args(&self.expectations.flags);
+        if let Some(variant) = self.otherwise {
+            // What another compiler warns of is no matter of these tests.
+            compiler.args(["-Wno-error", "-w"]).args(variant.flags);
+        }
         compiler
     }
 
@@ -186,6 +209,43 @@ impl Behaviour {
             ensure!(changed.is_empty(), "not applied, but {changed:?}");
         }
         asked.end()
+    }
+
+    /// Whatever the verdict of this variant: what is applied answers as it should.
+    /// Gives the worst verdict.
+    pub fn check_variant(&self) -> Result<String> {
+        let salve = Salve::built()?;
+        let directory = tree::scratch("behaviour")?;
+        let (old, new) = (directory.path().join("old"), directory.path().join("new"));
+        self.compile(&old, false)?;
+        self.compile(&new, true)?;
+        let derived = patchfile::derive(&salve, &old, &new)?;
+        let verdicts: Vec<String> = derived.images().iter().map(|image| image.verdict().to_owned()).collect();
+        ensure!(verdicts.iter().any(|verdict| verdict != "unchanged"), "nothing changed: {}", derived.run.stderr);
+        let is = |wanted: &str| verdicts.iter().any(|verdict| verdict == wanted);
+        if is("refused") {
+            return Ok("refused".to_owned());
+        }
+        let prepared = Prepared { old, new, derived, directory };
+        let mut asked = Asked::start(&mut Command::new(prepared.program()))?;
+        let before = Text::of(asked.pid())?;
+        self.answers(&mut asked, false)?;
+        let reviewed = Self {
+            expectations: Expectations { verdict: Some("review".to_owned()), ..self.expectations.clone() },
+            ..self.clone()
+        };
+        let run = reviewed.apply(&salve, &prepared.derived, &asked)?;
+        let outcome = run.only_outcome()?;
+        let applied = outcome.0 == "applied";
+        // Threads that hardly ever leave what is replaced may outlast the wait on a busy machine.
+        let left = outcome == self.outcome || outcome.0 == "deferred";
+        ensure!(applied || left, "{outcome:?}: {}{}", run.stdout, run.stderr);
+        self.answers(&mut asked, applied)?;
+        if applied {
+            reviewed.there_and_back(&salve, &prepared.derived, &mut asked, &before)?;
+        }
+        asked.end()?;
+        Ok(if is("review") { "review" } else { "safe" }.to_owned())
     }
 
     /// Applied it is: again, off, and on once more.

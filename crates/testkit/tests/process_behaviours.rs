@@ -2,8 +2,9 @@
 //! says itself what it must answer (`victims/behaviours/`).
 
 use anyhow::Result;
-use salve_testkit::behaviour::{self, Behaviour};
+use salve_testkit::behaviour::{self, Behaviour, Variant};
 use salve_testkit::not_run;
+use std::process::Command;
 
 /// One test for each behaviour, so that each fails by its own name.
 macro_rules! behaviours {
@@ -69,4 +70,49 @@ behaviours! {
     threads_come_and_go
     two_libraries
     visibility
+}
+
+/// Every behaviour in one way of compiling. Another compiler makes other shapes, some of
+/// which are refused; what is applied has to be right.
+fn all_compiled(variant: Variant) -> Result<()> {
+    let what = format!("behaviours with {} {}", variant.c, variant.flags.join(" "));
+    if not_run::unless_root(&what) {
+        return Ok(());
+    }
+    if Command::new(variant.c).arg("--version").output().is_err() {
+        not_run::record(&what, "there is no such compiler");
+        return Ok(());
+    }
+    let mut applied = 0;
+    let mut wrong = Vec::new();
+    for name in behaviour::all()? {
+        match Behaviour::named(&name)?.compiled(variant).check_variant() {
+            Ok(verdict) => applied += usize::from(verdict != "refused"),
+            Err(error) => wrong.push(format!("{name}: {error:#}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{what}:\n{}", wrong.join("\n"));
+    assert!(applied > 10, "{what}: only {applied} were applied");
+    Ok(())
+}
+
+#[test]
+fn unoptimised_they_are_right_or_refused() -> Result<()> {
+    all_compiled(Variant { c: "gcc", cpp: "g++", flags: &["-O0"] })
+}
+
+#[test]
+fn optimised_to_the_utmost_they_are_right_or_refused() -> Result<()> {
+    all_compiled(Variant { c: "gcc", cpp: "g++", flags: &["-O3", "-march=x86-64-v2", "-fno-plt"] })
+}
+
+#[test]
+fn hardened_they_are_right_or_refused() -> Result<()> {
+    let flags = &["-fstack-protector-strong", "-D_FORTIFY_SOURCE=2", "-fcf-protection=full", "-Wl,-z,now"];
+    all_compiled(Variant { c: "gcc", cpp: "g++", flags })
+}
+
+#[test]
+fn compiled_by_clang_they_are_right_or_refused() -> Result<()> {
+    all_compiled(Variant { c: "clang", cpp: "clang++", flags: &["-O2"] })
 }
