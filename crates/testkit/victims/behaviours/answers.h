@@ -7,7 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Stays a function of its own. */
+#ifdef __clang__
+#define ALONE __attribute__((noinline))
+#else
 #define ALONE __attribute__((noipa))
+#endif
 
 /* Prints one line. */
 ALONE static void answer(const char *asked);
