@@ -221,3 +221,125 @@ pub(crate) fn blocker(blocking: &Blocking) -> Blocker {
         detail: format!("{} ({})", blocking.why, blocking.comm),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use salve_elf::{RuntimeAddr, Va};
+    use salve_tracee::{BlockingReason, Errno, WriteFault};
+
+    fn ended(result: Result<Outcome, ApplyError>) -> Action {
+        let process = ProcessRef { pid: 812, start_ticks: 4711, program: "/usr/sbin/x".into() };
+        let update = UpdateRef { source: "x".into(), old_version: None, new_version: None };
+        Action::new(process, update, Vec::new(), Ending::Gone).ended(result, 3)
+    }
+
+    fn applied() -> Applied {
+        Applied {
+            images: Vec::new(),
+            stopped: Duration::from_micros(150),
+            committed: salve_tracee::Committed::ByTarget,
+            longest_stop: Duration::from_micros(200),
+            longest_borrow: Duration::from_micros(90),
+            tries: 2,
+            memory_added_bytes: 8192,
+            threads: 4,
+        }
+    }
+
+    /// Every outcome that there is, with the exit code, the word in JSON and the
+    /// event that it has to come to. None is folded into another.
+    #[test]
+    fn every_outcome_has_its_own_exit_code_word_and_event() {
+        let at = RuntimeAddr::new(0x5555_0000_1000);
+        let blocking = Blocking {
+            tid: 815,
+            comm: "worker".into(),
+            function: "parse".into(),
+            why: BlockingReason::Executing { at },
+        };
+        let fault = WriteFault::ReadBack { at };
+        let lost = Lost::UndoFailed { at, errno: Errno(5) };
+        let unexpected = NotApplied::UnexpectedBytes {
+            path: "/usr/sbin/x".into(),
+            function: "parse".into(),
+            va: Va::new(0x1000),
+            found: vec![0xcc],
+        };
+        let cases = [
+            (Ok(Outcome::Applied(applied())), Exit::Done, "applied", Some("applied"), None),
+            (
+                Ok(Outcome::AlreadyApplied { livepatches: Vec::new() }),
+                Exit::Done,
+                "already-applied",
+                Some("already-applied"),
+                None,
+            ),
+            (
+                Ok(Outcome::Deferred { blocking: vec![blocking], tries: 3 }),
+                Exit::Incomplete,
+                "deferred",
+                Some("deferred"),
+                Some("in-use"),
+            ),
+            (
+                Ok(Outcome::NotApplied { why: unexpected }),
+                Exit::Refused,
+                "not-applied",
+                Some("not-applied"),
+                Some("unexpected-bytes"),
+            ),
+            (
+                Ok(Outcome::RolledBack { why: fault }),
+                Exit::Failed,
+                "rolled-back",
+                Some("rolled-back"),
+                Some("write-fault"),
+            ),
+            (
+                Ok(Outcome::Indeterminate { why: lost }),
+                Exit::Failed,
+                "indeterminate",
+                Some("indeterminate"),
+                Some("indeterminate"),
+            ),
+            (Ok(Outcome::NotApplied { why: NotApplied::Exited }), Exit::Done, "gone", None, None),
+            (Ok(Outcome::Indeterminate { why: Lost::Exited }), Exit::Done, "gone", None, None),
+            (Err(ApplyError::Read(ReadError::Exited)), Exit::Done, "gone", None, None),
+            (
+                Err(ApplyError::Read(ReadError::NoPermission { what: "mem" })),
+                Exit::Failed,
+                "failed",
+                Some("not-applied"),
+                Some("no-permission"),
+            ),
+            (Err(ApplyError::NothingGiven), Exit::Failed, "failed", Some("not-applied"), Some("not-attempted")),
+        ];
+        for (result, exit, word, event, code) in cases {
+            let shown = format!("{result:?}");
+            let action = ended(result);
+            assert_eq!(action.outcome.exit(), exit, "{shown}");
+            let json = serde_json::to_value(&action).expect("JSON");
+            assert_eq!(json["outcome"], word, "{shown}");
+            assert_eq!(json["code"].as_str(), code, "{shown}");
+            let told = action.event().map(|event| serde_json::to_value(&event).expect("JSON"));
+            assert_eq!(told.as_ref().and_then(|event| event["event"].as_str()), event, "{shown}");
+            let mut text = anstream::StripStream::new(Vec::new());
+            action.lines(&mut text, true).expect("written");
+            let text = String::from_utf8_lossy(&text.into_inner()).into_owned();
+            assert!(text.contains(action.outcome.words()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_rolled_back_or_unknown_says_where_and_why() {
+        let at = RuntimeAddr::new(0x5555_0000_1000);
+        let why = |outcome| ended(Ok(outcome)).why.unwrap_or_default();
+        let rolled = why(Outcome::RolledBack { why: WriteFault::Write { at, errno: Errno(28) } });
+        assert!(rolled.contains("0x555500001000") && rolled.contains("No space"), "{rolled}");
+        let lost = why(Outcome::Indeterminate { why: Lost::UndoFailed { at, errno: Errno(5) } });
+        assert!(lost.contains("could not be undone"), "{lost}");
+        let measured = ended(Ok(Outcome::Applied(applied()))).measured.expect("measured");
+        assert_eq!((measured.longest_stop_ns, measured.tries, measured.threads), (200_000, 3, 4));
+    }
+}

@@ -323,3 +323,55 @@ impl Report for RevertReport {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use salve_elf::RuntimeAddr;
+    use salve_tracee::{Errno, WriteFault};
+
+    #[test]
+    fn every_outcome_of_a_revert_has_its_own_exit_code_word_and_event() {
+        let at = RuntimeAddr::new(0x1000);
+        let process = || ProcessRef { pid: 812, start_ticks: 4711, program: "/usr/sbin/x".into() };
+        let reverted = salve_tracee::Reverted {
+            livepatches: Vec::new(),
+            detours: 3,
+            unmapped: false,
+            stopped: Duration::from_micros(100),
+            committed: salve_tracee::Committed::ByTarget,
+            longest_stop: Duration::from_micros(120),
+            tries: 1,
+        };
+        let undo = Lost::UndoFailed { at, errno: Errno(5) };
+        let refused = NotApplied::RevertRefused { path: "/usr/sbin/x".into() };
+        let cases = [
+            (Ok(RevertOutcome::Reverted(reverted)), Exit::Done, "reverted", Some("reverted")),
+            (Ok(RevertOutcome::NothingToRevert), Exit::Done, "nothing-to-revert", None),
+            (
+                Ok(RevertOutcome::Deferred { blocking: Vec::new(), tries: 9 }),
+                Exit::Incomplete,
+                "deferred",
+                Some("not-reverted"),
+            ),
+            (Ok(RevertOutcome::NotReverted { why: refused }), Exit::Refused, "not-reverted", Some("not-reverted")),
+            (
+                Ok(RevertOutcome::RolledBack { why: WriteFault::ReadBack { at } }),
+                Exit::Failed,
+                "rolled-back",
+                Some("not-reverted"),
+            ),
+            (Ok(RevertOutcome::Indeterminate { why: undo }), Exit::Failed, "indeterminate", Some("not-reverted")),
+            (Ok(RevertOutcome::Indeterminate { why: Lost::Exited }), Exit::Done, "gone", None),
+            (Err(ApplyError::NothingGiven), Exit::Failed, "failed", Some("not-reverted")),
+        ];
+        for (result, exit, word, event) in cases {
+            let shown = format!("{result:?}");
+            let end = Reversion::new(process(), &Selection::These(Vec::new())).ended(result);
+            assert_eq!(end.outcome.exit(), exit, "{shown}");
+            assert_eq!(serde_json::to_value(&end).expect("JSON")["outcome"], word, "{shown}");
+            let told = end.event().map(|event| serde_json::to_value(&event).expect("JSON"));
+            assert_eq!(told.as_ref().and_then(|event| event["event"].as_str()), event, "{shown}");
+        }
+    }
+}
