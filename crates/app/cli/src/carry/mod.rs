@@ -1,8 +1,9 @@
-//! Carrying a plan out: one process after the other, each in one transition,
-//! with no choice left but when to stop trying.
+//! Carrying a plan out: each process in one transition, as many at a time as there
+//! are processors, with no choice left but when to stop trying.
 
 mod action;
 mod clock;
+mod crew;
 
 pub(crate) use action::{Action, Ending, blocker, nanoseconds};
 
@@ -62,7 +63,7 @@ pub(crate) struct Brakes<'a> {
 
 /// What has to be true immediately before a process is changed: `Err` has a
 /// stable code and the words.
-pub(crate) type Guard<'a> = dyn Fn(&Task<'_>) -> Result<(), (String, String)> + 'a;
+pub(crate) type Guard<'a> = dyn Fn(&Task<'_>) -> Result<(), (String, String)> + Sync + 'a;
 
 pub(crate) fn livepatch_refs(changes: &[Change<'_>]) -> Vec<LivepatchRef> {
     changes
@@ -91,24 +92,27 @@ pub(crate) fn apply_all(
 ) -> Vec<Action> {
     let clock = Clock::start(wait);
     let progress = console.progress(tasks.len(), "patching");
-    let mut ends: Vec<Option<Action>> = Vec::new();
+    let mut ends: Vec<Option<Action>> = tasks.iter().map(|_| None).collect();
     let mut again: Vec<(usize, u32)> = Vec::new();
-    for (index, task) in tasks.iter().enumerate() {
-        progress.step(&format!("{} (pid {})", task.process.program, task.process.pid));
-        // Alone, it may use the time at once; among others it gets one try first.
-        let first = if tasks.len() == 1 { wait.min(SLICE) } else { Duration::ZERO };
-        let (end, tries) = if brakes.interrupt.came() {
-            (interrupted(task), 0)
-        } else {
-            attempt(patcher, task, first, guard, brakes.switch, 0)
-        };
-        if end.outcome == Ending::Deferred && !wait.is_zero() {
-            again.push((index, tries));
-            ends.push(Some(end));
-        } else {
-            ends.push(Some(finish(end, log)));
+    // Alone, it may use the time at once; among others it gets one try first.
+    let first = if tasks.len() == 1 { wait.min(SLICE) } else { Duration::ZERO };
+    let try_once = |task: &Task<'_>| {
+        if brakes.interrupt.came() {
+            return (interrupted(task), 0);
         }
-    }
+        attempt(patcher, task, first, guard, brakes.switch, 0)
+    };
+    crew::each(tasks, crew::hands(), try_once, |index, (end, tries)| {
+        progress.step(&format!("{} (pid {})", end.process.program, end.process.pid));
+        let deferred = end.outcome == Ending::Deferred && !wait.is_zero();
+        if deferred {
+            again.push((index, tries));
+        }
+        if let Some(place) = ends.get_mut(index) {
+            *place = Some(if deferred { end } else { finish(end, log) });
+        }
+    });
+    again.sort_unstable();
     drop(progress);
     let progress = console.progress(again.len(), "waiting for");
     while !again.is_empty() {

@@ -17,11 +17,11 @@ use salve_tracee::MappedImage;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// One content at one path, that is not what the disk has there.
 struct Stale<'a> {
-    held: Rc<HeldFile>,
+    held: Arc<HeldFile>,
     runners: Vec<&'a Seen>,
 }
 
@@ -60,7 +60,7 @@ fn differs(
     packages: &dyn PackageFacts,
     disk: &mut Disk,
     resolved: &mut Resolved,
-) -> Option<Rc<HeldFile>> {
+) -> Option<Arc<HeldFile>> {
     let path = Path::new(&image.path);
     let text = image.path.to_string_lossy();
     if !is_file_of_the_system(&text) {
@@ -75,13 +75,13 @@ fn differs(
     if !image.deleted && is_same_file(image, path) {
         return None;
     }
-    let there: Vec<Rc<HeldFile>> = match disk.look(path) {
+    let there: Vec<Arc<HeldFile>> = match disk.look(path) {
         Some(held) => vec![held],
         None => packages.renamed(&text).iter().filter_map(|name| disk.look(Path::new(name))).collect(),
     };
     match there.as_slice() {
         [held] if held.sha256 == image.sha256 => None,
-        [held] => Some(Rc::clone(held)),
+        [held] => Some(Arc::clone(held)),
         [] => {
             let why = "there is no file at its path now, so nothing says what would replace it";
             resolved.left.push(Left::image(process, &text, "nothing-on-disk", why.into()));
@@ -116,7 +116,7 @@ fn is_same_file(image: &MappedImage, path: &Path) -> bool {
 struct Group<'a> {
     package: PackageId,
     from: String,
-    images: Vec<(Mapped<'a>, Rc<HeldFile>)>,
+    images: Vec<(Mapped<'a>, Arc<HeldFile>)>,
 }
 
 /// Stale images of one package and one direction are one update.
@@ -239,11 +239,11 @@ fn pending(
     name: &str,
     package: &PackageId,
     from: &str,
-    images: Vec<(Mapped<'_>, Rc<HeldFile>)>,
+    images: Vec<(Mapped<'_>, Arc<HeldFile>)>,
     packages: &dyn PackageFacts,
 ) -> Result<Vec<Pending>, Problem> {
-    let held: BTreeMap<String, Rc<HeldFile>> =
-        images.iter().map(|(image, held)| (image.path.clone(), Rc::clone(held))).collect();
+    let held: BTreeMap<String, Arc<HeldFile>> =
+        images.iter().map(|(image, held)| (image.path.clone(), Arc::clone(held))).collect();
     let mut found = Vec::new();
     for side in old_sides(images.into_iter().map(|(image, _)| image).collect()) {
         // Of several versions that may run, the newest is named: no fix is claimed twice.
@@ -256,7 +256,7 @@ fn pending(
             let Some(file) = held.get(&image.path) else { continue };
             new_files.push((file.path.to_string_lossy().into_owned(), file.duplicate()?));
             expected.push((image.path.clone(), image.sha256, Some(file.sha256)));
-            files.push(Rc::clone(file));
+            files.push(Arc::clone(file));
         }
         found.push(Pending {
             update: update(package, from),

@@ -15,7 +15,7 @@ use crate::view::NotHealedBrief;
 use salve_elf::ContentHash;
 use salve_patch::{ImageReport, PatchFile};
 use std::collections::BTreeSet;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// An update that was derived, or could not be.
 pub(crate) struct Offered {
@@ -24,7 +24,7 @@ pub(crate) struct Offered {
     pub(crate) result: Result<Derived, (ProblemReport, Exit)>,
     /// Old contents that some process maps.
     pub(crate) mapped: BTreeSet<ContentHash>,
-    held: Vec<Rc<HeldFile>>,
+    held: Vec<Arc<HeldFile>>,
     watched: bool,
     pub(crate) disk_is_old: bool,
     pub(crate) installed_version: Option<String>,

@@ -13,7 +13,7 @@ use salve_patch::PackageId;
 use salve_tracee::{Patcher, ProcessId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// An update whose direction is proven, to be derived.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(crate) struct Pending {
     /// path, old content, new content where it is known.
     pub(crate) expected: Vec<(String, ContentHash, Option<ContentHash>)>,
     /// Files on disk that have to be the same still when they are used.
-    pub(crate) held: Vec<Rc<HeldFile>>,
+    pub(crate) held: Vec<Arc<HeldFile>>,
     /// The package database has a say: nothing of the source may be half configured.
     pub(crate) watched: bool,
     /// The disk has the old code: a restart falls back to it.

@@ -3,7 +3,6 @@
 
 use super::packages::{Candidate, Owned, Owner, PackageFacts};
 use crate::problem::Problem;
-use core::cell::{OnceCell, RefCell};
 use salve_package::apt::{Apt, AptError};
 use salve_package::dpkg::{self, ChangeKind, Database, DpkgError, History, Installed};
 use salve_package::{Root, RootError, Version};
@@ -11,15 +10,16 @@ use salve_patch::PackageId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(crate) struct Debian<'r> {
     root: &'r Root,
     database: Option<Database<'r>>,
-    history: OnceCell<Option<History>>,
+    history: OnceLock<Option<History>>,
     apt: Apt,
     /// The database's state when it was last read, and the sources that were unsettled then.
-    settled: RefCell<Option<(Stamp, BTreeMap<String, String>)>>,
+    settled: Mutex<Option<(Stamp, BTreeMap<String, String>)>>,
 }
 
 /// What changes whenever dpkg changes its database.
@@ -36,7 +36,7 @@ impl<'r> Debian<'r> {
             Err(DpkgError::NoDatabase) => None,
             Err(error) => return Err(unreadable(error)),
         };
-        Ok(Self { root, database, history: OnceCell::new(), apt: Apt::default(), settled: RefCell::new(None) })
+        Ok(Self { root, database, history: OnceLock::new(), apt: Apt::default(), settled: Mutex::new(None) })
     }
 
     fn package(&self, id: &PackageId) -> Option<&Installed> {
@@ -135,7 +135,7 @@ impl PackageFacts for Debian<'_> {
     fn unsettled(&self, source: &str) -> Option<String> {
         self.database.as_ref()?;
         let now = stamp();
-        let mut settled = self.settled.borrow_mut();
+        let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
         if settled.as_ref().is_none_or(|(then, _)| *then != now) {
             let Ok(database) = Database::read(self.root) else {
                 return Some("whose record cannot be read".into());

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// One file as it was when it was hashed. The descriptor stays open.
 #[derive(Debug)]
@@ -98,16 +98,16 @@ fn read_at_start(file: &File, path: &Path) -> Result<Vec<u8>, Problem> {
 /// Every path that was asked about in this run, once.
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
-    seen: BTreeMap<PathBuf, Option<Rc<HeldFile>>>,
+    seen: BTreeMap<PathBuf, Option<Arc<HeldFile>>>,
 }
 
 impl Disk {
     /// `None` where there is no such regular file that can be read.
-    pub(crate) fn look(&mut self, path: &Path) -> Option<Rc<HeldFile>> {
+    pub(crate) fn look(&mut self, path: &Path) -> Option<Arc<HeldFile>> {
         if let Some(known) = self.seen.get(path) {
             return known.clone();
         }
-        let found = HeldFile::open(path).ok().map(Rc::new);
+        let found = HeldFile::open(path).ok().map(Arc::new);
         self.seen.insert(path.to_path_buf(), found.clone());
         found
     }

@@ -32,7 +32,7 @@ pub(crate) struct Candidate {
     pub(crate) version: String,
 }
 
-pub(crate) trait PackageFacts {
+pub(crate) trait PackageFacts: Sync {
     /// The owners of all these paths, in one pass.
     fn owners(&self, paths: &[String]) -> Result<BTreeMap<String, Owner>, Problem>;
 
