@@ -30,17 +30,28 @@ pub(crate) struct Arguments {
     /// Only the stops of running processes
     #[arg(long)]
     stop: bool,
+    /// `derive` or `stop`, for `--derive` or `--stop`
+    #[arg(value_enum, conflicts_with_all = ["derive", "stop"])]
+    part: Option<Part>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    Derive,
+    Stop,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     needs::ensure(&[Need::Compiler])?;
-    cargo::build_programs()?;
+    if std::env::var_os("SALVE_BIN_DIR").is_none() {
+        cargo::build_programs()?;
+    }
     println!("{} runs of each; the machine: {}", arguments.runs, machine());
     let mut table = Table::default();
-    if !arguments.stop {
+    if !arguments.stop && arguments.part != Some(Part::Stop) {
         derive::measure(&mut table, arguments.runs, &arguments.libssl)?;
     }
-    if !arguments.derive {
+    if !arguments.derive && arguments.part != Some(Part::Derive) {
         stop::measure(&mut table, arguments.runs)?;
     }
     println!("\n{table}");

@@ -47,6 +47,11 @@ pub struct Spinner {
 
 impl Spinner {
     pub fn start(program: &Path, threads: u32) -> Result<Self> {
+        Self::start_deep(program, threads, 0)
+    }
+
+    /// With each thread so many frames deep.
+    pub fn start_deep(program: &Path, threads: u32, frames: u32) -> Result<Self> {
         let directory = tree::scratch("spin")?;
         let path = directory.path().join("shared");
         std::fs::write(&path, vec![0; 4096]).context("cannot write the shared file")?;
@@ -56,7 +61,7 @@ impl Spinner {
         if tools::is_root() {
             command.args(["-n", "-20"]).arg(program);
         }
-        command.arg(&path).arg(threads.to_string());
+        command.arg(&path).arg(threads.to_string()).arg(frames.to_string());
         let mut process = Running::start(&mut command, directory.path().join("output"))?;
         process.wait_for_line("ready")?;
         Ok(Self { process, shared, resets: 0, _directory: directory })

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
@@ -68,6 +69,8 @@ static int stop_all(pid_t pid, uint64_t *stopped_ns) {
 int main(int argc, char **argv) {
     if (argc != 4)
         return 2;
+    /* As Salve does: else it would measure whose turn it is. */
+    setpriority(PRIO_PROCESS, 0, -20);
     uint64_t longest = 0;
     for (int i = 0; i < atoi(argv[2]); i++) {
         uint64_t stopped = 0;

@@ -6,6 +6,7 @@
  *
  *   argv[1]  the file: u64 longest gap in ns, u64 reset request, u64 answer
  *   argv[2]  how many threads in all
+ *   argv[3]  how many frames deep each of them is, if given
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -14,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -36,27 +38,56 @@ __attribute__((noipa)) uint64_t answer(uint64_t seed) {
     return (value & 0xff) | (NEW ? 0x200 : 0x100);
 }
 
-static void *sleeper(void *unused) {
-    struct timespec pause = {0, 2000000};
+static int depth, threads;
+
+/* Frames of 48 bytes and more, as many as asked for. */
+__attribute__((noipa)) static void deep(void (*then)(void *), void *argument, volatile int left) {
+    if (left > 0)
+        deep(then, argument, left - 1);
+    else
+        then(argument);
+    __asm__ volatile("" : : "r"(&left) : "memory");
+}
+
+static void sleep_on(void *unused) {
+    (void)unused;
+    /* All together wake some thousand times a second, however many there are. */
+    long ms = threads < 10 ? 2 : threads / 5;
+    struct timespec pause = {ms / 1000, ms % 1000 * 1000000};
     for (;;)
         nanosleep(&pause, NULL);
+}
+
+static void *sleeper(void *unused) {
+    /* Only the one that measures goes ahead of others. */
+    setpriority(PRIO_PROCESS, 0, 0);
+    deep(sleep_on, unused, depth);
     return unused;
 }
 
+static void spin(void *argument);
+
 int main(int argc, char **argv) {
-    if (argc != 3)
+    if (argc != 3 && argc != 4)
         return 2;
+    threads = atoi(argv[2]);
+    depth = argc == 4 ? atoi(argv[3]) : 0;
     int fd = open(argv[1], O_RDWR);
     struct shared *shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (fd < 0 || shared == MAP_FAILED)
         return 2;
-    for (int i = 1; i < atoi(argv[2]); i++) {
+    for (int i = 1; i < threads; i++) {
         pthread_t thread;
         if (pthread_create(&thread, NULL, sleeper, NULL) != 0)
             return 2;
     }
     puts("ready");
     fflush(stdout);
+    deep(spin, shared, depth);
+}
+
+static void spin(void *argument) {
+    struct shared *shared = argument;
     uint64_t last = now_ns(), seen_reset = 0;
     for (uint64_t turn = 0;; turn++) {
         uint64_t now = now_ns();

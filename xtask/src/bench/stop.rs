@@ -3,7 +3,8 @@
 //! The victim has a thread that never sleeps and notes the longest time that it
 //! did not run. Four things are done to it, in turn: nothing (the machine's
 //! noise), a stop of all threads by the smallest tracer there can be (the
-//! floor), `salve apply`, `salve revert`.
+//! floor), `salve apply`, `salve revert`. With 1 to 1,000 threads, which have shallow
+//! stacks or a hundred frames each.
 
 use super::table::{Table, Unit};
 use anyhow::{Context as _, Result, ensure};
@@ -14,7 +15,27 @@ use serde_json::Value;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// Threads, frames, and the target for the tracer's stop in µs where there is one.
+const SIZES: [(u32, u32, Option<&str>); 8] = [
+    (1, 0, Some("≤ 1.5 × floor, 150 µs")),
+    (1, 100, None),
+    (10, 0, Some("≤ 1.5 × floor, 300 µs")),
+    (10, 100, None),
+    (100, 0, Some("≤ 1.5 × floor, 1000 µs")),
+    (100, 100, None),
+    (1000, 0, None),
+    (1000, 100, None),
+];
+
+struct Stage<'a> {
+    program: &'a Path,
+    floor: &'a Path,
+    salve: &'a Salve,
+    patch: &'a Path,
+    runs: u32,
+}
 
 pub(crate) fn measure(table: &mut Table, runs: u32) -> Result<()> {
     if !tools::is_root() {
@@ -26,60 +47,60 @@ pub(crate) fn measure(table: &mut Table, runs: u32) -> Result<()> {
     let programs = Programs::compile(&[])?;
     let salve = Salve::built()?.events_to(&scratch.path().join("events.jsonl"));
     let derived = patchfile::derive(&salve, &programs.old, &programs.new)?;
-    for threads in [1, 10] {
-        one_size(table, runs, threads, &programs.old, &floor, &salve, &derived.file)?;
+    let stage = Stage { program: &programs.old, floor: &floor, salve: &salve, patch: &derived.file, runs };
+    for (threads, frames, target) in SIZES {
+        if let Err(error) = stage.one_size(table, threads, frames, target) {
+            table.note(format!("{threads} threads, {frames} frames: not measured: {error:#}"));
+        }
     }
     Ok(())
 }
 
-fn one_size(
-    table: &mut Table,
-    runs: u32,
-    threads: u32,
-    program: &Path,
-    floor: &Path,
-    salve: &Salve,
-    patch: &Path,
-) -> Result<()> {
-    let mut victim = Spinner::start(program, threads)?;
-    let pid = victim.pid().to_string();
-    let name = if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") };
-    let (mut idle, mut stops, mut applies, mut reverts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut floor_tracer, mut apply_tracer) = (Vec::new(), Vec::new());
-    for _ in 0..runs {
-        idle.push(victim.gap(|| Ok(()))?);
-        stops.push(victim.gap(|| {
-            floor_tracer.push(smallest_tracer(floor, &pid)?);
-            Ok(())
-        })?);
-        let apply = ["apply", "--pid", &pid, "--accept", "direction-unknown"];
-        let apply: Vec<&OsStr> = apply.iter().map(AsRef::as_ref).chain([patch.as_os_str()]).collect();
-        let applied = victim.gap(|| {
-            let report = salve.json(&apply)?.expect_code(exit::DONE)?.report()?;
-            let stop = values(&report, "longest_stop_ns").into_iter().find_map(Value::as_u64);
-            apply_tracer.push(micros(stop.context("no stop in the report")?));
-            Ok(())
-        });
-        match applied {
-            Ok(gap) => applies.push(gap),
-            Err(error) => {
-                table.note(format!("{name}: salve apply is not measured: {error:#}"));
-                break;
-            }
+impl Stage<'_> {
+    fn one_size(&self, table: &mut Table, threads: u32, frames: u32, target: Option<&'static str>) -> Result<()> {
+        let mut victim = Spinner::start_deep(self.program, threads, frames)?;
+        let pid = victim.pid().to_string();
+        let stacks = if frames == 0 { String::new() } else { format!(", {frames} frames") };
+        let name = format!("{threads} thread{}{stacks}", if threads == 1 { "" } else { "s" });
+        let (mut idle, mut stops, mut applies, mut reverts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut floor_tracer, mut apply_tracer, mut wall) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..self.runs {
+            idle.push(victim.gap(|| Ok(()))?);
+            stops.push(victim.gap(|| {
+                floor_tracer.push(smallest_tracer(self.floor, &pid)?);
+                Ok(())
+            })?);
+            applies.push(victim.gap(|| {
+                let start = Instant::now();
+                apply_tracer.push(self.apply(&pid)?);
+                wall.push(start.elapsed().as_secs_f64() * 1e3);
+                Ok(())
+            })?);
+            let revert = ["revert", "--pid", &pid, "--wait", "30s"];
+            reverts.push(victim.gap(|| self.salve.json(&revert)?.expect_code(exit::DONE).map(drop))?);
         }
-        reverts.push(victim.gap(|| salve.json(&["revert", "--pid", &pid])?.expect_code(exit::DONE).map(drop))?);
+        victim.must_run()?;
+        table.add(format!("{name}: idle, longest gap"), Unit::Microseconds, idle);
+        let floor = table.add(format!("{name}: floor, longest gap"), Unit::Microseconds, stops);
+        let row = table.add(format!("{name}: salve apply, longest gap"), Unit::Microseconds, applies);
+        table.against(row, floor, Some("≤ 2 × floor"));
+        let row = table.add(format!("{name}: salve revert, longest gap"), Unit::Microseconds, reverts);
+        table.against(row, floor, Some("≤ 2 × floor"));
+        let floor = table.add(format!("{name}: floor, its tracer's stop"), Unit::Microseconds, floor_tracer);
+        let row = table.add(format!("{name}: salve, its tracer's stop"), Unit::Microseconds, apply_tracer);
+        table.against(row, floor, target);
+        table.add(format!("{name}: salve apply, wall time"), Unit::Milliseconds, wall);
+        Ok(())
     }
-    victim.must_run()?;
-    table.add(format!("{name}: noise, longest gap untouched"), Unit::Microseconds, idle);
-    let floor = table.add(format!("{name}: floor, stop and read all threads"), Unit::Microseconds, stops);
-    let row = table.add(format!("{name}: longest gap during salve apply"), Unit::Microseconds, applies);
-    table.against(row, floor, Some("≤ 2 × floor"));
-    let row = table.add(format!("{name}: longest gap during salve revert"), Unit::Microseconds, reverts);
-    table.against(row, floor, None);
-    let floor = table.add(format!("{name}: the floor's stop, as its tracer saw it"), Unit::Microseconds, floor_tracer);
-    let row = table.add(format!("{name}: salve's stop, as its tracer saw it"), Unit::Microseconds, apply_tracer);
-    table.against(row, floor, Some("≤ 2 × floor"));
-    Ok(())
+
+    /// Applies; gives the longest stop in µs as the tracer saw it.
+    fn apply(&self, pid: &str) -> Result<f64> {
+        let apply = ["apply", "--pid", pid, "--wait", "30s", "--accept", "direction-unknown"];
+        let apply: Vec<&OsStr> = apply.iter().map(AsRef::as_ref).chain([self.patch.as_os_str()]).collect();
+        let report = self.salve.json(&apply)?.expect_code(exit::DONE)?.report()?;
+        let stop = values(&report, "longest_stop_ns").into_iter().find_map(Value::as_u64);
+        Ok(micros(stop.context("no stop in the report")?))
+    }
 }
 
 /// Stops all threads once; gives the stop in µs as the tracer saw it.

@@ -18,9 +18,9 @@ use crate::memory::Memory;
 use crate::outcome::{Lost, NotApplied, WriteFault};
 use crate::process::{Process, Seccomp};
 use crate::program::{Else, Program, Row};
-use crate::remote::{PWRITE, Prepared, RemoteError, repeats_by_syscall};
+use crate::remote::{PWRITE, Prepared, RemoteError, bell, repeats_by_syscall};
 use crate::stop::{Held, HeldThread, Sent};
-use crate::stub::{GATE_BYTES, assemble_gate};
+use crate::stub::{Bell, GATE_BYTES, assemble_gate, furnish};
 use crate::sys;
 use crate::transition::{Act, JUMP_BYTES, Write, undo, write};
 use crate::workshop::{STATE_AT, Workshop, ZERO_AT};
@@ -42,6 +42,10 @@ pub(crate) struct Commit<'a> {
     /// Threads with a system call filter, and whether all others are known to have none.
     filtered: Vec<i32>,
     all_unfiltered: bool,
+    /// How each thread can tell that it is done.
+    bells: Vec<(i32, Bell)>,
+    /// Gates to be copied: one that makes calls, one that makes none.
+    gates: ([u8; GATE_BYTES], [u8; GATE_BYTES]),
 }
 
 /// Rows that the program needs.
@@ -133,13 +137,20 @@ impl<'a> Commit<'a> {
         }
         workshop.write(data_at, &data)?;
         workshop.write(crate::workshop::TABLE_AT, &program.table(workshop.table_at()))?;
-        let (filtered, all_unfiltered) = filtered(workshop, process);
+        let Threads { filtered, all_unfiltered, bells } = threads(workshop, process);
         if let Some((at, len_bytes)) = workshop.gates {
             // The pages of the gates, too, are the target's own before it is stopped.
             let nothing = vec![0xcc; usize::try_from(len_bytes).unwrap_or(0)];
             workshop.target.memory.write(at, &nothing).map_err(crate::remote::forbidden)?;
         }
-        Ok(Some(Self { workshop, program, filtered, all_unfiltered }))
+        Ok(Some(Self {
+            workshop,
+            program,
+            filtered,
+            all_unfiltered,
+            bells,
+            gates: (assemble_gate(true), assemble_gate(false)),
+        }))
     }
 
     /// All writes, read back; or none.
@@ -151,12 +162,13 @@ impl<'a> Commit<'a> {
         held: &mut Held,
         limits: &Limits,
     ) -> Result<(), Act> {
-        let Some((chosen, prepared)) = self.choose(process, memory, held) else {
+        let Some((chosen, mut prepared)) = self.choose(process, memory, held) else {
             return write(memory, writes);
         };
         let slot = &self.workshop.slot;
         let gone = |_: Errno| Act::Not(NotApplied::Exited);
-        memory.write(slot.at, &prepared.stub(slot.at)).map_err(gone)?;
+        let bell = self.bells.iter().find(|(tid, _)| *tid == chosen).map(|(_, bell)| *bell);
+        memory.write(slot.at, &prepared.stub(slot.at, bell)).map_err(gone)?;
         self.close_gates(memory, held, chosen).map_err(gone)?;
         memory.write(self.workshop.word(STATE_AT), &1_u64.to_le_bytes()).map_err(gone)?;
         let tid = chosen;
@@ -200,7 +212,7 @@ impl<'a> Commit<'a> {
         let gate_bytes = u64::try_from(GATE_BYTES).unwrap_or(u64::MAX);
         let count = usize::try_from(len_bytes.checked_div(gate_bytes).unwrap_or(0)).unwrap_or(0);
         let mut sites: Vec<(u64, bool)> = Vec::new();
-        let mut code = Vec::new();
+        let mut code = Vec::with_capacity(held.threads.len().saturating_mul(GATE_BYTES));
         let mut sent: Vec<(usize, user_regs_struct)> = Vec::new();
         for (index, thread) in held.threads.iter().enumerate().filter(|(_, thread)| thread.tid != chosen) {
             let Some(registers) = thread.registers else { continue };
@@ -213,7 +225,9 @@ impl<'a> Commit<'a> {
             }
             let calls = self.all_unfiltered && !self.filtered.contains(&thread.tid);
             let gate = u64::try_from(sent.len()).unwrap_or(0).wrapping_mul(gate_bytes);
-            code.extend(assemble_gate(&home, self.workshop.mask_at(sent.len()), calls));
+            let mut copy = if calls { self.gates.0 } else { self.gates.1 };
+            furnish(&mut copy, &home, self.workshop.mask_at(sent.len()));
+            code.extend_from_slice(&copy);
             let registers = user_regs_struct {
                 rip: room.raw().wrapping_add(gate),
                 orig_rax: u64::MAX,
@@ -282,19 +296,29 @@ fn verify(memory: &Memory, writes: &[Write], errno: Errno) -> Result<(), Act> {
     Err(Act::RolledBack(WriteFault::Write { at, errno }))
 }
 
-/// Which threads have a filter; `false` where that could not be told of some thread.
-fn filtered(workshop: &Workshop<'_>, process: &Process) -> (Vec<i32>, bool) {
-    if workshop.gates.is_none() {
-        return (Vec::new(), true);
-    }
-    let Ok(tids) = process.threads(workshop.target.limits) else { return (Vec::new(), false) };
-    let mut filtered = Vec::new();
+/// What is known of the threads before they are stopped.
+#[derive(Default)]
+struct Threads {
+    filtered: Vec<i32>,
+    all_unfiltered: bool,
+    bells: Vec<(i32, Bell)>,
+}
+
+fn threads(workshop: &Workshop<'_>, process: &Process) -> Threads {
+    let Ok(tids) = process.threads(workshop.target.limits) else { return Threads::default() };
+    let mut known = Threads { all_unfiltered: true, ..Threads::default() };
     for tid in tids {
-        match process.status(Some(tid)).and_then(|status| status.seccomp()) {
-            Ok(Seccomp::Off) | Err(crate::ReadError::Exited) => {}
-            Ok(Seccomp::Filter | Seccomp::Strict) => filtered.push(tid),
-            Err(_) => return (filtered, false),
+        let status = match process.status(Some(tid)) {
+            Ok(status) => status,
+            Err(crate::ReadError::Exited) => continue,
+            Err(_) => return Threads { all_unfiltered: false, ..known },
+        };
+        match status.seccomp() {
+            Ok(Seccomp::Off) => {}
+            Ok(Seccomp::Filter | Seccomp::Strict) => known.filtered.push(tid),
+            Err(_) => known.all_unfiltered = false,
         }
+        known.bells.extend(bell(&status).map(|bell| (tid, bell)));
     }
-    (filtered, true)
+    known
 }

@@ -18,6 +18,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(1);
 /// A thread that was sent into the stub and stands before its first instruction.
 pub(crate) struct Sent {
     pub(crate) tid: i32,
+    /// The signal that it sends itself at the end of its table.
+    pub(crate) signal: Option<i32>,
     pub(crate) stub: RuntimeAddr,
     pub(crate) original: user_regs_struct,
     pub(crate) mask: u64,
@@ -52,6 +54,21 @@ impl Sent {
     pub(crate) fn drive(self, done: &dyn Fn() -> bool, limit: Duration) -> Result<Driven, RemoteError> {
         let start = Instant::now();
         sys::resume(self.tid, 0)?;
+        if self.signal.is_some() {
+            let deadline = start.checked_add(limit).unwrap_or(start);
+            while let Some(event) = wait::event(self.tid, deadline)? {
+                if matches!(event, Event::Signal(signal) if Some(signal) == self.signal) {
+                    let registers = sys::registers(self.tid)?;
+                    if self.place(&registers) == Place::End {
+                        return Ok(Driven { sent: self, registers, place: Place::End });
+                    }
+                    // Somebody else's, which this thread ignores.
+                    sys::resume(self.tid, 0)?;
+                } else {
+                    self.pass_on(event)?;
+                }
+            }
+        }
         let mut patience = LOOK;
         loop {
             self.wait(done, patience)?;

@@ -43,6 +43,7 @@
     )
 )]
 
+mod alarm;
 mod apply;
 mod commit;
 mod deliver;

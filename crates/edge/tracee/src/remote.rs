@@ -21,7 +21,7 @@ use crate::program::{Program, Row};
 use crate::seccomp::{self, Call};
 use crate::slot::{SLOT_BYTES, Slot};
 use crate::stop::mended_registers;
-use crate::stub::{self, AFTER_CALL, AFTER_MASK, AFTER_YIELD};
+use crate::stub::{self, AFTER_BELL, AFTER_CALL, AFTER_MASK, AFTER_YIELD, Bell, Ending};
 use crate::sys::{self, BpfInstruction};
 use crate::wait::{self, Stopped};
 use core::time::Duration;
@@ -31,6 +31,9 @@ use std::time::Instant;
 
 /// How long a program may take before its thread is let go, to come home by itself.
 const CALL_LIMIT: Duration = Duration::from_secs(5);
+/// How long threads that do not stop in time are tried again.
+const LATE_LIMIT: Duration = Duration::from_secs(5);
+const LATE_PAUSE: Duration = Duration::from_millis(20);
 /// Candidates that are tried before giving up for now.
 const MAX_CANDIDATES: usize = 16;
 /// `__USER_CS`: 64-bit code.
@@ -50,6 +53,8 @@ pub(crate) struct Target<'a> {
 pub(crate) enum RemoteError {
     /// This thread cannot be borrowed now; another may.
     Unsuitable(String),
+    /// It did not stop in time: the machine is busy, or the thread in the kernel.
+    Late,
     /// The process or the thread went away.
     Gone,
     /// No thread of this process will do.
@@ -79,6 +84,7 @@ pub(crate) const RECVMSG: Sys = Sys(libc::SYS_recvmsg, "recvmsg");
 pub(crate) const CLOSE: Sys = Sys(libc::SYS_close, "close");
 pub(crate) const PWRITE: Sys = Sys(libc::SYS_pwrite64, "pwrite64");
 pub(crate) const RT_SIGPROCMASK: Sys = Sys(libc::SYS_rt_sigprocmask, "rt_sigprocmask");
+const TKILL: Sys = Sys(libc::SYS_tkill, "tkill");
 const SCHED_YIELD: Sys = Sys(libc::SYS_sched_yield, "sched_yield");
 
 /// What a borrowed thread is to do.
@@ -117,7 +123,23 @@ pub(crate) fn run(
     slot: &Slot,
     task: &Task<'_>,
 ) -> Result<(Result<(), Failed>, Duration), RemoteError> {
+    let start = Instant::now();
+    loop {
+        match run_once(target, slot, task) {
+            // All of it was a matter of time.
+            Err(RemoteError::Late) if start.elapsed() < LATE_LIMIT => std::thread::sleep(LATE_PAUSE),
+            Err(RemoteError::Late) => {
+                let why = "it did not stop in time".to_owned();
+                return Err(RemoteError::Not(NotApplied::NoThread { why }));
+            }
+            other => return other,
+        }
+    }
+}
+
+fn run_once(target: &Target<'_>, slot: &Slot, task: &Task<'_>) -> Result<(Result<(), Failed>, Duration), RemoteError> {
     let mut last = "it has no thread that could be looked at".to_owned();
+    let mut late = false;
     for tid in candidates(target)? {
         // One tracing thread for each try: when it ends, the kernel releases whatever
         // it still holds, also a thread that never stopped.
@@ -131,13 +153,14 @@ pub(crate) fn run(
         });
         match tried {
             Err(RemoteError::Unsuitable(why)) => last = why,
+            Err(RemoteError::Late) => late = true,
             Err(RemoteError::Gone) if target.process.still_there().is_ok() => {
                 "it exited meanwhile".clone_into(&mut last);
             }
             other => return other,
         }
     }
-    Err(RemoteError::Not(NotApplied::NoThread { why: last }))
+    Err(if late { RemoteError::Late } else { RemoteError::Not(NotApplied::NoThread { why: last }) })
 }
 
 /// Threads in the order of preference: running ones first, for those lose least.
@@ -176,13 +199,14 @@ fn borrow(
     slot: &Slot,
     task: &Task<'_>,
 ) -> Result<(Result<(), Failed>, Duration), RemoteError> {
-    wait::hurry();
+    let _hurried = wait::hurry();
+    let bell = target.process.status(Some(tid)).ok().as_ref().and_then(bell);
     lock(target, tid)?;
     let start = Instant::now();
     sys::interrupt(tid)?;
     let deadline = start.checked_add(target.limits.max_stop).unwrap_or(start);
     if wait::stopped(tid, deadline)? == Stopped::NotYet {
-        return Err(RemoteError::Unsuitable("it did not stop in time".to_owned()));
+        return Err(RemoteError::Late);
     }
     let prepared = mended_registers(tid)
         .map_err(RemoteError::from)
@@ -191,7 +215,7 @@ fn borrow(
             let rows = task.program.rows.iter().chain(task.later);
             prepared.judge(slot.at, rows).map(|()| prepared)
         });
-    let prepared = match prepared {
+    let mut prepared = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
             let _ = sys::detach(tid);
@@ -199,7 +223,7 @@ fn borrow(
         }
     };
     let table = task.table.unwrap_or_else(|| slot.table_at());
-    let mut code = prepared.stub(slot.at).to_vec();
+    let mut code = prepared.stub(slot.at, bell).to_vec();
     let in_slot = if task.table.is_none() { Some(task.program) } else { task.tail };
     if let Some(program) = in_slot {
         code.extend(program.table(slot.table_at()));
@@ -236,6 +260,22 @@ pub(crate) fn forbidden(errno: Errno) -> RemoteError {
     }
 }
 
+/// The bit of a signal in a mask.
+fn bit(signal: i32) -> u64 {
+    u32::try_from(signal).ok().and_then(|signal| 1_u64.checked_shl(signal.checked_sub(1)?)).unwrap_or(0)
+}
+
+/// A signal that the thread may send to itself without anybody noticing: one that is
+/// ignored unless it is caught, and that its process does not catch.
+pub(crate) fn bell(status: &crate::process::Status) -> Option<Bell> {
+    let caught = u64::from_str_radix(status.field("SigCgt")?, 16).ok()?;
+    let blocked = u64::from_str_radix(status.field("SigBlk")?, 16).ok()?;
+    let tid = status.field("NSpid")?.split_ascii_whitespace().last()?.parse().ok()?;
+    let signals = [libc::SIGURG, libc::SIGWINCH, libc::SIGCHLD];
+    let signal = signals.into_iter().find(|&signal| (caught | blocked) & bit(signal) == 0)?;
+    Some(Bell { signal, tid })
+}
+
 /// Seizes the first thread as a lock, and the one to be borrowed.
 fn lock(target: &Target<'_>, tid: i32) -> Result<(), RemoteError> {
     let leader = target.process.pid();
@@ -269,6 +309,7 @@ pub(crate) struct Prepared {
     home: Home,
     mask: u64,
     filters: Vec<Vec<BpfInstruction>>,
+    bell: Option<Bell>,
 }
 
 impl Prepared {
@@ -295,7 +336,14 @@ impl Prepared {
         if home.repeats && !repeats_by_syscall(memory, &home)? {
             return unsuitable("it sleeps in a call that was not made by a syscall instruction");
         }
-        Ok(Self { tid, original: *registers, home, mask: sys::signal_mask(tid)?, filters: filters(process, tid)? })
+        Ok(Self {
+            tid,
+            original: *registers,
+            home,
+            mask: sys::signal_mask(tid)?,
+            filters: filters(process, tid)?,
+            bell: None,
+        })
     }
 
     /// Whether the filters would let all these calls pass, without making one.
@@ -319,9 +367,15 @@ impl Prepared {
     }
 
     /// The stub for it, to lie at `at`.
-    pub(crate) fn stub(&self, at: RuntimeAddr) -> [u8; stub::STUB_BYTES] {
+    pub(crate) fn stub(&mut self, at: RuntimeAddr, bell: Option<Bell>) -> [u8; stub::STUB_BYTES] {
         let yields = self.judge_one(SCHED_YIELD, [0; 6], at.raw().wrapping_add(AFTER_YIELD)).is_ok();
-        stub::assemble(at, &self.home, self.mask, yields)
+        // A signal that the thread blocks may be waited for by others.
+        self.bell = bell.filter(|bell| {
+            let arguments = [u64::from(bell.tid.cast_unsigned()), u64::from(bell.signal.cast_unsigned()), 0, 0, 0, 0];
+            self.mask & bit(bell.signal) == 0
+                && self.judge_one(TKILL, arguments, at.raw().wrapping_add(AFTER_BELL)).is_ok()
+        });
+        stub::assemble(at, &self.home, self.mask, Ending { bell: self.bell, yields })
     }
 
     /// From here on it runs through the table, whatever becomes of us.
@@ -336,8 +390,9 @@ impl Prepared {
             ..self.original
         };
         sys::set_registers(self.tid, &registers)?;
-        sys::set_signal_mask(self.tid, u64::MAX)?;
-        Ok(Sent { tid: self.tid, stub, original: self.original, mask: self.mask })
+        let signal = self.bell.map(|bell| bell.signal);
+        sys::set_signal_mask(self.tid, !signal.map_or(0, bit))?;
+        Ok(Sent { tid: self.tid, signal, stub, original: self.original, mask: self.mask })
     }
 }
 

@@ -44,6 +44,7 @@ impl From<RemoteError> for End {
             RemoteError::Gone => Self::Not(NotApplied::Exited),
             RemoteError::Not(why) => Self::Not(why),
             RemoteError::Call { call, errno } => Self::Not(NotApplied::RemoteCall { call, errno }),
+            RemoteError::Late => Self::Not(NotApplied::NoThread { why: "it did not stop in time".to_owned() }),
             RemoteError::Unseen => {
                 Self::Not(NotApplied::NoThread { why: "a borrowed thread was not seen again".to_owned() })
             }

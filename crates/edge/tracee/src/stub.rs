@@ -2,8 +2,9 @@
 //!
 //! The stub lies in the unused tail of an r-x page. It works through a table of calls
 //! (`program`) from the first to the last, comparing each result with the one that is
-//! wanted and going on elsewhere in the table where it differs. Then it waits a moment:
-//! while this program lives, it catches the thread there and gives it its registers back.
+//! wanted and going on elsewhere in the table where it differs. Then it sends itself a
+//! signal that is ignored, and waits a moment: while this program lives, it catches the
+//! thread there and gives it its registers back.
 //! If this program is gone, the thread goes on by itself: it restores its signal mask,
 //! reloads every register that a call or the stub changes, and jumps to where it was.
 //!
@@ -22,13 +23,14 @@ use libc::user_regs_struct;
 use salve_elf::RuntimeAddr;
 
 /// Code and data of the stub alone; a table may follow.
-pub(crate) const STUB_BYTES: usize = 344;
+pub(crate) const STUB_BYTES: usize = 360;
 const _: () = assert!(AFTER_MASK + 12 * 7 + 6 + 8 * (DATA_WORDS as u64) <= STUB_BYTES as u64);
 /// Code and data of one gate.
 pub(crate) const GATE_BYTES: usize = 320;
 
 const RT_SIGPROCMASK: u8 = 14;
 const SCHED_YIELD: u8 = 24;
+const TKILL: u8 = 200;
 const SIG_BLOCK: u8 = 0;
 const SIG_SETMASK: u8 = 2;
 /// Rounds of the wait at the end, some milliseconds. Each gives the processor away, for
@@ -96,9 +98,11 @@ pub(crate) const AFTER_CALL: u64 = 0x30;
 /// From here on the table is done.
 pub(crate) const PARK_AT: u64 = 0x4c;
 /// From here on registers are reloaded.
-pub(crate) const PARK_END: u64 = PARK_AT + 23;
+pub(crate) const PARK_END: u64 = PARK_AT + 40;
+/// Behind the call that rings.
+pub(crate) const AFTER_BELL: u64 = PARK_AT + 17;
 /// Behind the call of the wait.
-pub(crate) const AFTER_YIELD: u64 = PARK_AT + 12;
+pub(crate) const AFTER_YIELD: u64 = AFTER_BELL + 12;
 /// Behind the call that restores the mask.
 pub(crate) const AFTER_MASK: u64 = PARK_END + 30;
 
@@ -167,11 +171,38 @@ fn data(home: &Home, mask_at: u64, mask: u64) -> [u64; DATA_WORDS] {
     [mask_at, rax, rdi, rsi, rdx, r10, r8, r9, rcx, r11, rbx, r12, r13, rip, mask]
 }
 
-/// The stub, to lie at `at`, for a thread that goes `home` with `mask`. `yields`: whether
-/// it may call `sched_yield`.
-pub(crate) fn assemble(at: RuntimeAddr, home: &Home, mask: u64, yields: bool) -> [u8; STUB_BYTES] {
+/// How a thread lets it be known that its table is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ending {
+    /// A signal that it sends to itself, and its own number as it knows it. While it is
+    /// traced it stops there; if not, the signal is one that is ignored.
+    pub(crate) bell: Option<Bell>,
+    /// Whether it may call `sched_yield`.
+    pub(crate) yields: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bell {
+    pub(crate) signal: i32,
+    pub(crate) tid: i32,
+}
+
+/// The stub, to lie at `at`, for a thread that goes `home` with `mask`.
+pub(crate) fn assemble(at: RuntimeAddr, home: &Home, mask: u64, ending: Ending) -> [u8; STUB_BYTES] {
+    let yields = ending.yields;
     let mut code = Code::default();
     code.put(&CALLS);
+    match ending.bell {
+        // mov eax, 200; mov edi, tid; mov esi, signal; syscall
+        Some(Bell { signal, tid }) => {
+            code.put(&[0xb8, TKILL, 0, 0, 0, 0xbf]);
+            code.put(&tid.to_le_bytes());
+            code.put(&[0xbe]);
+            code.put(&signal.to_le_bytes());
+            code.put(&[0x0f, 0x05]);
+        }
+        None => code.put(&[0x90; 17]),
+    }
     // mov ebx, rounds; next: mov eax, 24; syscall
     code.put(&[0xbb]);
     code.put(&if yields { PARK_ROUNDS } else { PAUSE_ROUNDS }.to_le_bytes());
@@ -199,7 +230,10 @@ fn word_at(len: usize, word: usize) -> u64 {
 /// in `r12` lasts, restores the mask, which it keeps at `mask_at`, and goes home.
 ///
 /// `calls`: whether it may make system calls. If not, it does no more than wait.
-pub(crate) fn assemble_gate(home: &Home, mask_at: RuntimeAddr, calls: bool) -> [u8; GATE_BYTES] {
+///
+/// All gates of a kind are the same code: this one, made beforehand, is given a thread's
+/// own data by [`furnish`].
+pub(crate) fn assemble_gate(calls: bool) -> [u8; GATE_BYTES] {
     let mut code = Code::default();
     if calls {
         code.number_and_how(SIG_BLOCK);
@@ -220,7 +254,16 @@ pub(crate) fn assemble_gate(home: &Home, mask_at: RuntimeAddr, calls: bool) -> [
         code.restore_mask();
     }
     code.go_home();
-    code.finish(data(home, mask_at.raw(), u64::MAX))
+    code.finish([0; DATA_WORDS])
+}
+
+/// Makes a copy of a gate one for a thread that goes `home`.
+pub(crate) fn furnish(gate: &mut [u8; GATE_BYTES], home: &Home, mask_at: RuntimeAddr) {
+    const DATA_AT: usize = GATE_BYTES - 8 * DATA_WORDS;
+    let (_, room) = gate.split_at_mut(DATA_AT);
+    for (to, word) in room.chunks_exact_mut(8).zip(data(home, mask_at.raw(), u64::MAX)) {
+        to.copy_from_slice(&word.to_le_bytes());
+    }
 }
 
 /// Whether `bytes` begin like a stub: one that a killed Salve left behind.
@@ -275,7 +318,8 @@ mod tests {
     #[test]
     fn displacements_of_the_stub_lead_to_the_data() {
         let at = RuntimeAddr::new(0x10_0000);
-        let stub = assemble(at, &home(&registers()), 0xabcd, true);
+        let stub =
+            assemble(at, &home(&registers()), 0xabcd, Ending { bell: Some(Bell { signal: 23, tid: 7 }), yields: true });
         assert!(looks_like_stub(&stub));
         let word = |at: usize| u64::from_le_bytes(stub[at..at + 8].try_into().unwrap());
         let rel = |at: usize| u32::from_le_bytes(stub[at..at + 4].try_into().unwrap()) as usize;
@@ -298,7 +342,10 @@ mod tests {
     #[test]
     fn jumps_of_a_gate_lead_to_its_end_and_its_beginning() {
         for calls in [true, false] {
-            let gate = assemble_gate(&home(&registers()), RuntimeAddr::new(0x77), calls);
+            let mut gate = assemble_gate(calls);
+            furnish(&mut gate, &home(&registers()), RuntimeAddr::new(0x77));
+            let word = |at: usize| u64::from_le_bytes(gate[at..at + 8].try_into().unwrap());
+            let rel = |at: usize| u32::from_le_bytes(gate[at..at + 4].try_into().unwrap()) as usize;
             let next = if calls { 32 } else { 0 };
             let target = |at: usize| (at as i64 + 2 + i64::from(gate[at + 1] as i8)) as usize;
             let go = if calls { next + 24 } else { next + 19 };
@@ -307,6 +354,14 @@ mod tests {
             assert_eq!((gate[go - 2], target(go - 2)), (0xeb, next));
             let first = if calls { 0xb8 } else { 0x48 };
             assert_eq!(gate[go], first);
+            let jump = go + if calls { 30 } else { 0 } + 7 * 12;
+            assert_eq!(gate[jump..jump + 2], [0xff, 0x25]);
+            assert_eq!(word(jump + 6 + rel(jump + 2)), 0x5555);
+            if calls {
+                // lea rsi, [all signals] and mov rdx, [where the mask is kept].
+                assert_eq!(word(17 + rel(13)), u64::MAX);
+                assert_eq!(word(24 + rel(20)), 0x77);
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `ptrace(2)` and `waitpid(2)`, one unsafe operation each, with typed results.
 //!
-//! This is all the unsafe code there is. Every call names a thread by number and
+//! This is all the unsafe code there is, but for a timer (`alarm`). Every call names a thread by number and
 //! hands the kernel pointers to local values only, so no call can break the
 //! memory of this program, whatever the number means.
 
@@ -207,9 +207,18 @@ pub(crate) fn seccomp_filter(tid: i32, index: usize) -> Result<Option<Vec<BpfIns
 
 /// Asks, without waiting, what became of a thread that this thread traces.
 pub(crate) fn poll(tid: i32) -> Result<Event> {
+    wait_with(tid, libc::WNOHANG)
+}
+
+/// Waits until something becomes of it, or an [`Alarm`] goes off.
+pub(crate) fn wait(tid: i32) -> Result<Event> {
+    wait_with(tid, 0)
+}
+
+fn wait_with(tid: i32, flags: c_int) -> Result<Event> {
     let mut status: c_int = 0;
     // SAFETY: `status` is a live local integer.
-    let result = unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL | libc::__WNOTHREAD | libc::WNOHANG) };
+    let result = unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL | libc::__WNOTHREAD | flags) };
     match result {
         0 => Ok(Event::None),
         -1 => match Errno::of(&std::io::Error::last_os_error()) {

@@ -173,7 +173,7 @@ fn once(target: &Target<'_>, scene: &Scene, zones: &Forbidden) -> Result<(), Vec
     let limits: &Limits = target.limits;
     let memory = target.memory;
     let Ok(mut space) = Space::open(target.process) else { return Ok(()) };
-    crate::wait::hurry();
+    let _hurried = crate::wait::hurry();
     let held = Held::stop_all(target.process, limits).map_err(|_| Vec::new())?;
     space.refresh(target.process, limits).map_err(|_| Vec::new())?;
     let tables = scene.tables();

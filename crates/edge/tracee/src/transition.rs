@@ -74,7 +74,7 @@ impl Blocked {
 pub(crate) fn attempt(process: &Process, memory: &Memory, plan: &Plan<'_>, limits: &Limits) -> Tried {
     let Ok(mut space) = Space::open(process) else { return Tried::Not(NotApplied::Exited) };
     let mut chunk = vec![0_u8; 64 << 10];
-    crate::wait::hurry();
+    let _hurried = crate::wait::hurry();
     let mut held = match Held::stop_all(process, limits) {
         Ok(held) => held,
         Err(error) => return not_stopped(error, limits),
@@ -108,7 +108,7 @@ pub(crate) fn attempt(process: &Process, memory: &Memory, plan: &Plan<'_>, limit
 
 /// A stop in which nothing is done.
 pub(crate) fn floor(process: &Process, limits: &Limits) -> Option<Duration> {
-    crate::wait::hurry();
+    let _hurried = crate::wait::hurry();
     let held = Held::stop_all(process, limits).ok()?;
     Some(held.release().0)
 }

@@ -1,41 +1,68 @@
 //! Waiting for a thread to stop, with a limit that `waitpid` does not have.
 
 use crate::Errno;
+use crate::alarm::Alarm;
 use crate::sys::{self, Event};
+use core::cell::Cell;
 use core::time::Duration;
 use std::time::Instant;
 
 /// Rounds in which the processor is only given away; a stop takes microseconds.
-const SPINS: u32 = 200;
-/// Then short naps, so that what is waited for gets a processor.
+const SPINS: u32 = 12;
+/// Where nothing ends a wait, short naps, so that what is waited for gets a processor.
 const NAP: Duration = Duration::from_micros(10);
 const LONG_NAP: Duration = Duration::from_micros(100);
 const NAPS: u32 = 1_000;
+/// How often a wait is ended to look at the clock.
+const ALARM: Duration = Duration::from_millis(2);
+
+thread_local! {
+    static ALARMED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A tracing thread that waits for nobody, until it is dropped.
+pub(crate) struct Hurry {
+    _alarm: Option<Alarm>,
+}
+
+impl Drop for Hurry {
+    fn drop(&mut self) {
+        ALARMED.set(false);
+    }
+}
 
 /// Makes the calling thread, which holds somebody's process, wait for nobody: among a
 /// hundred runnable threads it would else be a hundred turns before the last is let
 /// go. Best effort; the thread ends with its work, so nothing is put back.
-pub(crate) fn hurry() {
+pub(crate) fn hurry() -> Hurry {
     // With no number the kernel means the calling thread.
     let _ = rustix::process::setpriority_process(None, -20);
     let _ = rustix::thread::set_current_timer_slack(core::num::NonZeroU64::new(1));
+    let alarm = Alarm::every(ALARM).ok();
+    ALARMED.set(alarm.is_some());
+    Hurry { _alarm: alarm }
 }
 
 /// The thread's next event; `None` when there is none until `deadline`.
+///
+/// After a moment it sleeps until there is one: a thread of this priority that only gave
+/// its processor away would get it back at once, and what it waits for may need just that.
 pub(crate) fn event(tid: i32, deadline: Instant) -> Result<Option<Event>, Errno> {
     let mut rounds = 0_u32;
     loop {
-        match sys::poll(tid)? {
+        let sleeps = rounds > SPINS && ALARMED.get();
+        match if sleeps { sys::wait(tid)? } else { sys::poll(tid)? } {
             Event::None => {}
             other => return Ok(Some(other)),
         }
         rounds = rounds.saturating_add(1);
         match rounds {
+            _ if sleeps => {}
             ..SPINS => std::thread::yield_now(),
             SPINS..NAPS => std::thread::sleep(NAP),
             NAPS.. => std::thread::sleep(LONG_NAP),
         }
-        if rounds.is_multiple_of(16) && Instant::now() >= deadline {
+        if (sleeps || rounds.is_multiple_of(16)) && Instant::now() >= deadline {
             return Ok(None);
         }
     }

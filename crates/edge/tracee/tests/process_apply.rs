@@ -93,7 +93,7 @@ fn a_thread_asleep_in_a_replaced_function_defers_the_transition() {
     assert!(matches!(blocking[0].why, BlockingReason::Frame { .. }), "{blocking:?}");
     assert!(victim.text(&pair.old) == before);
     assert_eq!(victim.ask(""), "1 10 0 wrong 0");
-    // It leaves after 1.6 seconds.
+    // It leaves after three seconds.
     let outcome = patcher.apply(&process, &Change::all_of(&patch), &within(10.0)).unwrap();
     let Outcome::Applied(applied) = outcome else { panic!("{outcome:?}") };
     eprintln!("applied after {} tries", applied.tries);

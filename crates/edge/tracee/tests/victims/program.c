@@ -45,7 +45,7 @@ KEEP void slow(void (*sleeper)(void)) {
 }
 
 static void nap(void) {
-    struct timespec t = {0, 800 * 1000 * 1000};
+    struct timespec t = {1, 500 * 1000 * 1000};
     while (nanosleep(&t, &t)) {
         wrong = 2;
     }
