@@ -312,7 +312,7 @@ pub struct DataStamp {
 
 /// Whether a difference of data *looks* like a build stamp: the whole text
 /// around the first differing byte, in both images. Who reads it is another
-/// question ([`crate::readers`]).
+/// question (module `readers`).
 pub fn data_stamp(diff: &ImageDiff<'_, '_>, old: Va, new: Va, context: &NoiseContext) -> Option<DataStamp> {
     let around = |side: &Side<'_, '_>, va: Va| -> Option<(String, VaRange)> {
         let range = text_around(side, va)?;

@@ -3,7 +3,7 @@
 //! The process that was asked to start a command has to *be* that command in the
 //! end: supervisors know it by its number, wait for it and signal it. So it makes
 //! a helper (its grandchild, whom nobody waits for) and executes the command
-//! itself, while the helper waits for it at the program's entry ([`split`],
+//! itself, while the helper waits for it at the program's entry ([`split()`],
 //! [`Gate`], [`Launcher`]).
 //!
 //! # How the program waits at its entry
