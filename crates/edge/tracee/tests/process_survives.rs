@@ -13,7 +13,7 @@ mod common;
 
 use common::{Pair, Victim, gcc, livepatch, patcher, program, revert_within, within};
 use salve_patch::{PatchFile, RevertPolicy};
-use salve_tracee::{Change, NotApplied, OpenError, Outcome, Process, RevertOutcome, Selection, fault};
+use salve_tracee::{Change, Committed, NotApplied, OpenError, Outcome, Process, RevertOutcome, Selection, fault};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::Duration;
@@ -50,6 +50,36 @@ fn a_filter_that_allows_the_calls_is_no_hindrance_and_one_that_kills_is_seen_fir
     let Outcome::NotApplied { why: NotApplied::SeccompForbids { call } } = outcome else { panic!("{outcome:?}") };
     assert_eq!(call, "socketpair");
     assert_eq!(victim.ask(""), "1");
+}
+
+#[test]
+fn a_process_whose_ways_to_tell_its_end_are_barred_is_changed_all_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let pair = program(directory.path(), "filtered", &[]);
+    let patch = livepatch(&pair, &["answer", "other"], RevertPolicy::Unmap);
+    // What is forbidden, and who makes the writes then.
+    let cases = [
+        ("vfork", Committed::ByTarget),
+        ("handlers", Committed::ByTarget),
+        ("tkill", Committed::ByTarget),
+        ("sched_yield", Committed::ByTarget),
+        ("pwrite64", Committed::BySalve),
+    ];
+    for (barred, by) in cases {
+        let mut victim = Victim::start(&pair.old, &[barred]);
+        let before = victim.text(&pair.old);
+        let (patcher, process) = (patcher(), victim.process());
+        let outcome = patcher.apply(&process, &Change::all_of(&patch), &within(5.0)).unwrap();
+        let Outcome::Applied(applied) = outcome else { panic!("{barred}: {outcome:?}") };
+        assert_eq!((applied.images[0].detours, applied.committed), (2, by), "{barred}");
+        // No handler ran.
+        assert_eq!(victim.ask(""), "2", "{barred}");
+        let outcome = patcher.revert(&process, &Selection::All, &revert_within(5.0)).unwrap();
+        let RevertOutcome::Reverted(reverted) = outcome else { panic!("{barred}: {outcome:?}") };
+        assert_eq!(reverted.committed, by, "{barred}");
+        assert_eq!(victim.ask(""), "1", "{barred}");
+        assert!(victim.text(&pair.old) == before, "{barred}");
+    }
 }
 
 #[test]
