@@ -13,7 +13,6 @@
 
 use crate::Errno;
 use crate::home;
-use crate::limits::Limits;
 use crate::memory::Memory;
 use crate::outcome::{Lost, NotApplied, WriteFault};
 use crate::process::{Process, Seccomp};
@@ -24,16 +23,20 @@ use crate::stub::{Bell, GATE_BYTES, assemble_gate, furnish};
 use crate::sys;
 use crate::transition::{Act, JUMP_BYTES, Write, undo, write};
 use crate::workshop::{STATE_AT, Workshop, ZERO_AT};
+use core::time::Duration;
 use libc::user_regs_struct;
 
-/// How often a thread at a gate gives its processor away before it goes home anyway. With
-/// many threads each turn is long, so the time grows with what it has to wait for.
-const YIELDS: u64 = 65_536;
+/// How often a thread at a gate gives its processor away before it goes home anyway: a
+/// quarter of a millisecond where nobody else wants it. Where many do each turn is long,
+/// for this thread as for the one that it waits for; so the number is kept small.
+const YIELDS: u64 = 512;
 /// The same for one that may make no calls, and waits a handful of cycles a turn.
 const PAUSES: u64 = 200_000;
 /// Old and new bytes of one write, each in eight.
 const PAIR_BYTES: u64 = 16;
 const CODE_SEGMENT_64: u64 = 0x33;
+/// How long the writes may take: there is no way back, and the machine may be busy.
+const RUN_LIMIT: Duration = Duration::from_secs(5);
 
 /// A transition's writes, laid out in the target.
 pub(crate) struct Commit<'a> {
@@ -154,14 +157,7 @@ impl<'a> Commit<'a> {
     }
 
     /// All writes, read back; or none.
-    pub(crate) fn run(
-        &self,
-        process: &Process,
-        memory: &Memory,
-        writes: &[Write],
-        held: &mut Held,
-        limits: &Limits,
-    ) -> Result<(), Act> {
+    pub(crate) fn run(&self, process: &Process, memory: &Memory, writes: &[Write], held: &mut Held) -> Result<(), Act> {
         let Some((chosen, mut prepared)) = self.choose(process, memory, held) else {
             return write(memory, writes);
         };
@@ -175,7 +171,7 @@ impl<'a> Commit<'a> {
         let sent = prepared.send(slot.at, self.workshop.table_at()).map_err(gone)?;
         let state_at = self.workshop.word(STATE_AT);
         let done = || memory.word(state_at).is_ok_and(|word| word == 0);
-        let driven = sent.drive(&done, limits.max_stop.saturating_mul(2));
+        let driven = sent.drive(&done, RUN_LIMIT);
         if let Some(thread) = held.threads.iter_mut().find(|thread| thread.tid == tid) {
             thread.sent = Sent::Back;
         }

@@ -90,10 +90,13 @@ impl Memory {
     /// All of it in one write, or an error.
     pub(crate) fn write(&self, at: RuntimeAddr, bytes: &[u8]) -> Result<(), Errno> {
         fault::step();
-        match self.file.write_at(bytes, at.raw()) {
-            Ok(len) if len == bytes.len() => Ok(()),
-            Ok(_) => Err(Errno::EIO),
-            Err(error) => Err(Errno::of(&error)),
+        loop {
+            match self.file.write_at(bytes, at.raw()) {
+                Ok(len) if len == bytes.len() => return Ok(()),
+                Ok(_) => return Err(Errno::EIO),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Errno::of(&error)),
+            }
         }
     }
 }

@@ -205,7 +205,7 @@ impl Process {
         let mut fds = [rustix::event::PollFd::new(&self.pidfd, rustix::event::PollFlags::IN)];
         let tv_sec = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
         let timeout = rustix::event::Timespec { tv_sec, tv_nsec: i64::from(time.subsec_nanos()) };
-        rustix::event::poll(&mut fds, Some(&timeout)).map(|ready| ready > 0)
+        rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, Some(&timeout))).map(|ready| ready > 0)
     }
 
     /// Opens an entry of the process's own `/proc` directory.

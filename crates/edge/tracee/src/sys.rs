@@ -210,7 +210,7 @@ pub(crate) fn poll(tid: i32) -> Result<Event> {
     wait_with(tid, libc::WNOHANG)
 }
 
-/// Waits until something becomes of it, or an [`Alarm`] goes off.
+/// Waits until something becomes of it, or an alarm goes off.
 pub(crate) fn wait(tid: i32) -> Result<Event> {
     wait_with(tid, 0)
 }

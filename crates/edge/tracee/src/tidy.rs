@@ -31,7 +31,7 @@ use std::time::Instant;
 /// How the path of the gates' file is shown.
 pub(crate) const ROOM_NAME: &str = "salve-room";
 /// Threads on their way home get there in well under this, unless their process is stopped.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Rows that fit into the smallest workshop.
 const ROWS: usize = 32;
 

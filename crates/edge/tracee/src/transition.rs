@@ -169,7 +169,7 @@ fn act(
         return Err(Act::Blocked(blocking));
     }
     match &plan.commit {
-        Some(commit) => commit.run(process, memory, &plan.writes, held, limits),
+        Some(commit) => commit.run(process, memory, &plan.writes, held),
         None => write(memory, &plan.writes),
     }
 }
