@@ -17,22 +17,25 @@ use crate::process::Process;
 use crate::remote::{MMAP, Target};
 use crate::requirement;
 use crate::scene::{End, Scene, is_of_an_end};
+use crate::supersede::Superseded;
 use crate::tidy;
 use crate::transition::{Plan, Write};
 use crate::tries::{self, Ended, Transition};
 use crate::workshop::Workshop;
 use core::time::Duration;
 use salve_elf::{LoadBias, RuntimeAddr};
-use salve_patch::Livepatch;
+use salve_patch::{Livepatch, LivepatchId};
 
 /// One livepatch and where it goes.
 pub(crate) struct Planned<'a> {
     pub(crate) change: &'a Change<'a>,
     pub(crate) livepatch: &'a Livepatch,
-    image: &'a Found,
+    pub(crate) image: &'a Found,
     pub(crate) old: LoadBias,
     /// The payload that is in the process already, if it is.
     adopted: Option<&'a Present>,
+    /// Livepatches of the same image that are in force, and go in the same transition.
+    superseded: Vec<Superseded<'a>>,
     /// Addresses for the livepatch's imports, in their order.
     pub(crate) imports: Vec<RuntimeAddr>,
 }
@@ -41,9 +44,10 @@ pub(crate) fn apply(
     patcher: &Patcher,
     process: &Process,
     changes: &[Change<'_>],
+    replaced: &[LivepatchId],
     options: &ApplyOptions,
 ) -> Result<Outcome, ApplyError> {
-    match try_apply(patcher, process, changes, options) {
+    match try_apply(patcher, process, changes, replaced, options) {
         Ok(outcome) => Ok(outcome),
         // Whatever failed, it failed because nobody was there any more.
         Err(End::Not(why)) if is_of_an_end(&why, process) => Ok(Outcome::NotApplied { why: NotApplied::Exited }),
@@ -57,20 +61,26 @@ fn try_apply(
     patcher: &Patcher,
     process: &Process,
     changes: &[Change<'_>],
+    replaced: &[LivepatchId],
     options: &ApplyOptions,
 ) -> Result<Outcome, End> {
     let scene = Scene::read(patcher, process)?;
     tidy::up(&scene.target(patcher, process), &scene)?;
-    let mut planned: Vec<Planned<'_>> = changes.iter().map(|change| plan(&scene, change)).collect::<Result<_, _>>()?;
+    let mut planned: Vec<Planned<'_>> =
+        changes.iter().map(|change| plan(&scene, change, replaced)).collect::<Result<_, _>>()?;
     let mut states = Vec::new();
     for one in &planned {
         states.push(check_detours(&scene, one)?);
     }
-    if states.iter().flatten().all(|&state| state == AtDetour::Jump) {
+    let alone = planned.iter().all(|one| one.superseded.is_empty());
+    if alone && states.iter().flatten().all(|&state| state == AtDetour::Jump) {
         let livepatches = planned.iter().filter_map(|one| one.change.image.livepatch_id()).collect();
         return Ok(Outcome::AlreadyApplied { livepatches });
     }
     for one in &mut planned {
+        for other in &one.superseded {
+            other.check(process, one.image, patcher.limits())?;
+        }
         for requirement in &one.livepatch.requirements {
             requirement::check(process, &scene.images, &one.change.image.path, requirement, patcher.limits())?;
         }
@@ -79,7 +89,8 @@ fn try_apply(
     let pages = copied_pages(&planned);
     check_headroom(process, &planned, pages)?;
     let tables_before = page_tables(process);
-    let writes = states.iter().flatten().filter(|&&state| state == AtDetour::Original).count();
+    let restored: usize = planned.iter().flat_map(|one| &one.superseded).map(Superseded::jumps).sum();
+    let writes = states.iter().flatten().filter(|&&state| state != AtDetour::Jump).count().saturating_add(restored);
     let target = scene.target(patcher, process);
     let outcome = deliver_and_change(patcher, &target, &scene, &planned, writes, options)?;
     Ok(match outcome {
@@ -93,7 +104,7 @@ fn try_apply(
 }
 
 /// Finds a change's image in the process, and what is there of it already.
-fn plan<'a>(scene: &'a Scene, change: &'a Change<'a>) -> Result<Planned<'a>, End> {
+fn plan<'a>(scene: &'a Scene, change: &'a Change<'a>, replaced: &[LivepatchId]) -> Result<Planned<'a>, End> {
     let path = || change.image.path.clone();
     let bad = |why: &str| NotApplied::BadLivepatch { path: path(), why: why.to_owned() };
     let livepatch = change.image.livepatch.as_ref().ok_or_else(|| bad("there is none"))?;
@@ -115,7 +126,7 @@ fn plan<'a>(scene: &'a Scene, change: &'a Change<'a>) -> Result<Planned<'a>, End
             return Err(NotApplied::TextNotFromFile { path: path(), va: detour.old_va }.into());
         }
     }
-    let mut adopted = None;
+    let (mut adopted, mut superseded) = (None, Vec::new());
     for present in scene.present.iter().filter(|present| present.image == index) {
         let in_force = present.state(&scene.memory)?.contains(&AtDetour::Jump);
         if present.payload.id == id {
@@ -124,11 +135,13 @@ fn plan<'a>(scene: &'a Scene, change: &'a Change<'a>) -> Result<Planned<'a>, End
             if adopted.is_none() || in_force {
                 adopted = Some(present);
             }
+        } else if in_force && replaced.contains(&present.payload.id) {
+            superseded.push(Superseded::of(scene, present, livepatch)?);
         } else if in_force {
             return Err(NotApplied::OtherLivepatch { path: path(), livepatch: present.payload.id }.into());
         }
     }
-    Ok(Planned { change, livepatch, image, old, adopted, imports: Vec::new() })
+    Ok(Planned { change, livepatch, image, old, adopted, superseded, imports: Vec::new() })
 }
 
 fn imports(patcher: &Patcher, process: &Process, scene: &Scene, one: &Planned<'_>) -> Result<Vec<RuntimeAddr>, End> {
@@ -158,7 +171,11 @@ fn check_detours(scene: &Scene, one: &Planned<'_>) -> Result<Vec<AtDetour>, End>
         if jump.is_none() && state == AtDetour::Jump {
             state = AtDetour::Other([0xcc; 5]);
         }
-        if let AtDetour::Other(found) = state {
+        // The jump of a livepatch that goes is as good as the image's own code.
+        let known = |found| one.superseded.iter().any(|other| other.jump_at(at) == Some(found));
+        if let AtDetour::Other(found) = state
+            && !known(found)
+        {
             return Err(NotApplied::UnexpectedBytes {
                 path: one.change.image.path.clone(),
                 function: detour.function.clone(),
@@ -345,6 +362,9 @@ fn transition<'a>(
         let before = plan.writes.len();
         add_writes(&mut plan.writes, scene, one, payload)?;
         plan.forbidden.add_apply(one.livepatch, one.old);
+        for other in &one.superseded {
+            other.add_to(&mut plan, one)?;
+        }
         let first =
             payload.segments.first().map_or(0, |segment| segment.new_va.in_process(payload.bias(one.old)).raw());
         images.push(AppliedImage {
@@ -379,6 +399,17 @@ fn add_writes(writes: &mut Vec<Write>, scene: &Scene, one: &Planned<'_>, payload
                 va: detour.old_va,
                 mapping,
             }),
+            AtDetour::Other(found) if one.superseded.iter().any(|other| other.jump_at(at) == Some(found)) => {
+                writes.push(Write {
+                    at,
+                    expected: found,
+                    new: *jump,
+                    path: path.clone(),
+                    function: detour.function.clone(),
+                    va: detour.old_va,
+                    mapping,
+                });
+            }
             AtDetour::Other(found) => {
                 return Err(NotApplied::UnexpectedBytes {
                     path: path.clone(),

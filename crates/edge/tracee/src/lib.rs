@@ -78,6 +78,7 @@ mod slot;
 mod status;
 mod stop;
 mod stub;
+mod supersede;
 mod sys;
 mod tidy;
 mod transition;

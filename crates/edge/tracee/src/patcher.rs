@@ -136,7 +136,24 @@ impl Patcher {
         if changes.is_empty() {
             return Err(ApplyError::NothingGiven);
         }
-        apply::apply(self, process, changes, options)
+        apply::apply(self, process, changes, &[], options)
+    }
+
+    /// Like [`Patcher::apply`], where livepatches of the same images are in force that may
+    /// be replaced: in the same transition their detours become the new ones', or the
+    /// image's own code again. Which of them are older is the caller's business; one
+    /// that is not named is left, and nothing is done.
+    pub fn replace(
+        &self,
+        process: &Process,
+        changes: &[Change<'_>],
+        replaced: &[LivepatchId],
+        options: &ApplyOptions,
+    ) -> Result<Outcome, ApplyError> {
+        if changes.is_empty() {
+            return Err(ApplyError::NothingGiven);
+        }
+        apply::apply(self, process, changes, replaced, options)
     }
 
     /// Takes the selected livepatches out of force, all in one transition or none.

@@ -11,9 +11,11 @@ use clock::Clock;
 
 use crate::console::Console;
 use crate::event::{Event, EventLog, LivepatchRef, ProcessRef, UpdateRef};
+use crate::machine::packages::compare;
 use crate::machine::processes::{is_over, reopen};
 use crate::switch::{self, Switch};
-use salve_tracee::{ApplyOptions, Change, Outcome, Patcher, ProcessId};
+use salve_patch::{LivepatchId, Origin};
+use salve_tracee::{ApplyOptions, Change, LivepatchState, NotApplied, Outcome, Patcher, Process, ProcessId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -194,7 +196,13 @@ fn attempt(
             return (Action { outcome: Ending::NotApplied, ..action }.because(switch::CODE, why), tries);
         }
     };
-    let result = patcher.apply(&process, &task.changes, &ApplyOptions { wait });
+    let options = ApplyOptions { wait };
+    let mut result = patcher.apply(&process, &task.changes, &options);
+    if let Ok(Outcome::NotApplied { why: NotApplied::OtherLivepatch { .. } }) = &result
+        && let Some(older) = older(patcher, &process, task)
+    {
+        result = patcher.replace(&process, &task.changes, &older, &options);
+    }
     let more = match &result {
         Ok(Outcome::Applied(applied)) => applied.tries,
         Ok(Outcome::Deferred { tries, .. }) => *tries,
@@ -208,6 +216,33 @@ fn attempt(
         return (Action { outcome: Ending::Gone, code: None, why: None, ..ended }, tries);
     }
     (ended, tries)
+}
+
+/// The livepatches in force that this task's are newer versions of: of the same
+/// package, by the versions that both carry. `None` where one is in the way whose
+/// version is not proven to be lower; nothing is replaced then.
+fn older(patcher: &Patcher, process: &Process, task: &Task<'_>) -> Option<Vec<LivepatchId>> {
+    let status = patcher.status(process).ok()?;
+    let mut older = Vec::new();
+    for there in status.livepatches.iter().filter(|there| there.state != LivepatchState::Reverted) {
+        let old = there.patch.images.first()?.old.as_ref()?.sha256;
+        let mut of_image = task.changes.iter().filter(|c| c.image.old.as_ref().is_some_and(|id| id.sha256 == old));
+        let Some(change) = of_image.next().filter(|c| c.image.livepatch_id() != Some(there.livepatch)) else {
+            continue;
+        };
+        let (Origin::Packages { new: theirs, .. }, Origin::Packages { new: ours, .. }) =
+            (&there.patch.origin, &change.patch.origin)
+        else {
+            return None;
+        };
+        let same_package = theirs.name == ours.name && theirs.architecture == ours.architecture;
+        let lower = compare(&theirs.version, &ours.version) == Some(core::cmp::Ordering::Less);
+        if !(same_package && lower) {
+            return None;
+        }
+        older.push(there.livepatch);
+    }
+    Some(older).filter(|older| !older.is_empty())
 }
 
 fn finish(end: Action, log: &mut EventLog) -> Action {
