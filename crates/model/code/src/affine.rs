@@ -75,6 +75,10 @@ pub struct Access {
     pub address: Form,
     pub len_bytes: usize,
     pub writes: bool,
+    /// What a plain move stores there.
+    pub stored: Option<Form>,
+    /// Moved, added or compared as one integer.
+    pub is_integer: bool,
 }
 
 /// A call, or a jump out of the function, and what the integer argument registers
@@ -85,9 +89,18 @@ pub struct Call {
     pub arguments: [Form; 6],
 }
 
+/// Two values that are compared whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Comparison {
+    pub at: Va,
+    pub left: Form,
+    pub right: Form,
+}
+
 /// What became known about one function.
 #[derive(Clone, Debug, Default)]
 pub struct Forms {
+    pub comparisons: Vec<Comparison>,
     pub accesses: Vec<Access>,
     pub calls: Vec<Call>,
     /// By how much pointers move from one turn of a loop to the next.
@@ -188,6 +201,8 @@ struct Tracker<'c> {
     /// Starts of blocks that only jumps through a register may lead to.
     unreferred: Vec<u64>,
     entry: HashMap<u64, State>,
+    /// For each block, the states in which those before it are left.
+    incoming: HashMap<u64, BTreeMap<u64, State>>,
     joined: BTreeSet<(u64, u8)>,
     joined_slots: BTreeSet<(u64, i64)>,
     steps: BTreeSet<(Origin, i64)>,
@@ -240,6 +255,7 @@ impl<'c> Tracker<'c> {
             leaders,
             unreferred,
             entry: HashMap::new(),
+            incoming: HashMap::new(),
             joined: BTreeSet::new(),
             joined_slots: BTreeSet::new(),
             steps: BTreeSet::new(),
@@ -249,7 +265,8 @@ impl<'c> Tracker<'c> {
     fn run(mut self) -> Forms {
         let start = self.range.start().raw();
         let registers = core::array::from_fn(|n| Form::unknown(Origin::Entry(u8::try_from(n).unwrap_or(u8::MAX))));
-        self.entry.insert(start, State { registers, slots: BTreeMap::new() });
+        // The caller is a way in as well: no block begins at this address.
+        self.arrive(u64::MAX, start, State { registers, slots: BTreeMap::new() });
         let mut queue = BTreeSet::from([start]);
         let mut budget = self.leaders.len().saturating_mul(24).saturating_add(64);
         while let Some(block) = queue.pop_first() {
@@ -259,7 +276,7 @@ impl<'c> Tracker<'c> {
             }
             let Some(state) = self.entry.get(&block).cloned() else { continue };
             for (to, state) in self.through(block, state, &mut None) {
-                if self.arrive(to, state) {
+                if self.arrive(block, to, state) {
                     queue.insert(to);
                 }
             }
@@ -304,33 +321,44 @@ impl<'c> Tracker<'c> {
         Vec::new()
     }
 
-    /// Brings a state to the start of a block; whether what is known there changed.
-    fn arrive(&mut self, block: u64, state: State) -> bool {
+    /// Brings the state in which `from` is left to the start of a block; whether what is
+    /// known there changed.
+    fn arrive(&mut self, from: u64, block: u64, state: State) -> bool {
         if !self.leaders.contains_key(&block) {
             return false;
         }
-        let Some(known) = self.entry.get(&block) else {
-            self.entry.insert(block, state);
-            return true;
-        };
-        let mut merged = known.clone();
-        for (n, (slot, form)) in (0_u8..).zip(merged.registers.iter_mut().zip(&state.registers)) {
-            let origin = Origin::Joined(block, n);
-            if *slot != *form {
-                self.note_step(origin, form);
-                if self.joined.insert((block, n)) {
-                    *slot = Form::unknown(origin);
+        for (n, form) in (0_u8..).zip(&state.registers) {
+            self.note_step(Origin::Joined(block, n), form);
+        }
+        for (at, form) in &state.slots {
+            self.note_step(Origin::JoinedSlot(block, *at), form);
+        }
+        let ways = self.incoming.entry(block).or_default();
+        ways.insert(from, state);
+        let mut ways = ways.values();
+        let Some(mut merged) = ways.next().cloned() else { return false };
+        for way in ways {
+            for (n, (slot, form)) in (0_u8..).zip(merged.registers.iter().zip(&way.registers)) {
+                if slot != form {
+                    self.joined.insert((block, n));
+                }
+            }
+            merged.slots.retain(|at, _| way.slots.contains_key(at));
+            for (at, slot) in &merged.slots {
+                if way.slots.get(at) != Some(slot) {
+                    self.joined_slots.insert((block, *at));
                 }
             }
         }
-        merged.slots.retain(|at, _| state.slots.contains_key(at));
+        // Once ways disagreed the value stays an unknown of its own, so that this ends.
+        for (n, slot) in (0_u8..).zip(merged.registers.iter_mut()) {
+            if self.joined.contains(&(block, n)) {
+                *slot = Form::unknown(Origin::Joined(block, n));
+            }
+        }
         for (at, slot) in &mut merged.slots {
-            let origin = Origin::JoinedSlot(block, *at);
-            if let Some(form) = state.slots.get(at).filter(|form| *form != slot) {
-                self.note_step(origin, form);
-                if self.joined_slots.insert((block, *at)) {
-                    *slot = Form::unknown(origin);
-                }
+            if self.joined_slots.contains(&(block, *at)) {
+                *slot = Form::unknown(Origin::JoinedSlot(block, *at));
             }
         }
         let changed = self.entry.get(&block) != Some(&merged);
@@ -363,6 +391,11 @@ fn note(
         let arguments = ARGUMENTS.map(|n| state.registers.get(usize::from(n)).cloned().unwrap_or_default());
         found.calls.push(Call { at: Va::new(instruction.ip()), arguments });
     }
+    if instruction.mnemonic() == Mnemonic::Cmp
+        && let (Some(left), Some(right)) = (state.operand(instruction, 0), state.operand(instruction, 1))
+    {
+        found.comparisons.push(Comparison { at: Va::new(instruction.ip()), left, right });
+    }
     if matches!(instruction.mnemonic(), Mnemonic::Lea | Mnemonic::Nop) {
         return;
     }
@@ -373,7 +406,11 @@ fn note(
     if has_operand && State::slot(&address).is_none() {
         let writes = !matches!(used.access(), OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess);
         let len_bytes = instruction.memory_size().size();
-        found.accesses.push(Access { at: Va::new(instruction.ip()), address, len_bytes, writes });
+        let at = Va::new(instruction.ip());
+        let moves = instruction.mnemonic() == Mnemonic::Mov;
+        let stored = if moves && writes { state.operand(instruction, 1) } else { None };
+        let is_integer = moves || matches!(instruction.mnemonic(), Mnemonic::Add | Mnemonic::Sub | Mnemonic::Cmp);
+        found.accesses.push(Access { at, address, len_bytes, writes, stored, is_integer });
     }
 }
 
@@ -486,5 +523,45 @@ fn calculated(state: &State, instruction: &Instruction) -> Option<Form> {
             }
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Forms, Origin, Tracker, argument};
+    use iced_x86::{Decoder, DecoderOptions};
+    use salve_elf::{Va, VaRange};
+
+    fn forms(bytes: &[u8]) -> Forms {
+        let code: Vec<_> = Decoder::with_ip(64, bytes, 0x1000, DecoderOptions::NONE).into_iter().collect();
+        let len = u64::try_from(bytes.len()).unwrap_or(0);
+        VaRange::new(Va::new(0x1000), len).map(|range| Tracker::new(&code, range).run()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_multiplication_is_the_same_however_it_is_spelled() {
+        // lea (%rsi,%rsi,4),%rax; shl $3,%rax; mov 8(%rdi,%rax),%rax; ret
+        let shifted = forms(&[0x48, 0x8d, 0x04, 0xb6, 0x48, 0xc1, 0xe0, 0x03, 0x48, 0x8b, 0x44, 0x07, 0x08, 0xc3]);
+        // imul $40,%rsi,%rax; mov 8(%rdi,%rax),%rax; ret
+        let multiplied = forms(&[0x48, 0x6b, 0xc6, 0x28, 0x48, 0x8b, 0x44, 0x07, 0x08, 0xc3]);
+        let address = |forms: &Forms| forms.accesses.first().map(|a| a.address.clone());
+        assert_eq!(address(&shifted), address(&multiplied));
+        let address = address(&shifted).unwrap_or_default();
+        assert!(address.terms.contains(&(argument(1), 40)), "{address:?}");
+        assert_eq!(address.constant, 8);
+    }
+
+    #[test]
+    fn a_value_goes_through_the_frame_and_a_pointer_steps_through_a_loop() {
+        // push %rbp; mov %rsp,%rbp; mov %rdi,-8(%rbp); mov -8(%rbp),%rax; mov (%rax),%eax; pop %rbp; ret
+        let framed =
+            forms(&[0x55, 0x48, 0x89, 0xe5, 0x48, 0x89, 0x7d, 0xf8, 0x48, 0x8b, 0x45, 0xf8, 0x8b, 0x00, 0x5d, 0xc3]);
+        assert_eq!(framed.accesses.len(), 1, "{framed:?}");
+        assert!(framed.accesses.iter().all(|a| a.address.terms == [(argument(0), 1)]), "{framed:?}");
+        // 1: cmpl $0,(%rdi); je 2f; add $40,%rdi; jmp 1b; 2: ret
+        let looping = forms(&[0x83, 0x3f, 0x00, 0x74, 0x06, 0x48, 0x83, 0xc7, 0x28, 0xeb, 0xf5, 0xc3]);
+        assert_eq!(looping.steps.iter().copied().collect::<Vec<_>>(), [40], "{looping:?}");
+        let joined = |a: &super::Access| matches!(a.address.terms.as_slice(), [(Origin::Joined(..), 1)]);
+        assert!(looping.accesses.iter().any(joined), "{looping:?}");
     }
 }

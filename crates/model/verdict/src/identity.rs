@@ -4,26 +4,37 @@
 //! replaced code refers to has another address than the one that old state may
 //! hold. That matters where somebody compares the address: `if (p != empty)
 //! free(p)`. Found by what follows the instruction that takes the address, in
-//! replaced code and in code that stays; an address that reaches a comparison by
-//! a longer way is not found.
+//! replaced code and in code that stays, through registers, frame and calls, and
+//! for pointers that hold it; an address that reaches a comparison through other
+//! memory is not found.
 
 use crate::carry::Carried;
+use crate::objects::callee;
 use crate::registry;
-use iced_x86::{FlowControl, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
+use iced_x86::{ConditionCode, FlowControl, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 use salve_code::ReferenceKind;
-use salve_elf::{SectionRole, Va, VaRange};
-use salve_match::{ImageDiff, Side};
+use salve_code::affine::{Form, Forms, Origin, argument, forms};
+use salve_elf::{Binding, SectionRole, Va, VaRange};
+use salve_match::{ImageDiff, Place, Side, text_at};
 use salve_patch::{Evidence, Reason};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// How far an address is followed into callees.
+const DEEPEST: u8 = 2;
 
 pub(crate) fn reason(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Reason> {
     let replaced = carried.new_functions();
     let constants: BTreeSet<Va> =
         replaced.iter().flat_map(|n| taken(&diff.new, *n)).map(|(_, constant)| constant).collect();
+    let mut comparisons = Comparisons::new(&diff.new);
     let mut evidence = Vec::new();
     for (index, function) in diff.new.image.functions().iter().enumerate() {
         for (at, constant) in taken(&diff.new, index) {
-            if constants.contains(&constant) && is_compared(&diff.new, function.range, at) {
+            if !constants.contains(&constant) {
+                continue;
+            }
+            let near = is_compared(&diff.new, function.range, at);
+            if near || (may_be_token(&diff.new, constant) && comparisons.has(index, Origin::Static(constant.raw()))) {
                 evidence.push(Evidence {
                     function: Some(function.display_name()),
                     old_va: None,
@@ -33,8 +44,127 @@ pub(crate) fn reason(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Reas
             }
         }
     }
+    evidence.extend(through_slots(&diff.new, &constants));
     (!evidence.is_empty())
         .then(|| registry::CONSTANT_ADDRESS.because("the address of a constant serves as an identity", evidence))
+}
+
+/// Comparisons with the address that a slot of data holds.
+fn through_slots(side: &Side<'_, '_>, constants: &BTreeSet<Va>) -> Vec<Evidence> {
+    let slots: BTreeMap<Va, Va> = side
+        .image
+        .relocs()
+        .iter()
+        .filter_map(|reloc| match reloc.binding {
+            Binding::Relative { target } if constants.contains(&target) => Some((reloc.at, target)),
+            _ => None,
+        })
+        .collect();
+    let mut evidence = Vec::new();
+    for (function, code) in side.image.functions().iter().zip(&side.code) {
+        for reference in code.references.iter().filter(|r| r.kind == ReferenceKind::Memory) {
+            let Some(constant) = slots.get(&reference.target) else { continue };
+            let at = function.range.start().wrapping_offset(i64::from(reference.at));
+            let here = salve_code::decode_at(side.image, at).is_some_and(|i| i.mnemonic() == Mnemonic::Cmp);
+            if here || is_compared(side, function.range, at) {
+                evidence.push(Evidence {
+                    function: Some(function.display_name()),
+                    old_va: None,
+                    new_va: Some(at),
+                    seen: format!("compares with a pointer that holds the address of the constant at {constant}"),
+                });
+            }
+        }
+    }
+    evidence
+}
+
+/// Texts have no address of their own: compilers and linkers merge equal ones, so
+/// nobody compares it knowingly. They are not followed into callees.
+fn may_be_token(side: &Side<'_, '_>, constant: Va) -> bool {
+    let longer = side.next_anchor(constant).is_some_and(|next| next.wrapping_distance_from(constant) > 1);
+    longer && text_at(side, constant, 1).is_none()
+}
+
+/// Comparisons of one image, each function tracked once and each question asked once.
+struct Comparisons<'s, 'i, 'a> {
+    side: &'s Side<'i, 'a>,
+    forms: HashMap<usize, Forms>,
+    answers: HashMap<(usize, Origin), bool>,
+}
+
+impl<'s, 'i, 'a> Comparisons<'s, 'i, 'a> {
+    fn new(side: &'s Side<'i, 'a>) -> Self {
+        Self { side, forms: HashMap::new(), answers: HashMap::new() }
+    }
+
+    /// Whether the value that `origin` is in this function is compared for equality
+    /// with one that is not calculated from it, here or in what it is handed to.
+    fn has(&mut self, function: usize, origin: Origin) -> bool {
+        let mut queue = vec![(function, origin, 0_u8)];
+        let mut seen = BTreeSet::new();
+        while let Some((function, origin, depth)) = queue.pop() {
+            if !seen.insert((function, origin)) {
+                continue;
+            }
+            let here = match self.answers.get(&(function, origin)) {
+                Some(known) => *known,
+                None => self.here(function, origin),
+            };
+            self.answers.insert((function, origin), here);
+            if here {
+                return true;
+            }
+            if depth < DEEPEST {
+                queue.extend(self.onward(function, origin).into_iter().map(|(f, o)| (f, o, depth.saturating_add(1))));
+            }
+        }
+        false
+    }
+
+    fn forms(&mut self, function: usize) -> &Forms {
+        let side = self.side;
+        self.forms.entry(function).or_insert_with(|| {
+            let range = side.image.functions().get(function).map(|f| f.range);
+            range.map(|range| forms(side.image, range)).unwrap_or_default()
+        })
+    }
+
+    fn here(&mut self, function: usize, origin: Origin) -> bool {
+        let side = self.side;
+        let is = |form: &Form| form.constant == 0 && form.terms == [(origin, 1)];
+        let apart = |form: &Form| !form.terms.is_empty() && form.terms.iter().all(|(o, _)| *o != origin);
+        self.forms(function).comparisons.iter().any(|c| {
+            let identity = is(&c.left) && apart(&c.right) || is(&c.right) && apart(&c.left);
+            identity && for_equality(side, c.at)
+        })
+    }
+
+    /// Functions of the image that get the value, and as which argument.
+    fn onward(&mut self, function: usize, origin: Origin) -> Vec<(usize, Origin)> {
+        let side = self.side;
+        let is = |form: &Form| form.constant == 0 && form.terms == [(origin, 1)];
+        let mut onward = Vec::new();
+        for call in &self.forms(function).calls {
+            let handed: Vec<usize> =
+                call.arguments.iter().enumerate().filter(|(_, form)| is(form)).map(|(n, _)| n).collect();
+            if handed.is_empty() {
+                continue;
+            }
+            let callee = salve_code::decode_at(side.image, call.at).and_then(|i| callee(side, &i));
+            if let Some(Place::Code { function, offset: 0 }) = callee {
+                onward.extend(handed.into_iter().map(|n| (function, argument(n))));
+            }
+        }
+        onward
+    }
+}
+
+/// Whether what follows a comparison asks for equality.
+fn for_equality(side: &Side<'_, '_>, at: Va) -> bool {
+    let next = salve_code::decode_at(side.image, at).map(|i| Va::new(i.next_ip()));
+    next.and_then(|next| salve_code::decode_at(side.image, next))
+        .is_some_and(|i| matches!(i.condition_code(), ConditionCode::e | ConditionCode::ne))
 }
 
 /// Instructions of a function that take the address of a constant, and which.

@@ -3,7 +3,7 @@
 use crate::callers::Callers;
 use crate::carry::{Carried, carried};
 use crate::layout::Layout;
-use crate::{columns, contracts, data, dependency, identity, objects, registry, resources, witness};
+use crate::{columns, contracts, data, dependency, encoding, identity, objects, registry, resources, witness};
 use salve_code::ReferenceKind;
 use salve_elf::{Function, ImageKind, Reloc, SectionRole};
 use salve_match::{ContentDifference, ImageDiff, NoiseContext, Place, align, compare_operands, noise};
@@ -54,6 +54,7 @@ pub fn judge(diff: &ImageDiff<'_, '_>, context: &NoiseContext) -> Judgement {
         let layout = Layout::of(diff, carried);
         reasons.extend(layout.reasons(diff, carried));
         reasons.extend(objects::reasons(diff, carried));
+        reasons.extend(encoding::reason(diff, carried));
         reasons.extend(resources::reasons(diff, carried));
         reasons.extend(contracts::reason(diff, carried));
         reasons.extend(identity::reason(diff, carried));

@@ -20,6 +20,7 @@ mod columns;
 mod contracts;
 mod data;
 mod dependency;
+mod encoding;
 mod identity;
 mod judge;
 mod kept;

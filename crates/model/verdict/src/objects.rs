@@ -126,7 +126,7 @@ fn factors(forms: &Forms) -> BTreeMap<i64, usize> {
 }
 
 /// Where a call leads, as far as it is stated.
-fn callee(side: &Side<'_, '_>, call: &iced_x86::Instruction) -> Option<Place> {
+pub(crate) fn callee(side: &Side<'_, '_>, call: &iced_x86::Instruction) -> Option<Place> {
     let target = crate::layout::call_target(call)?;
     let slot = side.plt.slot_of(target).unwrap_or(target);
     let own = side.image.reloc_at(slot).and_then(|reloc| match reloc.binding {

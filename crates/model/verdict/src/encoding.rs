@@ -1,0 +1,131 @@
+//! What is stored in objects, and in which form.
+//!
+//! Objects outlive the code that made them. Where a replaced function stores
+//! another number than it did, moves a flag to another bit, multiplies what it
+//! stores by another factor, or accesses a field with another width, objects that
+//! old code made hold the old form. Bounds that changed, sums that are off by
+//! one and wider masks are everyday corrections and none of these.
+
+use crate::carry::Carried;
+use crate::registry;
+use iced_x86::{Instruction, Mnemonic, OpKind, Register};
+use salve_code::affine::{Access, Form, Forms, Origin, forms};
+use salve_elf::{Va, VaRange};
+use salve_match::{AlignedPair, ImageDiff, Side, align};
+use salve_patch::{Evidence, Reason};
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(crate) fn reason(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Reason> {
+    let mut evidence = Vec::new();
+    for pair in &carried.pairs {
+        let functions = (diff.old.image.functions().get(pair.old), diff.new.image.functions().get(pair.new));
+        let (Some(f), Some(g)) = functions else { continue };
+        let codes = (diff.old.code.get(pair.old), diff.new.code.get(pair.new));
+        if matches!(codes, (Some(a), Some(b)) if a.hash == b.hash) {
+            continue;
+        }
+        let (before, after) = (forms(diff.old.image, f.range), forms(diff.new.image, g.range));
+        let mut seen = |old_va, new_va, seen| {
+            evidence.push(Evidence { function: Some(g.display_name()), old_va, new_va, seen });
+        };
+        let mut flags = Vec::new();
+        let (old, new) = (by_address(&before), by_address(&after));
+        for aligned in align(&diff.old, f.range, &diff.new, g.range).aligned {
+            let (old_at, new_at) = (Va::new(aligned.old.ip()), Va::new(aligned.new.ip()));
+            let accesses = old.get(&old_at).zip(new.get(&new_at));
+            let stored = accesses.and_then(|(a, b)| stored_otherwise(a, b, (&before, &after)));
+            if let Some(how) = stored {
+                seen(Some(old_at), Some(new_at), how);
+            } else if let Some((from, to)) = flag_moved(&aligned) {
+                flags.push((from, to, old_at, new_at));
+            }
+        }
+        // What both versions use somewhere only lies elsewhere now.
+        let (had, has) = (masks_of(&diff.old, f.range), masks_of(&diff.new, g.range));
+        for (from, to, old_at, new_at) in flags.into_iter().filter(|(a, b, ..)| !has.contains(a) && !had.contains(b)) {
+            seen(Some(old_at), Some(new_at), format!("mask {to:#x}, before {from:#x}"));
+        }
+        for (at, from, to) in widths_changed(&before, &after) {
+            let how = format!("the field at offset {at:#x} is {to} bytes wide, before {from}");
+            seen(Some(f.range.start()), Some(g.range.start()), how);
+        }
+    }
+    let summary = "objects that exist hold what old code stored in its own form";
+    (!evidence.is_empty()).then(|| registry::FIELD_ENCODING.because(summary, evidence))
+}
+
+fn by_address(forms: &Forms) -> BTreeMap<Va, &Access> {
+    forms.accesses.iter().map(|access| (access.at, access)).collect()
+}
+
+/// Both versions store something, but not the same.
+fn stored_otherwise(old: &Access, new: &Access, forms: (&Forms, &Forms)) -> Option<String> {
+    let (a, b) = (old.stored.as_ref()?, new.stored.as_ref()?);
+    if old.address.constant != new.address.constant {
+        return None; // another field
+    }
+    if let (Some(a), Some(b)) = (a.as_constant(), b.as_constant()) {
+        // A store that both versions do somewhere only lies elsewhere now.
+        let stores = |forms: &Forms, number: i64| {
+            let there = forms.accesses.iter().filter(|access| access.address.constant == new.address.constant);
+            there.into_iter().any(|access| access.stored.as_ref().and_then(Form::as_constant) == Some(number))
+        };
+        let otherwise = a != b && !stores(forms.1, a) && !stores(forms.0, b);
+        return otherwise.then(|| format!("stores {b:#x}, before {a:#x}"));
+    }
+    let factors = |form: &Form| -> Vec<i64> {
+        let mut factors: Vec<i64> = form.terms.iter().map(|(_, factor)| *factor).collect();
+        factors.sort_unstable();
+        factors
+    };
+    let (x, y) = (factors(a), factors(b));
+    (x.len() == y.len() && x != y).then(|| format!("stores multiples by {y:?}, before by {x:?}"))
+}
+
+/// A single bit or mask gave way to another one, neither within the other.
+fn flag_moved(pair: &AlignedPair) -> Option<(u64, u64)> {
+    let (a, b) = (mask(&pair.old)?, mask(&pair.new)?);
+    (a & !b != 0 && b & !a != 0).then_some((a, b))
+}
+
+/// The number that an instruction masks with.
+fn mask(instruction: &Instruction) -> Option<u64> {
+    let logical = matches!(instruction.mnemonic(), Mnemonic::Or | Mnemonic::And | Mnemonic::Xor | Mnemonic::Test);
+    let immediate = logical && !matches!(instruction.op1_kind(), OpKind::Register | OpKind::Memory);
+    let stack =
+        instruction.op0_kind() == OpKind::Register && instruction.op0_register().full_register() == Register::RSP;
+    (immediate && !stack).then(|| instruction.immediate(1))
+}
+
+fn masks_of(side: &Side<'_, '_>, range: VaRange) -> BTreeSet<u64> {
+    salve_code::decode(side.image, range).into_iter().flatten().filter_map(|i| mask(&i)).collect()
+}
+
+/// Fields that are accessed with one width where they had another.
+fn widths_changed(before: &Forms, after: &Forms) -> Vec<(i64, usize, usize)> {
+    let (a, b) = (widths(before), widths(after));
+    let mut changed = Vec::new();
+    for (at, from) in &a {
+        let Some(to) = b.get(at).filter(|to| to.is_disjoint(from)) else { continue };
+        let (Some(from), Some(to)) = (from.first().copied(), to.first().copied()) else { continue };
+        // Two neighbours accessed at once, or one field in two halves.
+        let (narrow, all) = if from < to { (from, &a) } else { (to, &b) };
+        let neighbour = i64::try_from(narrow).ok().and_then(|n| at.checked_add(n));
+        if neighbour.is_none_or(|at| !all.contains_key(&at)) {
+            changed.push((*at, from, to));
+        }
+    }
+    changed
+}
+
+/// For each offset from an object's start, the widths of plain accesses.
+fn widths(forms: &Forms) -> BTreeMap<i64, BTreeSet<usize>> {
+    let mut widths: BTreeMap<i64, BTreeSet<usize>> = BTreeMap::new();
+    for access in &forms.accesses {
+        let object = matches!(access.address.terms.as_slice(), [(origin, 1)] if !matches!(origin, Origin::Static(_)));
+        if object && access.is_integer && matches!(access.len_bytes, 2 | 4 | 8) {
+            widths.entry(access.address.constant).or_default().insert(access.len_bytes);
+        }
+    }
+    widths
+}
