@@ -29,6 +29,7 @@ pub(crate) fn reason(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Reas
             evidence.push(Evidence { function: Some(g.display_name()), old_va, new_va, seen });
         };
         let mut flags = Vec::new();
+        let meets_objects = meets_objects(&diff.old, f.range) || meets_objects(&diff.new, g.range);
         let (old, new) = (by_address(&before), by_address(&after));
         for aligned in align(&diff.old, f.range, &diff.new, g.range).aligned {
             let (old_at, new_at) = (Va::new(aligned.old.ip()), Va::new(aligned.new.ip()));
@@ -36,7 +37,7 @@ pub(crate) fn reason(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Reas
             let stored = accesses.and_then(|(a, b)| stored_otherwise(a, b, (&before, &after)));
             if let Some(how) = stored {
                 seen(Some(old_at), Some(new_at), how);
-            } else if let Some((from, to)) = flag_moved(&aligned) {
+            } else if let Some((from, to)) = flag_moved(&aligned).filter(|_| meets_objects) {
                 flags.push((from, to, old_at, new_at));
             }
         }
@@ -80,6 +81,35 @@ fn stored_otherwise(old: &Access, new: &Access, forms: (&Forms, &Forms)) -> Opti
     };
     let (x, y) = (factors(a), factors(b));
     (x.len() == y.len() && x != y).then(|| format!("stores multiples by {y:?}, before by {x:?}"))
+}
+
+/// Whether a function can come by a stored form or leave one: it touches memory that is
+/// not its own frame, or calls somebody who may. One that does neither calculates.
+fn meets_objects(side: &Side<'_, '_>, range: VaRange) -> bool {
+    let touches = |instruction: &Instruction| {
+        let reads_or_writes = !matches!(instruction.mnemonic(), Mnemonic::Lea | Mnemonic::Nop);
+        let memory = instruction.op_kinds().any(|kind| kind == OpKind::Memory);
+        // Another base than the stack pointer may be any object's address, `rbp` too.
+        let own = instruction.memory_base() == Register::RSP && instruction.memory_index() == Register::None;
+        memory && reads_or_writes && !own
+    };
+    let leaves = |instruction: &Instruction| {
+        use iced_x86::FlowControl as Flow;
+        match instruction.flow_control() {
+            Flow::Next | Flow::Return => false,
+            Flow::ConditionalBranch | Flow::UnconditionalBranch => {
+                !range.contains(Va::new(instruction.near_branch64()))
+            }
+            _ => true,
+        }
+    };
+    match salve_code::decode(side.image, range) {
+        Some(decoder) => decoder.into_iter().any(|instruction| {
+            // String instructions name their memory by no operand of this kind.
+            touches(&instruction) || leaves(&instruction) || instruction.is_string_instruction()
+        }),
+        None => true,
+    }
 }
 
 /// A single bit or mask gave way to another one, neither within the other.
