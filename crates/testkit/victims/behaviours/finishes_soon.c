@@ -1,6 +1,6 @@
 //#ExpectVerdict: safe
 //#Exchange: 5 | 5 rounds + | 6 rounds +
-/* A thread is nearly always inside the changed function, for 20 ms at a time. */
+/* A thread is inside the changed function most of the time, for 20 ms at a time. */
 #include "answers.h"
 #include <pthread.h>
 #include <time.h>
@@ -19,7 +19,7 @@ ALONE static int slow(int number, int wait) {
 }
 
 static void *work(void *unused) {
-    struct timespec pause = {.tv_nsec = 200000};
+    struct timespec pause = {.tv_nsec = 10000000};
     for (;;) {
         rounds += slow(1, 1) > 0;
         nanosleep(&pause, NULL);
