@@ -289,8 +289,7 @@ impl Behaviour {
 
     fn apply(&self, salve: &Salve, derived: &Derived, asked: &Asked) -> Result<Run> {
         let pid = asked.pid().to_string();
-        let wait = if self.otherwise.is_some() { "5s" } else { "30s" };
-        let mut words: Vec<&str> = vec!["apply", "--pid", &pid, "--wait", wait, "--accept", "direction-unknown"];
+        let mut words: Vec<&str> = vec!["apply", "--pid", &pid, "--wait", "30s", "--accept", "direction-unknown"];
         let report = derived.inspected.as_ref().context("no patch file")?;
         let codes = texts(report, "code");
         if self.expectations.verdict.as_deref() == Some("review") {

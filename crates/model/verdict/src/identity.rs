@@ -21,6 +21,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// How far an address is followed into callees.
 const DEEPEST: u8 = 2;
+/// Functions tracked for one image; beyond that every question is answered with a
+/// doubt, which asks for review.
+const MOST_TRACKED: usize = 1500;
 
 pub(crate) fn reason(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Reason> {
     let replaced = carried.new_functions();
@@ -39,7 +42,9 @@ pub(crate) fn reason(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Reas
                     function: Some(function.display_name()),
                     old_va: None,
                     new_va: Some(at),
-                    seen: format!("compares with the address of the constant at {constant}"),
+                    seen: format!(
+                        "compares the address of the constant at {constant}, or hands it on further than is followed"
+                    ),
                 });
             }
         }
@@ -106,6 +111,9 @@ impl<'s, 'i, 'a> Comparisons<'s, 'i, 'a> {
         while let Some((function, origin, depth)) = queue.pop() {
             if !seen.insert((function, origin)) {
                 continue;
+            }
+            if self.forms.len() >= MOST_TRACKED && !self.forms.contains_key(&function) {
+                return true;
             }
             let here = match self.answers.get(&(function, origin)) {
                 Some(known) => *known,
