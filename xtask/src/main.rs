@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask demo`, `test`, `bench`, `accuracy`, `corpus`, `setup`, `tidy`.
+//! The project's own tasks: `cargo xtask demo`, `test`, `bench`, `accuracy`, `corpus`, `e2e`, `setup`, `tidy`.
 //!
 //! Each one gets what it needs by itself (`setup`), so that on a fresh Debian 12
 //! machine with a Rust toolchain nothing has to be done before.
@@ -9,6 +9,7 @@ mod accuracy;
 mod bench;
 mod cargo;
 mod corpus;
+mod e2e;
 mod test;
 mod torture;
 
@@ -48,6 +49,8 @@ enum Task {
     Corpus(corpus::Arguments),
     /// Kill Salve at every moment, and count what its targets notice
     Torture(torture::Arguments),
+    /// Heal and revert real services under their load, many times over
+    E2e(e2e::Arguments),
     /// Install what the other tasks need from apt (they do it themselves as well)
     Setup,
     /// Check the workspace's own rules: layers, unsafe code, decision records
@@ -72,6 +75,7 @@ fn run(task: &Task) -> Result<()> {
         Task::Accuracy(arguments) => accuracy::run(arguments),
         Task::Corpus(arguments) => corpus::run(arguments),
         Task::Torture(arguments) => torture::run(arguments),
+        Task::E2e(arguments) => e2e::run(arguments),
         Task::Setup => needs::ensure(&Need::ALL),
         Task::Tidy => {
             cargo::run("test", &["--quiet", "--package", "salve-testkit", "--test", "tidy", "--", "--nocapture"])

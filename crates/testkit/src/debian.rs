@@ -23,6 +23,9 @@ deb http://deb.debian.org/debian-security bookworm-security main
 /// A base that is older is made again.
 const BASE_MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Makes one command again and again.
+pub type Caller = Box<dyn Fn() -> Command + Send>;
+
 /// Fields are dropped in order: first everything that runs inside, then the files.
 #[derive(Debug)]
 pub struct Root {
@@ -82,6 +85,47 @@ impl Root {
         running.wait_for("the process inside", |nsenter| observe::only_child(nsenter.pid()))
     }
 
+    /// Makes commands inside without holding the root, for threads that outlive a borrow of it.
+    pub fn caller<A: AsRef<OsStr>>(&self, words: &[A]) -> Caller {
+        let made = self.command(words);
+        let all: Vec<std::ffi::OsString> =
+            std::iter::once(made.get_program()).chain(made.get_args()).map(OsStr::to_owned).collect();
+        Box::new(move || {
+            let mut all = all.iter();
+            let mut command = Command::new(all.next().map_or(OsStr::new("false"), |program| program));
+            command.args(all).stdin(std::process::Stdio::null());
+            command
+        })
+    }
+
+    /// The id on the machine of a process that a file inside names by its id there.
+    pub fn outside(&self, inside: &str) -> Result<u32> {
+        let wanted: u32 = inside.trim().parse().with_context(|| format!("{inside:?} is no process id"))?;
+        let found = self.processes()?.into_iter().find(|(_, inside)| *inside == wanted);
+        found.map(|(outside, _)| outside).with_context(|| format!("no process {wanted} inside"))
+    }
+
+    /// Signals what [`Self::start`] started inside.
+    pub fn signal(running: &mut Running, signal: rustix::process::Signal) -> Result<()> {
+        let pid = i32::try_from(Self::pid_of(running)?).context("a process id that is none")?;
+        let process = rustix::process::Pid::from_raw(pid).context("process 0")?;
+        rustix::process::kill_process(process, signal).with_context(|| format!("cannot signal {pid}"))
+    }
+
+    /// The same, and waits until it ended.
+    pub fn signal_inside(mut running: Running, signal: rustix::process::Signal) -> Result<()> {
+        let pid = Self::pid_of(&mut running)?;
+        Self::signal(&mut running, signal)?;
+        let since = std::time::Instant::now();
+        while running.ended()?.is_none() {
+            if since.elapsed() > crate::running::PATIENCE {
+                bail!("process {pid} does not end when asked");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
     /// The same process's id as processes inside see it.
     pub fn pid_inside(pid: u32) -> Result<u32> {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context("cannot read its status")?;
@@ -103,7 +147,25 @@ impl Root {
         Ok(self.must_run(&["dpkg-query", "-W", "-f", "${Version}", package])?.stdout)
     }
 
-    fn command<A: AsRef<OsStr>>(&self, words: &[A]) -> Command {
+    /// Every process inside: its id on the machine and its id inside.
+    pub fn processes(&self) -> Result<Vec<(u32, u32)>> {
+        let namespace = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/pid"));
+        let ours = namespace(self.init_pid).context("the root is not up")?;
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc").context("no /proc")?.flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            // Who is gone by now is none of them.
+            if namespace(pid).is_ok_and(|link| link == ours)
+                && let Ok(inside) = Self::pid_inside(pid)
+            {
+                found.push((pid, inside));
+            }
+        }
+        Ok(found)
+    }
+
+    /// A command inside, to be started by the caller.
+    pub fn command<A: AsRef<OsStr>>(&self, words: &[A]) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.init_pid.to_string(), "--mount", "--pid", "--root", "--wd", "--"]);
         command.args(["env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]);

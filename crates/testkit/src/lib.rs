@@ -25,6 +25,7 @@
 //! | [`debian`] | a throw-away Debian root with a working apt |
 //! | [`meddler`] | a proxy in the middle that changes what it passes on |
 //! | [`demo`] | the main job, end to end |
+//! | [`services`] | real services under their load, healed and reverted many times |
 //! | [`torture`], [`supervisor`] | Salve killed at every moment, and a victim that notices |
 //! | [`tools`] | small C programs to measure with |
 //! | [`not_run`] | saying loudly that something could not be run |
@@ -48,6 +49,7 @@ pub mod observe;
 pub mod patchfile;
 pub mod running;
 pub mod salve;
+pub mod services;
 pub mod sleeper;
 pub mod spinner;
 pub mod supervisor;

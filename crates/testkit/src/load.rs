@@ -204,12 +204,12 @@ fn path(kind: &str, client: usize, turn: u64) -> String {
 }
 
 /// One HTTP/1.1 connection.
-struct Connection {
+pub(crate) struct Connection {
     reader: BufReader<TcpStream>,
 }
 
 impl Connection {
-    fn open(server: SocketAddr) -> Result<Self> {
+    pub(crate) fn open(server: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect_timeout(&server, TIMEOUT).context("cannot connect")?;
         stream.set_read_timeout(Some(TIMEOUT)).context("cannot set a timeout")?;
         stream.set_write_timeout(Some(TIMEOUT)).context("cannot set a timeout")?;
@@ -219,6 +219,11 @@ impl Connection {
 
     /// One request and its whole answer, compared with what it has to be.
     fn get(&mut self, path: &str) -> Result<Duration> {
+        self.fetch(path, &body_of(path))
+    }
+
+    /// The same for any target and body.
+    pub(crate) fn fetch(&mut self, path: &str, expected: &[u8]) -> Result<Duration> {
         let since = Instant::now();
         let request = format!("GET {path} HTTP/1.1\r\nHost: load\r\n\r\n");
         self.reader.get_mut().write_all(request.as_bytes()).with_context(|| format!("cannot send {path}"))?;
@@ -232,7 +237,7 @@ impl Connection {
         let length = self.content_length().with_context(|| format!("in the answer to {path}"))?;
         let mut body = vec![0; length];
         self.reader.read_exact(&mut body).with_context(|| format!("{path} was answered in part"))?;
-        if body != body_of(path) {
+        if body != expected {
             bail!("{path} was answered with something else");
         }
         Ok(since.elapsed())

@@ -107,6 +107,11 @@ impl Text {
         differences
     }
 
+    /// Nothing of `before` is at its place: the process executed another program, or the same anew.
+    pub fn is_of_another_program(&self, before: &Self) -> bool {
+        !before.mappings.keys().any(|start| self.mappings.contains_key(start))
+    }
+
     /// Only the differences inside mappings that were there before.
     pub fn changes_to(&self, before: &Self) -> Vec<String> {
         let kept = self.mappings.iter().filter(|(start, _)| before.mappings.contains_key(start));

@@ -1,0 +1,243 @@
+//! What clients of a service saw: every request counted, every wrong or missing
+//! answer kept, and how long answers took, period by period.
+//!
+//! A request belongs to the period in which its answer came, so that one which
+//! was under way when a process was stopped counts among those of the stop.
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Failures that are kept in words; the rest is counted.
+const FAILURES_KEPT: usize = 5;
+/// Four buckets for each doubling, from 1 µs to more than a minute.
+const BUCKETS: usize = 4 * 27;
+
+/// What came of one period.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    pub requests: u64,
+    pub errors: u64,
+    /// The first few, in words.
+    pub failures: Vec<String>,
+    /// Upper ends of the buckets that the middle and the 99th of a hundred answers fall into.
+    pub median_us: u64,
+    pub p99_us: u64,
+    /// Exactly: the longest that any client waited for an answer.
+    pub longest_us: u64,
+    pub lasted_ms: u64,
+}
+
+/// One period as it is filled.
+#[derive(Debug)]
+struct Tally {
+    requests: AtomicU64,
+    errors: AtomicU64,
+    longest_us: AtomicU64,
+    buckets: Vec<AtomicU64>,
+    failures: Mutex<Vec<String>>,
+    began: Instant,
+    began_wall: SystemTime,
+}
+
+impl Tally {
+    fn new() -> Self {
+        Self {
+            requests: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            longest_us: AtomicU64::new(0),
+            buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
+            failures: Mutex::new(Vec::new()),
+            began: Instant::now(),
+            began_wall: SystemTime::now(),
+        }
+    }
+
+    fn seen(&self) -> Seen {
+        let counts: Vec<u64> = self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect();
+        Seen {
+            requests: self.requests.load(Ordering::Relaxed),
+            errors: self.errors.load(Ordering::Relaxed),
+            failures: self.failures.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            median_us: quantile(&counts, 50),
+            p99_us: quantile(&counts, 99),
+            longest_us: self.longest_us.load(Ordering::Relaxed),
+            lasted_ms: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// Bucket `4 d + q` ends at `(4 + q + 1) × 2^d / 4` µs.
+fn bucket(us: u64) -> usize {
+    let us = us.max(4);
+    let doublings = us.ilog2() - 2;
+    let quarter = (us >> doublings) & 3;
+    (4 * doublings as usize + usize::try_from(quarter).unwrap_or(0)).min(BUCKETS - 1)
+}
+
+fn bucket_end(bucket: usize) -> u64 {
+    (5 + bucket as u64 % 4) << (bucket / 4)
+}
+
+fn quantile(counts: &[u64], percent: u64) -> u64 {
+    let total: u64 = counts.iter().sum();
+    let mut below = 0;
+    for (index, count) in counts.iter().enumerate() {
+        below += count;
+        if total > 0 && below * 100 >= total * percent {
+            return bucket_end(index);
+        }
+    }
+    0
+}
+
+/// Shared by all clients of one run.
+#[derive(Debug)]
+pub struct Meter {
+    current: RwLock<Arc<Tally>>,
+    total_requests: AtomicU64,
+    total_errors: AtomicU64,
+    ending: AtomicBool,
+}
+
+impl Meter {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            current: RwLock::new(Arc::new(Tally::new())),
+            total_requests: AtomicU64::new(0),
+            total_errors: AtomicU64::new(0),
+            ending: AtomicBool::new(false),
+        })
+    }
+
+    /// Ends the period and begins the next one; gives what came of the one that ended.
+    pub fn next_period(&self) -> Seen {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let ended = std::mem::replace(&mut *current, Arc::new(Tally::new()));
+        ended.seen()
+    }
+
+    /// When the period at hand began, by the wall clock: for tools that log by it.
+    pub fn period_began(&self) -> SystemTime {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).began_wall
+    }
+
+    pub fn note(&self, took: Duration, outcome: Result<()>) {
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let tally = Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner));
+        self.total_requests.fetch_add(1, Ordering::Relaxed);
+        tally.requests.fetch_add(1, Ordering::Relaxed);
+        tally.longest_us.fetch_max(us, Ordering::Relaxed);
+        if let Some(bucket) = tally.buckets.get(bucket(us)) {
+            bucket.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Err(error) = outcome {
+            self.total_errors.fetch_add(1, Ordering::Relaxed);
+            tally.errors.fetch_add(1, Ordering::Relaxed);
+            let mut failures = tally.failures.lock().unwrap_or_else(PoisonError::into_inner);
+            if failures.len() < FAILURES_KEPT {
+                failures.push(format!("{error:#}"));
+            }
+        }
+    }
+
+    /// Runs one request and notes how it went.
+    pub fn time(&self, request: impl FnOnce() -> Result<()>) -> bool {
+        let since = Instant::now();
+        let outcome = request();
+        let right = outcome.is_ok();
+        self.note(since.elapsed(), outcome);
+        right
+    }
+
+    pub fn requests(&self) -> u64 {
+        self.total_requests.load(Ordering::Relaxed)
+    }
+
+    pub fn errors(&self) -> u64 {
+        self.total_errors.load(Ordering::Relaxed)
+    }
+
+    pub fn end(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+    }
+
+    pub fn goes_on(&self) -> bool {
+        !self.ending.load(Ordering::Relaxed)
+    }
+
+    /// Waits for `more` further answers.
+    pub fn pass(&self, more: u64) -> Result<()> {
+        let (since, goal) = (Instant::now(), self.requests() + more);
+        while self.requests() < goal {
+            if since.elapsed() > crate::running::PATIENCE {
+                anyhow::bail!("the load stands still at {} answers", self.requests());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+}
+
+/// Client threads that end with the meter.
+#[derive(Debug, Default)]
+pub struct Clients {
+    threads: Vec<(String, JoinHandle<Result<()>>)>,
+}
+
+impl Clients {
+    /// A client that runs until the meter ends. What it gives at its end is part of the outcome.
+    pub fn add(&mut self, name: impl Into<String>, client: impl FnOnce() -> Result<()> + Send + 'static) {
+        self.threads.push((name.into(), std::thread::spawn(client)));
+    }
+
+    /// Waits for all of them. The first that did not end well is the error.
+    pub fn join(mut self) -> Result<()> {
+        let mut first = Ok(());
+        for (name, thread) in self.threads.drain(..) {
+            let outcome = match thread.join() {
+                Ok(outcome) => outcome.with_context(|| format!("client {name}")),
+                Err(_) => Err(anyhow::anyhow!("client {name} broke")),
+            };
+            if first.is_ok() {
+                first = outcome;
+            }
+        }
+        first
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_time_lies_in_a_bucket_that_ends_at_most_a_quarter_later() {
+        for us in (4..5_000_u64).chain([60_000_000, 123_456]) {
+            let end = bucket_end(bucket(us));
+            assert!(end > us && end <= us + us.div_ceil(4) + 1, "{us} in a bucket that ends at {end}");
+        }
+        assert_eq!(bucket(u64::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn an_answer_counts_in_the_period_in_which_it_came_and_no_error_is_lost() {
+        let meter = Meter::new();
+        for _ in 0..98 {
+            meter.note(Duration::from_micros(100), Ok(()));
+        }
+        meter.note(Duration::from_millis(1), Err(anyhow::anyhow!("wrong")));
+        meter.note(Duration::from_millis(30), Ok(()));
+        let seen = meter.next_period();
+        assert_eq!((seen.requests, seen.errors, seen.longest_us), (100, 1, 30_000));
+        assert_eq!(seen.failures, ["wrong"]);
+        assert!((100..=125).contains(&seen.median_us) && (1_000..=1_250).contains(&seen.p99_us), "{seen:?}");
+        meter.note(Duration::from_micros(5), Ok(()));
+        let seen = meter.next_period();
+        assert_eq!((seen.requests, seen.errors), (1, 0));
+        assert_eq!((meter.requests(), meter.errors()), (101, 1));
+    }
+}

@@ -1,0 +1,119 @@
+//! nginx as its package configures it, with a site of ours: a master and a worker for each processor.
+
+use super::meter::{Clients, Meter};
+use super::web::{self, Reloads, Wrk};
+use super::{Live, Service, Subject};
+use crate::backend::Backend;
+use crate::debian::Root;
+use crate::haproxy::{free_port, listens};
+use crate::nginx::wait_for;
+use crate::observe::{self, Identity};
+use anyhow::{Context as _, Result, ensure};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub(super) struct Nginx;
+
+const SUBJECTS: [Subject; 3] = [
+    Subject { title: "nginx", packages: &["nginx"], own: true },
+    Subject { title: "libssl and libcrypto under it", packages: &["libssl3"], own: false },
+    Subject { title: "libpcre2 under it", packages: &["libpcre2-8-0"], own: false },
+];
+const WRK_LOG: &str = "/var/log/wrk";
+
+impl Service for Nginx {
+    fn name(&self) -> &'static str {
+        "nginx"
+    }
+
+    fn load(&self) -> &'static str {
+        "proxied requests over kept, fresh and TLS connections, wrk over TLS; a reload while it is healed"
+    }
+
+    fn subjects(&self) -> &'static [Subject] {
+        &SUBJECTS
+    }
+
+    fn old_as_well(&self) -> &'static [&'static str] {
+        &["nginx-common"]
+    }
+
+    fn also(&self) -> &'static [&'static str] {
+        &["openssl", "curl", "wrk"]
+    }
+
+    fn start(&self, root: &Root) -> Result<Box<dyn Live>> {
+        let backend = Backend::start()?;
+        let (plain, tls) = (free_port()?, free_port()?);
+        web::certificate(root, "/etc/nginx")?;
+        // The site of the package listens on all addresses.
+        std::fs::remove_file(root.path("/etc/nginx/sites-enabled/default")).context("no default site")?;
+        let backend_at = backend.address();
+        let site = format!(
+            "server {{
+    listen {plain};
+    listen {tls} ssl;
+    ssl_certificate /etc/nginx/cert.pem;
+    ssl_certificate_key /etc/nginx/key.pem;
+    keepalive_timeout 10m;
+    keepalive_requests 100000000;
+    access_log off;
+    location ~ ^/(\\d+)/ {{ proxy_pass http://{backend_at}; proxy_buffering off; }}
+}}
+"
+        );
+        std::fs::write(root.path("/etc/nginx/conf.d/e2e.conf"), site).context("cannot write a site")?;
+        root.must_run(&["nginx"])?;
+        wait_for("nginx to listen", || Ok(listens(plain) && listens(tls)))?;
+        let master =
+            Root::outside(root, &std::fs::read_to_string(root.path("/run/nginx.pid")).context("no pid file")?)?;
+        let reloads = Reloads::default();
+        Ok(Box::new(Alive { master: observe::identity(master)?, plain, tls, reloads, wrk: None, _backend: backend }))
+    }
+}
+
+struct Alive {
+    master: Identity,
+    plain: SocketAddr,
+    tls: SocketAddr,
+    reloads: Arc<AtomicU64>,
+    wrk: Option<Wrk>,
+    _backend: Backend,
+}
+
+impl Live for Alive {
+    fn clients(&mut self, root: &Root, meter: &Arc<Meter>) -> Result<Clients> {
+        let mut clients = Clients::default();
+        web::plain(&mut clients, meter, self.plain, &self.reloads, str::to_owned);
+        web::tls(&mut clients, root, meter, self.tls.port(), "/etc/nginx/cert.pem");
+        self.wrk = Some(Wrk::start(root, &format!("https://{}/1500/wrk", self.tls), WRK_LOG)?);
+        Ok(clients)
+    }
+
+    fn must_run(&mut self, _root: &Root) -> Result<()> {
+        ensure!(
+            observe::identity(self.master.pid).ok() == Some(self.master),
+            "the master is not the one that was started"
+        );
+        Ok(())
+    }
+
+    fn meanwhile(&mut self, root: &Root, round: u32) -> Result<()> {
+        if round == 1 {
+            self.reloads.fetch_add(1, Ordering::SeqCst);
+            root.must_run(&["nginx", "-s", "reload"])?;
+            std::thread::sleep(std::time::Duration::from_millis(500));
+        }
+        Ok(())
+    }
+
+    fn afterwards(&mut self, root: &Root, _meter: &Meter) -> Result<Vec<String>> {
+        let reloads = self.reloads.load(Ordering::SeqCst);
+        let wrk = self.wrk.take().context("wrk was not started")?.end(root, WRK_LOG, reloads)?;
+        let errors = std::fs::read_to_string(root.path("/var/log/nginx/error.log")).unwrap_or_default();
+        let grave = errors.lines().find(|line| ["[alert]", "[crit]", "[emerg]"].iter().any(|word| line.contains(word)));
+        ensure!(grave.is_none(), "its error log says {grave:?}");
+        Ok(vec![wrk, format!("{reloads} reloads while it was healed; nothing grave in the error log")])
+    }
+}

@@ -1,0 +1,315 @@
+//! One service from its installation to its last check.
+//!
+//! The same clients work all the time. First nothing is done to the service for
+//! about as long as the rounds will take: what its clients see then is the
+//! floor beside which the stalls of the rounds stand. Then it is healed and
+//! taken back, round after round, as an operator does it: `salve heal --from`
+//! the new package that is held back, `salve revert --all`. That includes
+//! deriving, which takes processor time from the service.
+
+use super::meter::{Meter, Seen};
+use super::operator::{self, Order, Said, Treated};
+use super::packages::{self, Versions};
+use super::report::{Came, Healed, Report, SubjectReport};
+use super::{Live, Service, Subject};
+use crate::debian::Root;
+use crate::observe::{self, Identity, Memory, Text};
+use anyhow::{Context as _, Result, bail, ensure};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How much is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    pub rounds: u32,
+    /// How long a service works healed, and how long reverted, in each round.
+    pub dwell: Duration,
+    /// Subjects under the service too, not its own code alone.
+    pub under: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { rounds: 10, dwell: Duration::from_millis(500), under: true }
+    }
+}
+
+/// Runs it. `Ok(Err(why))` where this machine cannot.
+pub fn run(service: &dyn Service, options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Result<Report, String>> {
+    let began = Instant::now();
+    let mut stage = match Stage::set(service, options.under, tell)? {
+        Ok(stage) => stage,
+        Err(why) => return Ok(Err(why)),
+    };
+    let clients = stage.live.clients(&stage.root, &stage.meter)?;
+    stage.meter.pass(100)?;
+    let mut subjects = Vec::new();
+    for (subject, versions) in stage.subjects.clone() {
+        tell(&format!("{}: {}", service.name(), subject.title));
+        subjects.push(stage.subject(&subject, &versions, options).with_context(|| subject.title.to_owned())?);
+    }
+    stage.live.must_run(&stage.root)?;
+    stage.meter.end();
+    clients.join()?;
+    let afterwards = stage.live.afterwards(&stage.root, &stage.meter)?;
+    Ok(Ok(Report {
+        service: service.name().to_owned(),
+        load: service.load().to_owned(),
+        when: today()?,
+        machine: machine(),
+        subjects,
+        requests: stage.meter.requests(),
+        errors: stage.meter.errors(),
+        afterwards,
+        took_s: began.elapsed().as_secs(),
+    }))
+}
+
+/// A service that runs in a root of its own.
+pub(super) struct Stage {
+    pub(super) live: Box<dyn Live>,
+    pub(super) meter: Arc<Meter>,
+    pub(super) subjects: Vec<(Subject, Vec<Versions>)>,
+    pub(super) root: Root,
+}
+
+impl Stage {
+    /// Installs the old versions and starts it.
+    pub(super) fn set(service: &dyn Service, under: bool, tell: &mut dyn FnMut(&str)) -> Result<Result<Self, String>> {
+        tell(&format!("{}: a throw-away Debian root with the old packages", service.name()));
+        let root = match Root::new()? {
+            Ok(root) => root,
+            Err(why) => return Ok(Err(why)),
+        };
+        let mut words: Vec<String> = service.also().iter().map(|&package| package.to_owned()).collect();
+        let mut subjects = Vec::new();
+        for subject in service.subjects().iter().filter(|subject| subject.own || under) {
+            let of_all: Vec<Versions> =
+                subject.packages.iter().map(|package| packages::versions(&root, package)).collect::<Result<_>>()?;
+            words.extend(of_all.iter().map(|v| format!("{}={}", v.package, v.old)));
+            subjects.push((*subject, of_all));
+        }
+        for package in service.old_as_well() {
+            let Versions { package, old, .. } = packages::versions(&root, package)?;
+            words.push(format!("{package}={old}"));
+        }
+        packages::install(&root, &words)?;
+        tell(&format!("{}: starting it", service.name()));
+        let live = service.start(&root)?;
+        Ok(Ok(Self { live, meter: Meter::new(), subjects, root }))
+    }
+
+    fn subject(&mut self, subject: &Subject, versions: &[Versions], options: &Options) -> Result<SubjectReport> {
+        let mut report = SubjectReport {
+            title: subject.title.to_owned(),
+            own: subject.own,
+            versions: versions.to_vec(),
+            judged: Vec::new(),
+            accepted: Vec::new(),
+            came_to: Came::OneVersion,
+            said: String::new(),
+        };
+        let newer: Vec<Versions> = versions.iter().filter(|versions| versions.differ()).cloned().collect();
+        if newer.is_empty() {
+            return Ok(report);
+        }
+        let (order, dry, people) = self.order(&newer)?;
+        report.judged.clone_from(&dry.judged);
+        report.accepted.clone_from(&order.accept);
+        report.said = people;
+        report.came_to = match planned(&dry) {
+            planned if planned.is_empty() => nothing(&dry),
+            planned => Came::Healed(Box::new(self.rounds(&order, &dry, &planned, options)?)),
+        };
+        Ok(report)
+    }
+
+    /// What to hand to `heal`, with the reviews accepted, what a dry run of it
+    /// comes to, and what it says to a person.
+    pub(super) fn order(&self, newer: &[Versions]) -> Result<(Order, Said, String)> {
+        let mut order = Order { from: packages::download_new(&self.root, newer)?, dry_run: true, ..Order::default() };
+        let people = operator::heal_for_people(&self.root, &order)?.stdout;
+        let mut dry = operator::heal(&self.root, &order)?;
+        order.accept = dry.review_codes();
+        if !order.accept.is_empty() {
+            dry = operator::heal(&self.root, &order)?;
+        }
+        order.dry_run = false;
+        Ok((order, dry, people))
+    }
+
+    fn rounds(&mut self, order: &Order, dry: &Said, planned: &[Treated], options: &Options) -> Result<Healed> {
+        let watched = self.watch(planned)?;
+        let before: Vec<Option<Text>> = watched.iter().map(|one| Text::of(one.pid).ok()).collect();
+        let memory_before: Vec<Memory> = watched.iter().map(memory_of).collect();
+        let idle = self.idle(options.rounds * (options.dwell * 2 + Duration::from_millis(dry.took_ms)))?;
+        let mut healed = Healed {
+            rounds: options.rounds,
+            processes: planned.len(),
+            threads: watched.iter().filter_map(|one| observe::threads(one.pid).ok()).max().unwrap_or(0),
+            idle,
+            healing: Seen::default(),
+            stop_heal_us: 0,
+            stop_revert_us: 0,
+            heal_took_ms: 0,
+            copied_bytes: 0,
+            payload_bytes: 0,
+            mappings: [0; 2],
+            descriptors: [0; 2],
+            left: BTreeMap::new(),
+            status: String::new(),
+        };
+        for round in 0..options.rounds {
+            self.heal_once(order, &mut healed).with_context(|| format!("round {round}"))?;
+            never_writable_code(&watched)?;
+            if round + 1 == options.rounds {
+                for (one, before) in watched.iter().zip(&memory_before).filter(|(one, _)| lives(one)) {
+                    let now = memory_of(one);
+                    healed.copied_bytes += now.copied_bytes.saturating_sub(before.copied_bytes);
+                    healed.payload_bytes += now.shareable_bytes.saturating_sub(before.shareable_bytes);
+                }
+                healed.status = self.root.run(&["salve", "status"])?.stdout;
+            }
+            std::thread::sleep(options.dwell);
+            self.live.meanwhile(&self.root, round)?;
+            self.live.must_run(&self.root)?;
+            let back = operator::revert_all(&self.root).with_context(|| format!("round {round}"))?;
+            healed.stop_revert_us = healed.stop_revert_us.max(longest(&back.treated));
+            same_text(&watched, &before).with_context(|| format!("after the revert of round {round}"))?;
+            std::thread::sleep(options.dwell);
+            let (mappings, descriptors) = held(&watched);
+            if round == 0 {
+                (healed.mappings[0], healed.descriptors[0]) = (mappings, descriptors);
+            }
+            (healed.mappings[1], healed.descriptors[1]) = (mappings, descriptors);
+        }
+        healed.healing = self.meter.next_period();
+        Ok(healed)
+    }
+
+    fn heal_once(&self, order: &Order, healed: &mut Healed) -> Result<()> {
+        let said = operator::heal(&self.root, order)?;
+        ensure!(Said::of("applied", &said.treated) > 0, "nothing was applied: {:?} {:?}", said.treated, said.left);
+        healed.stop_heal_us = healed.stop_heal_us.max(longest(&said.treated));
+        healed.heal_took_ms = healed.heal_took_ms.max(said.took_ms);
+        for one in said
+            .treated
+            .iter()
+            .filter(|one| !matches!(one.outcome.as_str(), "applied" | "already-applied" | "unchanged" | "gone"))
+        {
+            *healed.left.entry(reason(one)).or_default() += 1;
+        }
+        Ok(())
+    }
+
+    /// Nothing is done to the service for this long.
+    pub(super) fn idle(&self, long: Duration) -> Result<Seen> {
+        let _whatever_was_before = self.meter.next_period();
+        std::thread::sleep(long.clamp(Duration::from_secs(2), Duration::from_secs(60)));
+        let idle = self.meter.next_period();
+        ensure!(idle.requests > 0, "no request was answered while nothing was done");
+        Ok(idle)
+    }
+
+    /// The processes that a dry run would change, by their ids on the machine.
+    pub(super) fn watch(&self, planned: &[Treated]) -> Result<Vec<Identity>> {
+        let wanted: BTreeSet<u32> = planned.iter().map(|one| one.pid).collect();
+        let inside = self.root.processes()?;
+        Ok(inside
+            .iter()
+            .filter(|(_, inside)| wanted.contains(inside))
+            .filter_map(|(pid, _)| observe::identity(*pid).ok())
+            .collect())
+    }
+}
+
+/// The processes that would be patched, each once.
+pub(super) fn planned(dry: &Said) -> Vec<Treated> {
+    let mut seen = BTreeSet::new();
+    dry.treated.iter().filter(|one| one.outcome == "planned" && seen.insert(one.pid)).cloned().collect()
+}
+
+/// Why a dry run would patch nothing.
+fn nothing(dry: &Said) -> Came {
+    if !dry.treated.is_empty() && dry.treated.iter().all(|one| one.outcome == "unchanged") {
+        return Came::Unchanged;
+    }
+    let why: BTreeSet<String> = dry
+        .treated
+        .iter()
+        .filter(|one| one.outcome != "unchanged")
+        .map(reason)
+        .chain(dry.left.iter().cloned())
+        .collect();
+    Came::Refused(why.into_iter().collect())
+}
+
+fn reason(one: &Treated) -> String {
+    let why = one.why.as_deref().unwrap_or("no reason given");
+    match &one.code {
+        Some(code) => format!("{}: {} [{code}] {why}", one.program, one.outcome),
+        None => format!("{}: {} {why}", one.program, one.outcome),
+    }
+}
+
+pub(super) fn longest(treated: &[Treated]) -> u64 {
+    treated.iter().filter_map(|one| one.stopped_us).max().unwrap_or(0)
+}
+
+fn lives(one: &Identity) -> bool {
+    observe::identity(one.pid).is_ok_and(|now| now == *one)
+}
+
+/// Those that live on have the text they had. Who ended, or executed another program, has none to compare.
+pub(super) fn same_text(watched: &[Identity], before: &[Option<Text>]) -> Result<()> {
+    for (one, before) in watched.iter().zip(before) {
+        let (Some(before), Ok(now)) = (before, Text::of(one.pid)) else { continue };
+        if now.is_of_another_program(before) {
+            continue;
+        }
+        let changes = now.changes_to(before);
+        if !changes.is_empty() && lives(one) {
+            bail!("the text of process {} is not what it was: {}", one.pid, changes.join("; "));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn never_writable_code(watched: &[Identity]) -> Result<()> {
+    for one in watched {
+        let both = observe::writable_and_executable(one.pid).unwrap_or_default();
+        ensure!(both.is_empty(), "process {} has memory that is writable and executable: {}", one.pid, both.join(", "));
+    }
+    Ok(())
+}
+
+/// Nothing for a process that ended.
+pub(super) fn memory_of(one: &Identity) -> Memory {
+    observe::memory(one.pid).unwrap_or(Memory { copied_bytes: 0, shareable_bytes: 0, private_bytes: 0 })
+}
+
+/// Mappings and descriptors of all of them that live.
+pub(super) fn held(watched: &[Identity]) -> (usize, usize) {
+    let count = |path: String| std::fs::read_dir(path).map_or(0, Iterator::count);
+    watched.iter().filter(|one| lives(one)).fold((0, 0), |(mappings, descriptors), one| {
+        (mappings + count(format!("/proc/{}/map_files", one.pid)), descriptors + count(format!("/proc/{}/fd", one.pid)))
+    })
+}
+
+fn today() -> Result<String> {
+    let date = std::process::Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]).output().context("no date")?;
+    Ok(String::from_utf8_lossy(&date.stdout).trim().to_owned())
+}
+
+fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cpuinfo = read("/proc/cpuinfo");
+    let model = cpuinfo.lines().find_map(|l| l.strip_prefix("model name")).unwrap_or(": unknown processor");
+    let count = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    format!(
+        "{} × {count}, Linux {}",
+        model.trim_start_matches([' ', '\t', ':']),
+        read("/proc/sys/kernel/osrelease").trim()
+    )
+}

@@ -1,0 +1,141 @@
+//! Clients of HTTP servers: over kept and fresh connections, over TLS, and `wrk`.
+
+use super::meter::{Clients, Meter};
+use crate::backend::body_of;
+use crate::debian::Root;
+use crate::load::Connection;
+use crate::running::Running;
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::Signal;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Pause of a client between two requests.
+const PAUSE: Duration = Duration::from_millis(2);
+/// Connections of `wrk`.
+const WRK_CONNECTIONS: u64 = 4;
+
+/// How often the server was reloaded: whoever holds a connection from before may lose it.
+pub(super) type Reloads = Arc<AtomicU64>;
+
+/// Clients that ask for `target(path)` and have to get what `path` stands for.
+pub(super) fn plain(
+    clients: &mut Clients,
+    meter: &Arc<Meter>,
+    server: SocketAddr,
+    reloads: &Reloads,
+    target: impl Fn(&str) -> String + Copy + Send + 'static,
+) {
+    for index in 0..2 {
+        let of_kept = (Arc::clone(meter), Arc::clone(reloads));
+        clients.add(format!("kept {index}"), move || kept(&of_kept.0, server, &of_kept.1, index, target));
+        let meter = Arc::clone(meter);
+        clients.add(format!("fresh {index}"), move || {
+            let mut turn = 0_u64;
+            while meter.goes_on() {
+                turn += 1;
+                let path = path("fresh", index, turn);
+                meter.time(|| Connection::open(server)?.fetch(&target(&path), &body_of(&path)).map(drop));
+                std::thread::sleep(PAUSE);
+            }
+            Ok(())
+        });
+    }
+}
+
+/// One connection for all requests. That it is closed is an error, unless the server was reloaded meanwhile.
+fn kept(
+    meter: &Meter,
+    server: SocketAddr,
+    reloads: &AtomicU64,
+    index: usize,
+    target: impl Fn(&str) -> String,
+) -> Result<()> {
+    let mut turn = 0_u64;
+    while meter.goes_on() {
+        let opened_at = reloads.load(Ordering::SeqCst);
+        let mut connection = Connection::open(server)?;
+        while meter.goes_on() {
+            turn += 1;
+            let path = path("kept", index, turn);
+            let since = std::time::Instant::now();
+            let outcome = connection.fetch(&target(&path), &body_of(&path)).map(drop);
+            let lost = outcome.is_err();
+            if lost && reloads.load(Ordering::SeqCst) != opened_at {
+                break;
+            }
+            meter.note(since.elapsed(), outcome);
+            ensure!(!lost, "the kept connection was lost");
+            std::thread::sleep(PAUSE);
+        }
+    }
+    Ok(())
+}
+
+/// New TLS connections, verified against the server's certificate, by `curl` inside.
+pub(super) fn tls(clients: &mut Clients, root: &Root, meter: &Arc<Meter>, port: u16, certificate: &'static str) {
+    let words = ["curl", "-sS", "--max-time", "30", "--cacert", certificate];
+    let curl = root.caller(&words);
+    let meter = Arc::clone(meter);
+    clients.add("curl over TLS", move || {
+        let mut turn = 0_u64;
+        while meter.goes_on() {
+            turn += 1;
+            let path = path("tls", 0, turn);
+            meter.time(|| {
+                let got = curl().arg(format!("https://localhost:{port}{path}")).output().context("cannot run curl")?;
+                ensure!(got.status.success(), "curl: {}", String::from_utf8_lossy(&got.stderr));
+                ensure!(got.stdout == body_of(&path), "{path} was answered with something else over TLS");
+                Ok(())
+            });
+            std::thread::sleep(PAUSE);
+        }
+        Ok(())
+    });
+}
+
+/// Lengths from a few bytes to several of a proxy's buffers.
+fn path(kind: &str, client: usize, turn: u64) -> String {
+    let length = [1, 100, 1500, 5000, 20_000].get(usize::try_from(turn % 5).unwrap_or(0)).copied().unwrap_or(1);
+    format!("/{length}/{kind}-{client}-{turn}")
+}
+
+/// A key and a certificate for `localhost`, made inside, in one file and in two.
+pub(super) fn certificate(root: &Root, directory: &str) -> Result<()> {
+    let script = "cd \"$0\" && openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost \
+                  -addext subjectAltName=DNS:localhost -keyout key.pem -out cert.pem 2>/dev/null && cat cert.pem key.pem > both.pem";
+    root.must_run(&["sh", "-c", script, directory]).map(drop)
+}
+
+/// `wrk`, which keeps its connections and counts what is not answered.
+pub(super) struct Wrk(Running);
+
+impl Wrk {
+    pub(super) fn start(root: &Root, url: &str, log: &str) -> Result<Self> {
+        let connections = WRK_CONNECTIONS.to_string();
+        root.start(&["wrk", "-t", "1", "-c", &connections, "-d", "86400", url], log).map(Self)
+    }
+
+    /// Ends it and reads what it counted. Each reload may cost each connection one read.
+    pub(super) fn end(self, root: &Root, log: &str, reloads: u64) -> Result<String> {
+        Root::signal_inside(self.0, Signal::INT)?;
+        let text = std::fs::read_to_string(root.path(log)).context("wrk said nothing")?;
+        let count = |words: &str| -> Option<u64> {
+            let rest = text.split_once(words)?.1;
+            rest.trim_start().split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+        };
+        let requests = text.lines().find_map(|line| line.split_once(" requests in ")).map(|(n, _)| n.trim().to_owned());
+        let requests = requests.with_context(|| format!("wrk printed {text}"))?;
+        if let Some(bad) = count("Non-2xx or 3xx responses:") {
+            bail!("wrk got {bad} answers that are not 2xx");
+        }
+        if text.contains("Socket errors") {
+            let errors = ["connect", "read ", "write", "timeout"].map(|kind| count(kind).unwrap_or(0));
+            let allowed = errors[1] <= reloads * WRK_CONNECTIONS && errors[0] + errors[2] + errors[3] == 0;
+            ensure!(allowed, "wrk had socket errors: {text}");
+        }
+        Ok(format!("wrk sent {requests} requests besides; none failed"))
+    }
+}

@@ -1,0 +1,212 @@
+//! `docs/services.md`, written from results that were kept.
+
+use super::keep;
+use anyhow::{Context as _, Result};
+use salve_testkit::services::Service;
+use salve_testkit::services::report::{Came, Healed, Report, SubjectReport, ms};
+use salve_testkit::tree;
+use std::fmt::Write as _;
+
+const HEAD: &str = "\
+# Real services, healed in place
+
+Written by `cargo xtask e2e --all`; do not edit. Each service comes from its packages in a throw-away Debian root, runs in
+the oldest version that the archive still has, carries its load all the time, and is healed to the newest and reverted
+again and again while its package stays held back (`salve heal --from NEW.deb`, `salve revert --all`). Its clients check
+every answer; afterwards its data is checked as well. **A service's own code counts; a library under it is told apart.**
+
+How to read it: *idle* is what the same clients saw for about as long while nothing was done. *Longest stall* is the
+longest that any client waited for an answer, everything included: deriving runs beside the service and takes processor
+time. *Stop* is the longest time for which all threads of one process stood still, as Salve measured it, over all
+rounds. *Accepted* are review reasons that a person would have to judge; here they are taken to see whether the service
+bears it. Figures depend on the machine and on what else runs on it; compare a line with its own idle.
+
+";
+
+pub(super) fn write(services: &[Box<dyn Service>], failed: &[(String, String)]) -> Result<()> {
+    let mut text = HEAD.to_owned();
+    let mut reports = Vec::new();
+    let mut without = Vec::new();
+    for service in services {
+        match keep::last(service.name())? {
+            Some(report) => reports.push(report),
+            None => without.push(service.name()),
+        }
+    }
+    table(&mut text, &reports)?;
+    for (service, why) in failed {
+        writeln!(text, "**FAILED: {service}**: {}\n", cell(why))?;
+    }
+    for service in without.iter().filter(|name| !failed.iter().any(|(failed, _)| failed == *name)) {
+        writeln!(text, "NOT RUN: {service}\n")?;
+    }
+    causes(&mut text, &reports)?;
+    for report in &reports {
+        one(&mut text, report)?;
+    }
+    let file = tree::root().join("docs/services.md");
+    std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))
+}
+
+fn table(text: &mut String, reports: &[Report]) -> Result<()> {
+    writeln!(
+        text,
+        "| service | healed | code | verdict | what came of it | processes, threads | requests, errors | \
+         longest stall (idle) | p99 (idle) | stop: heal, revert | memory added: own, payload |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|"
+    )?;
+    for report in reports {
+        for subject in &report.subjects {
+            let start = format!(
+                "| {} | {} | {} | {} |",
+                report.service,
+                subject.title,
+                if subject.own { "own" } else { "under it" },
+                if subject.accepted.is_empty() || subject.verdict() != "review" {
+                    subject.verdict().to_owned()
+                } else {
+                    format!("review, {} reasons accepted", subject.accepted.len())
+                }
+            );
+            match &subject.came_to {
+                Came::Healed(healed) => writeln!(text, "{start} {}", figures(healed))?,
+                Came::Unchanged => writeln!(text, "{start} nothing to heal: no code in it changed | | | | | | |")?,
+                Came::Refused(_) => writeln!(text, "{start} refused: {} | | | | | | |", codes(subject))?,
+                Came::OneVersion => writeln!(text, "{start} NOT RUN: the archive has one version | | | | | | |")?,
+            }
+        }
+    }
+    writeln!(text)?;
+    Ok(())
+}
+
+fn figures(healed: &Healed) -> String {
+    format!(
+        "healed and reverted {} × | {}, {} | {}, {} | {} ({}) | {} ({}) | {}, {} | {} KiB, {} KiB |",
+        healed.rounds,
+        healed.processes,
+        healed.threads,
+        healed.idle.requests + healed.healing.requests,
+        healed.idle.errors + healed.healing.errors,
+        ms(healed.healing.longest_us),
+        ms(healed.idle.longest_us),
+        ms(healed.healing.p99_us),
+        ms(healed.idle.p99_us),
+        ms(healed.stop_heal_us),
+        ms(healed.stop_revert_us),
+        healed.copied_bytes.div_ceil(1024),
+        healed.payload_bytes.div_ceil(1024)
+    )
+}
+
+/// Codes of the reasons of the gravest kind, each once.
+fn codes(subject: &SubjectReport) -> String {
+    let mut codes: Vec<&str> = subject.causes().iter().map(|(_, cause)| cause.code.as_str()).collect();
+    codes.sort_unstable();
+    codes.dedup();
+    codes.join(", ")
+}
+
+/// Why services could not be healed, by reason: this decides what is built next.
+fn causes(text: &mut String, reports: &[Report]) -> Result<()> {
+    let refused = reports.iter().flat_map(|report| {
+        report.subjects.iter().filter(|s| matches!(s.came_to, Came::Refused(_))).map(move |subject| (report, subject))
+    });
+    let mut by_code = std::collections::BTreeMap::<(&str, &str), Vec<String>>::new();
+    for (report, subject) in refused {
+        for (path, cause) in subject.causes() {
+            let seen = cause.seen.as_deref().map_or_else(String::new, |seen| format!("; `{}`", cell(seen)));
+            by_code
+                .entry((&cause.code, &cause.summary))
+                .or_default()
+                .push(format!("{} ({}), {path}, {} times{seen}", report.service, subject.title, cause.times));
+        }
+    }
+    if by_code.is_empty() {
+        return Ok(());
+    }
+    writeln!(text, "## Why it could not be healed\n\nEvery reason of a refusal above, from its evidence.\n")?;
+    for ((code, summary), places) in by_code {
+        writeln!(text, "- **{code}**: {summary}")?;
+        places.iter().try_for_each(|place| writeln!(text, "  - {place}"))?;
+    }
+    writeln!(text)?;
+    Ok(())
+}
+
+fn one(text: &mut String, report: &Report) -> Result<()> {
+    writeln!(
+        text,
+        "## {}\n\nLoad: {}. Run {} on {}; {} s in all.\n",
+        report.service, report.load, report.when, report.machine, report.took_s
+    )?;
+    for subject in &report.subjects {
+        writeln!(text, "### {}: {}\n", report.service, subject.title)?;
+        for versions in &subject.versions {
+            writeln!(text, "- `{}` {} → {}", versions.package, versions.old, versions.new)?;
+        }
+        for image in &subject.judged {
+            write!(text, "- `{}`: {}", image.path, image.verdict)?;
+            if image.replaced > 0 {
+                write!(text, ", {} functions replaced", image.replaced)?;
+            }
+            writeln!(text)?;
+            for reason in image.reasons.iter().filter(|r| matches!(r.verdict.as_str(), "review" | "refused")) {
+                write!(text, "  - {}: {} ({} times)", reason.code, reason.summary, reason.times)?;
+                writeln!(
+                    text,
+                    "{}",
+                    reason.seen.as_deref().map_or_else(String::new, |seen| format!(": `{}`", cell(seen)))
+                )?;
+            }
+        }
+        if let Came::Healed(healed) = &subject.came_to {
+            writeln!(
+                text,
+                "- mappings of all processes after the first revert and after the last: {}, {}; descriptors: {}, {}",
+                healed.mappings[0], healed.mappings[1], healed.descriptors[0], healed.descriptors[1]
+            )?;
+            writeln!(text, "- one `salve heal`, deriving included, took at most {} ms", healed.heal_took_ms)?;
+            for (why, times) in &healed.left {
+                writeln!(text, "- left as it was {times} times: {}", cell(why))?;
+            }
+        }
+        if let Came::Refused(why) = &subject.came_to {
+            why.iter().try_for_each(|why| writeln!(text, "- {}", cell(why)))?;
+        }
+        said(text, "`salve heal --dry-run` says", &subject.said)?;
+        if let Came::Healed(healed) = &subject.came_to {
+            said(text, "`salve status` while it is healed says", &healed.status)?;
+        }
+        writeln!(text)?;
+    }
+    if !report.afterwards.is_empty() {
+        writeln!(text, "Afterwards:\n")?;
+        report.afterwards.iter().try_for_each(|fact| writeln!(text, "- {fact}"))?;
+        writeln!(text)?;
+    }
+    Ok(())
+}
+
+/// Lines of a command that are shown; the rest is counted.
+const SHOWN: usize = 40;
+
+fn said(text: &mut String, what: &str, said: &str) -> Result<()> {
+    if said.is_empty() {
+        return Ok(());
+    }
+    writeln!(text, "\n<details><summary>{what}</summary>\n\n```")?;
+    for line in said.lines().take(SHOWN) {
+        writeln!(text, "{}", line.replace("```", "'''"))?;
+    }
+    if let Some(more) = said.lines().count().checked_sub(SHOWN).filter(|more| *more > 0) {
+        writeln!(text, "… {more} more lines")?;
+    }
+    writeln!(text, "```\n\n</details>")?;
+    Ok(())
+}
+
+/// Text that breaks no table and no list.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace('\n', " ").replace('`', "'")
+}

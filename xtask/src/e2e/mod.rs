@@ -1,0 +1,113 @@
+//! `cargo xtask e2e`: real services under their real load, healed in place.
+//!
+//! What a service is and what is done to it is in `salve_testkit::services`.
+//! Results are kept beside the build, so that `docs/services.md` can be written
+//! from runs of single services as well.
+
+mod document;
+mod keep;
+
+use crate::cargo;
+use anyhow::{Result, bail};
+use salve_testkit::needs::{self, Need};
+use salve_testkit::services::endure::{self, Plan};
+use salve_testkit::services::run::{self, Options};
+use salve_testkit::services::{self, Service};
+use std::time::Duration;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// These services [default: says which there are]
+    services: Vec<String>,
+    /// Every service, and write docs/services.md
+    #[arg(long, conflicts_with = "services")]
+    all: bool,
+    /// Write docs/services.md from the last result of each service
+    #[arg(long)]
+    document: bool,
+    /// How often each is healed and reverted
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rounds: u32,
+    /// Heal and revert its own code for this long, e.g. 1h, 15m or 90s
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration, conflicts_with = "all")]
+    lasts: Option<Duration>,
+    /// How long it stays healed, and how long reverted, with --for
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s", requires = "lasts")]
+    every: Duration,
+    /// The service's own code only, no library under it
+    #[arg(long)]
+    own: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let known = services::all();
+    let names: Vec<&str> = known.iter().map(|service| service.name()).collect();
+    if arguments.services.is_empty() && !arguments.all && !arguments.document {
+        println!("services: {}", names.join(", "));
+        return Ok(());
+    }
+    if let Some(unknown) = arguments.services.iter().find(|name| !names.contains(&name.as_str())) {
+        bail!("no service {unknown}; there are {}", names.join(", "));
+    }
+    if !salve_testkit::tools::is_root() {
+        bail!("this changes running processes and needs root");
+    }
+    needs::ensure(&[Need::RootMaker])?;
+    if std::env::var_os("SALVE_BIN_DIR").is_none() {
+        cargo::build_programs()?;
+    }
+    let options = Options { rounds: arguments.rounds, under: !arguments.own, ..Options::default() };
+    let mut failed = Vec::new();
+    let asked = |name: &str| arguments.all || arguments.services.iter().any(|one| one == name);
+    for service in known.iter().filter(|service| asked(service.name())) {
+        let outcome = match arguments.lasts {
+            Some(lasts) => long(service.as_ref(), Plan { lasts, every: arguments.every }),
+            None => one(service.as_ref(), &options),
+        };
+        if let Err(error) = outcome {
+            eprintln!("FAILED: {}: {error:#}", service.name());
+            failed.push((service.name().to_owned(), format!("{error:#}")));
+        }
+    }
+    if arguments.all || arguments.document {
+        document::write(&known, &failed)?;
+    }
+    let names: Vec<&str> = failed.iter().map(|(name, _)| name.as_str()).collect();
+    if names.is_empty() { Ok(()) } else { bail!("failed: {}", names.join(", ")) }
+}
+
+fn long(service: &dyn Service, plan: Plan) -> Result<()> {
+    match endure::run(service, plan, &mut |step| eprintln!("{step}"))? {
+        Err(why) => println!("NOT RUN: {}: {why}", service.name()),
+        Ok(endured) => println!("{endured}"),
+    }
+    Ok(())
+}
+
+/// `1h`, `15m`, `90s`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no duration; write it like 1h, 15m or 90s");
+    let (number, seconds) = match text.char_indices().last().ok_or_else(wrong)? {
+        (at, 'h') => (text.get(..at), 3600),
+        (at, 'm') => (text.get(..at), 60),
+        (at, 's') => (text.get(..at), 1),
+        _ => return Err(wrong()),
+    };
+    let number: u64 = number.and_then(|number| number.parse().ok()).ok_or_else(wrong)?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
+}
+
+fn one(service: &dyn Service, options: &Options) -> Result<()> {
+    keep::forget(service.name())?;
+    match run::run(service, options, &mut |step| eprintln!("{step}"))? {
+        Err(why) => println!("NOT RUN: {}: {why}", service.name()),
+        Ok(report) => {
+            println!("{report}");
+            keep::keep(&report)?;
+            if !report.is_clean() {
+                bail!("{} of {} requests failed", report.errors, report.requests);
+            }
+        }
+    }
+    Ok(())
+}
