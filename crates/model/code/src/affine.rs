@@ -9,6 +9,7 @@
 //! stores through pointers are taken not to reach the frame: forms are signs of a
 //! change, never proofs that there is none.
 
+use crate::operand::is_immediate;
 use crate::summary::decode;
 use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 use salve_elf::{Image, Va, VaRange};
@@ -170,14 +171,7 @@ impl State {
                 let known = Self::slot(&self.address(instruction)).and_then(|at| self.slots.get(&at).cloned());
                 Some(known.unwrap_or(Form::unknown(Origin::Made(instruction.ip(), LOADED))))
             }
-            OpKind::Immediate8
-            | OpKind::Immediate16
-            | OpKind::Immediate32
-            | OpKind::Immediate64
-            | OpKind::Immediate8to16
-            | OpKind::Immediate8to32
-            | OpKind::Immediate8to64
-            | OpKind::Immediate32to64 => Some(Form::constant(instruction.immediate(n).cast_signed())),
+            kind if is_immediate(kind) => Some(Form::constant(instruction.immediate(n).cast_signed())),
             _ => None,
         }
     }

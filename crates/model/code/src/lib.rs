@@ -20,8 +20,10 @@
 )]
 
 pub mod affine;
+mod operand;
 mod plt;
 mod summary;
 
+pub use operand::is_immediate;
 pub use plt::{Plt, PltStub};
 pub use summary::{CodeSummary, Reference, ReferenceKind, decode, decode_at, summarize};

@@ -2,7 +2,7 @@
 
 use crate::side::Side;
 use iced_x86::{Instruction, OpKind, Register};
-use salve_code::decode;
+use salve_code::{decode, is_immediate};
 use salve_elf::{Va, VaRange};
 use std::collections::HashMap;
 
@@ -89,15 +89,7 @@ fn shape(instruction: &Instruction) -> Shape {
             OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64 => 2,
             OpKind::FarBranch16 | OpKind::FarBranch32 => 3,
             OpKind::Memory => 5,
-            OpKind::Immediate8
-            | OpKind::Immediate8_2nd
-            | OpKind::Immediate16
-            | OpKind::Immediate32
-            | OpKind::Immediate64
-            | OpKind::Immediate8to16
-            | OpKind::Immediate8to32
-            | OpKind::Immediate8to64
-            | OpKind::Immediate32to64 => 4,
+            kind if is_immediate(kind) => 4,
             _string_operands => 6,
         };
         let register = if kind == OpKind::Register { number(instruction.op_register(operand) as usize) } else { 0 };
@@ -217,15 +209,7 @@ pub fn compare_operands(pair: &AlignedPair, old_range: VaRange, new_range: VaRan
                     });
                 }
             }
-            OpKind::Immediate8
-            | OpKind::Immediate8_2nd
-            | OpKind::Immediate16
-            | OpKind::Immediate32
-            | OpKind::Immediate64
-            | OpKind::Immediate8to16
-            | OpKind::Immediate8to32
-            | OpKind::Immediate8to64
-            | OpKind::Immediate32to64 => {
+            kind if is_immediate(kind) => {
                 let (a, b) = (old.immediate(operand), new.immediate(operand));
                 if a != b {
                     changes.push(OperandChange::Immediate { old: a, new: b });

@@ -8,6 +8,7 @@
 use crate::carry::Carried;
 use crate::registry;
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
+use salve_code::is_immediate;
 use salve_elf::{Binding, Va, VaRange};
 use salve_match::{Difference, ImageDiff, OperandChange, Side, align, compare_operands};
 use salve_patch::{Evidence, Reason};
@@ -173,9 +174,11 @@ impl Layout {
             for (name, argument) in ALLOCATORS.iter().filter(|(name, _)| *name == x) {
                 let Some(register) = ARGUMENTS.get(*argument) else { continue };
                 let size = before.iter().rev().find(|p| p.old.op0_register().full_register() == *register);
-                let Some(size) =
-                    size.filter(|p| p.old.mnemonic() == Mnemonic::Mov && is_immediate(&p.old) && is_immediate(&p.new))
-                else {
+                let Some(size) = size.filter(|p| {
+                    p.old.mnemonic() == Mnemonic::Mov
+                        && is_immediate(p.old.op1_kind())
+                        && is_immediate(p.new.op1_kind())
+                }) else {
                     continue;
                 };
                 let (a, b) = (size.old.immediate(1), size.new.immediate(1));
@@ -277,20 +280,6 @@ fn uses_frame_pointer<'i>(mut instructions: impl Iterator<Item = &'i Instruction
     instructions.any(|i| {
         i.mnemonic() == Mnemonic::Mov && i.op0_register() == Register::RBP && i.op1_register() == Register::RSP
     })
-}
-
-fn is_immediate(instruction: &Instruction) -> bool {
-    matches!(
-        instruction.op1_kind(),
-        OpKind::Immediate8
-            | OpKind::Immediate16
-            | OpKind::Immediate32
-            | OpKind::Immediate64
-            | OpKind::Immediate8to16
-            | OpKind::Immediate8to32
-            | OpKind::Immediate8to64
-            | OpKind::Immediate32to64
-    )
 }
 
 /// Where a call or jump leads, or the slot it goes through.
