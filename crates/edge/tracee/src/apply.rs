@@ -51,6 +51,7 @@ pub(crate) fn apply(
         Ok(outcome) => Ok(outcome),
         // Whatever failed, it failed because nobody was there any more.
         Err(End::Not(why)) if is_of_an_end(&why, process) => Ok(Outcome::NotApplied { why: NotApplied::Exited }),
+        Err(End::Error(_)) if process.is_over() => Ok(Outcome::NotApplied { why: NotApplied::Exited }),
         Err(End::Not(why)) => Ok(Outcome::NotApplied { why }),
         Err(End::Busy(blocking)) => Ok(Outcome::Deferred { blocking, tries: 0 }),
         Err(End::Error(error)) => Err(error),

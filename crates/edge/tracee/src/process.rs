@@ -200,6 +200,15 @@ impl Process {
         self.poll_exit(time).unwrap_or(false)
     }
 
+    /// Whether it is gone, or on its way: it has no memory any more.
+    pub(crate) fn is_over(&self) -> bool {
+        match self.mappings(&Limits::default()) {
+            Ok(mappings) => mappings.is_empty(),
+            Err(ReadError::Exited) => true,
+            Err(_unknown) => self.exits_within(Duration::ZERO),
+        }
+    }
+
     /// A pidfd becomes readable when its process has exited (`pidfd_open(2)`).
     fn poll_exit(&self, time: Duration) -> rustix::io::Result<bool> {
         let mut fds = [rustix::event::PollFd::new(&self.pidfd, rustix::event::PollFlags::IN)];

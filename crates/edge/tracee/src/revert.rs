@@ -31,6 +31,7 @@ pub(crate) fn revert(
         Ok(outcome) => Ok(outcome),
         // Whatever failed, it failed because nobody was there any more.
         Err(End::Not(why)) if is_of_an_end(&why, process) => Ok(RevertOutcome::NotReverted { why: NotApplied::Exited }),
+        Err(End::Error(_)) if process.is_over() => Ok(RevertOutcome::NotReverted { why: NotApplied::Exited }),
         Err(End::Not(why)) => Ok(RevertOutcome::NotReverted { why }),
         Err(End::Busy(blocking)) => Ok(RevertOutcome::Deferred { blocking, tries: 0 }),
         Err(End::Error(error)) => Err(error),

@@ -57,12 +57,11 @@ impl From<RemoteError> for End {
 /// a moment before it counts as exited.
 pub(crate) fn is_of_an_end(why: &NotApplied, process: &Process) -> bool {
     const MOMENT: Duration = Duration::from_millis(20);
-    match why {
-        NotApplied::NoThread { .. } | NotApplied::NoStubRoom | NotApplied::RemoteCall { .. } => {
-            process.exits_within(MOMENT)
-        }
-        _other => process.exits_within(Duration::ZERO),
-    }
+    let moment = match why {
+        NotApplied::NoThread { .. } | NotApplied::NoStubRoom | NotApplied::RemoteCall { .. } => MOMENT,
+        _other => Duration::ZERO,
+    };
+    process.exits_within(moment) || process.is_over()
 }
 
 /// What is known of a process before anything is done to it.

@@ -12,7 +12,7 @@ use clock::Clock;
 use crate::console::Console;
 use crate::event::{Event, EventLog, LivepatchRef, ProcessRef, UpdateRef};
 use crate::machine::packages::compare;
-use crate::machine::processes::{is_over, reopen};
+use crate::machine::processes::reopen;
 use crate::switch::{self, Switch};
 use salve_patch::{LivepatchId, Origin};
 use salve_tracee::{ApplyOptions, Change, LivepatchState, NotApplied, Outcome, Patcher, Process, ProcessId};
@@ -209,13 +209,7 @@ fn attempt(
         _nothing_was_tried => 0,
     };
     let tries = tries.saturating_add(more);
-    let ended = action.ended(result, tries);
-    // What a process looks like while it exits is no reason of its own: it is gone.
-    let unfit = matches!(ended.outcome, Ending::NotApplied | Ending::Failed);
-    if unfit && is_over(task.id) {
-        return (Action { outcome: Ending::Gone, code: None, why: None, ..ended }, tries);
-    }
-    (ended, tries)
+    (action.ended(result, tries), tries)
 }
 
 /// The livepatches in force that this task's are newer versions of: of the same

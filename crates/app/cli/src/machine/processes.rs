@@ -48,15 +48,6 @@ pub(crate) fn reopen(id: ProcessId) -> Result<Option<Process>, Problem> {
     }
 }
 
-/// Whether the process is gone, or on its way: it has no memory any more.
-pub(crate) fn is_over(id: ProcessId) -> bool {
-    match reopen(id) {
-        Ok(Some(process)) => process.mappings(&Limits::default()).is_ok_and(|mappings| mappings.is_empty()),
-        Ok(None) => true,
-        Err(_unknown) => false,
-    }
-}
-
 /// A process that a person named by its number.
 pub(crate) fn open_named(pid: u32) -> Result<Process, Problem> {
     let number = i32::try_from(pid).unwrap_or(i32::MAX);
