@@ -2,16 +2,16 @@
 //! other up, none that is forked meanwhile is left old, and none that is to be
 //! left alone is touched.
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Result, anyhow, ensure};
+use salve_testkit::behaviour::{Asked, Behaviour};
 use salve_testkit::observe::Text;
 use salve_testkit::running::Running;
 use salve_testkit::salve::{Run, Salve, exit};
 use salve_testkit::sleeper::Sleeper;
-use salve_testkit::victim::{Kind, Source, packages};
+use salve_testkit::victim::packages;
 use salve_testkit::{not_run, tree};
 use serde_json::Value;
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 const NOTHING: Vec<String> = Vec::new();
@@ -65,46 +65,17 @@ fn after_a_fork_storm_no_process_of_the_program_is_left_old() -> Result<()> {
         return Ok(());
     }
     let salve = Salve::built()?;
-    let directory = tree::scratch("storm")?;
-    let source = Source::named("fork_storm.c")?;
-    let (old, new) = (directory.path().join("storm"), directory.path().join("storm-new"));
-    source.compile(Kind::Program, false, &old, &[])?;
-    source.compile(Kind::Program, true, &new, &[])?;
-    let pair = packages(directory.path(), &old, &new)?;
-    let mut storm = Running::start(&mut Command::new(&old), directory.path().join("output"))?;
-    storm.wait_for_line("ready")?;
-    std::thread::sleep(std::time::Duration::from_millis(1500));
+    let prepared = Behaviour::named("fork_storm")?.prepare(&salve)?;
+    let [old, new] = [&prepared.old, &prepared.new].map(|tree| tree.join("bin/victim"));
+    let pair = packages(prepared.directory(), &old, &new)?;
+    let mut asked = Asked::start(&mut Command::new(&old))?;
+    assert_eq!(asked.ask("storm")?, "storming");
+    let before = asked.ask("old")?;
+    ensure!(before.ends_with(" old, none new") && !before.starts_with("0 "), "there is no storm: {before}");
     heal(&salve, &pair, "30s")?.expect_code(exit::DONE)?;
-    // Those that are there before and after the look were there all the time.
-    let before = running(&old)?;
-    let report = salve.json(&["status"])?.expect_code(exit::DONE)?.report()?;
-    let there: BTreeSet<u64> = running(&old)?.intersection(&before).copied().collect();
-    let patched: BTreeSet<u64> = report
-        .pointer("/result/processes")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter(|process| process.pointer("/livepatches/0/state/state") == Some(&Value::from("applied")))
-        .filter_map(|process| process.pointer("/process/pid")?.as_u64())
-        .collect();
-    assert!(there.len() > 30, "no storm: {there:?}");
-    let old: Vec<&u64> = there.difference(&patched).collect();
-    assert!(old.is_empty(), "left old: {old:?} of {}", there.len());
-    storm.must_run()
-}
-
-/// Every process that runs this very file.
-fn running(program: &Path) -> Result<BTreeSet<u64>> {
-    let program = program.canonicalize().context("no program")?;
-    let mut found = BTreeSet::new();
-    for entry in std::fs::read_dir("/proc").context("no /proc")? {
-        let entry = entry.context("no entry")?;
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        if std::fs::read_link(entry.path().join("exe")).is_ok_and(|exe| exe == program) {
-            found.insert(pid);
-        }
-    }
-    Ok(found)
+    assert_eq!(asked.ask("old")?, "0 old, some new", "somebody still runs the old code");
+    asked.ask("end")?;
+    asked.end()
 }
 
 /// Two processes run the same bytes; one of them lives elsewhere. That the one

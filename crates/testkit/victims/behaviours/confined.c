@@ -25,30 +25,15 @@ static void answer(const char *asked) {
 #define LOAD BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr))
 #define WHEN(call, action)                                                                                             \
     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_##call, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_##action)
+#define OWN_CALLS                                                                                                      \
+    WHEN(read, ALLOW), WHEN(write, ALLOW), WHEN(exit_group, ALLOW), WHEN(rt_sigprocmask, ALLOW),                       \
+        WHEN(restart_syscall, ALLOW), WHEN(newfstatat, ALLOW), WHEN(brk, ALLOW), WHEN(getrandom, ALLOW)
 
 int main(int count, char **words) {
     struct sock_filter loose[] = {LOAD, WHEN(reboot, KILL_PROCESS), WHEN(mount, ERRNO | EPERM),
                                   BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
-    struct sock_filter strict[] = {LOAD,
-                                   WHEN(read, ALLOW),
-                                   WHEN(write, ALLOW),
-                                   WHEN(exit_group, ALLOW),
-                                   WHEN(rt_sigprocmask, ALLOW),
-                                   WHEN(restart_syscall, ALLOW),
-                                   WHEN(newfstatat, ALLOW),
-                                   WHEN(brk, ALLOW),
-                                   WHEN(getrandom, ALLOW),
-                                   BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM)};
-    struct sock_filter killed[] = {LOAD,
-                                   WHEN(read, ALLOW),
-                                   WHEN(write, ALLOW),
-                                   WHEN(exit_group, ALLOW),
-                                   WHEN(rt_sigprocmask, ALLOW),
-                                   WHEN(restart_syscall, ALLOW),
-                                   WHEN(newfstatat, ALLOW),
-                                   WHEN(brk, ALLOW),
-                                   WHEN(getrandom, ALLOW),
-                                   BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS)};
+    struct sock_filter strict[] = {LOAD, OWN_CALLS, BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM)};
+    struct sock_filter killed[] = {LOAD, OWN_CALLS, BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS)};
     const char *how = count > 1 ? words[1] : "";
     struct sock_fprog filter = {sizeof loose / sizeof *loose, loose};
     if (!strcmp(how, "strictly"))
