@@ -51,6 +51,7 @@ mod drive;
 mod equip;
 #[doc(hidden)]
 pub mod fault;
+mod gone;
 mod headroom;
 mod home;
 mod image;

@@ -187,6 +187,8 @@ pub enum NotApplied {
     Executed,
     #[error("it exited before anything was changed")]
     Exited,
+    #[error("it changed each time while it was looked at")]
+    Restless,
     #[error("the livepatch of {path} forbids a revert: its code may have escaped into old state")]
     RevertRefused { path: String },
     #[error("the livepatch of {path} cannot be used: {why}")]
@@ -222,6 +224,7 @@ impl NotApplied {
             Self::TooManyThreads { .. } => "too-many-threads",
             Self::Executed => "executed",
             Self::Exited => "exited",
+            Self::Restless => "restless",
             Self::RevertRefused { .. } => "revert-refused",
             Self::BadLivepatch { .. } => "bad-livepatch",
         }

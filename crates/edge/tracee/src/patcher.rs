@@ -1,6 +1,7 @@
 //! The door to this crate: apply, revert, status.
 
 use crate::apply;
+use crate::gone;
 use crate::image::{Found, ImageCache, MappedImage};
 use crate::limits::Limits;
 use crate::maps::Mapping;
@@ -120,8 +121,10 @@ impl Patcher {
 
     /// Every file of which the process has executable code mapped, with its content's hash.
     pub fn images(&self, process: &Process) -> Result<Vec<MappedImage>, ReadError> {
-        let mappings = process.mappings(&self.limits)?;
-        Ok(self.found(process, &mappings)?.into_iter().map(|found| found.image).collect())
+        gone::verified(process, || {
+            let mappings = process.mappings(&self.limits)?;
+            Ok(self.found(process, &mappings)?.into_iter().map(|found| found.image).collect())
+        })
     }
 
     /// Applies every change given, all in one transition or none. A change whose
@@ -136,7 +139,7 @@ impl Patcher {
         if changes.is_empty() {
             return Err(ApplyError::NothingGiven);
         }
-        apply::apply(self, process, changes, &[], options)
+        gone::verified(process, || apply::apply(self, process, changes, &[], options))
     }
 
     /// Like [`Patcher::apply`], where livepatches of the same images are in force that may
@@ -153,7 +156,7 @@ impl Patcher {
         if changes.is_empty() {
             return Err(ApplyError::NothingGiven);
         }
-        apply::apply(self, process, changes, replaced, options)
+        gone::verified(process, || apply::apply(self, process, changes, replaced, options))
     }
 
     /// Takes the selected livepatches out of force, all in one transition or none.
@@ -163,12 +166,12 @@ impl Patcher {
         selection: &Selection,
         options: &RevertOptions,
     ) -> Result<RevertOutcome, ApplyError> {
-        revert::revert(self, process, selection, options)
+        gone::verified(process, || revert::revert(self, process, selection, options))
     }
 
     /// What is applied, read from the process by content. Stops nothing.
     pub fn status(&self, process: &Process) -> Result<ProcessStatus, ReadError> {
-        status::read(self, process)
+        gone::verified(process, || status::read(self, process))
     }
 
     /// Stops all threads of a process, reads their registers and lets them go, nothing

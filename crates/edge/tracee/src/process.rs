@@ -52,6 +52,9 @@ pub enum OpenError {
 pub enum ReadError {
     #[error("process exited")]
     Exited,
+    /// It is there, and parts of it went each time while they were looked at.
+    #[error("process changed each time while it was looked at")]
+    Restless,
     #[error("no permission to read {what}")]
     NoPermission { what: &'static str },
     #[error("cannot read {what}: {errno}")]

@@ -16,7 +16,7 @@ use crate::image::Found;
 use crate::limits::Limits;
 use crate::memory::Memory;
 use crate::outcome::NotApplied;
-use crate::process::{Process, Seccomp};
+use crate::process::{Process, ReadError, Seccomp};
 use crate::program::{Program, Row};
 use crate::seccomp::{self, Call};
 use crate::slot::{SLOT_BYTES, Slot};
@@ -289,16 +289,18 @@ fn lock(target: &Target<'_>, tid: i32) -> Result<(), RemoteError> {
     match sys::seize(leader) {
         Ok(()) => {}
         // A first thread that ended before the others is a zombie, which cannot be traced.
-        Err(_) if leader != tid && is_zombie(target.process, leader) => {}
+        Err(_) if leader != tid && has_ended(target.process, leader) => {}
         Err(errno) => return Err(refused(errno)),
     }
     if leader == tid { Ok(()) } else { sys::seize(tid).map_err(refused) }
 }
 
-pub(crate) fn is_zombie(process: &Process, tid: i32) -> bool {
-    process
-        .status(Some(tid))
-        .is_ok_and(|status| status.field("State").is_some_and(|state| state.starts_with(['Z', 'X'])))
+/// Whether a thread ended, which is why it could not be traced: a zombie, or gone since.
+pub(crate) fn has_ended(process: &Process, tid: i32) -> bool {
+    match process.status(Some(tid)) {
+        Ok(status) => status.field("State").is_some_and(|state| state.starts_with(['Z', 'X'])),
+        Err(error) => matches!(error, ReadError::Exited),
+    }
 }
 
 /// A stopped thread that may be sent away.

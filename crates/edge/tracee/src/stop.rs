@@ -8,7 +8,7 @@ use crate::Errno;
 use crate::limits::Limits;
 use crate::outcome::NotApplied;
 use crate::process::{Process, ReadError};
-use crate::remote::is_zombie;
+use crate::remote::has_ended;
 use crate::wait::{self, Stopped};
 use crate::{home, sys};
 use core::time::Duration;
@@ -120,7 +120,7 @@ impl Held {
                     self.threads.push(HeldThread { tid, registers: None, group_stopped: false, sent: Sent::Nowhere });
                 }
                 Err(Errno(libc::ESRCH)) => ended.push(tid),
-                Err(_) if is_zombie(process, tid) => ended.push(tid),
+                Err(_) if has_ended(process, tid) => ended.push(tid),
                 Err(_) => {
                     let tracer = process.status(Some(tid)).map_or(0, |status| status.tracer());
                     return Err(StopError::Not(if tracer == 0 {

@@ -97,6 +97,8 @@ pub(crate) fn attempt(process: &Process, memory: &Memory, plan: &Plan<'_>, limit
         };
     }
     match (result, failed) {
+        // Its threads went, and it is there: another program runs in it now.
+        (Err(Act::Lost(Lost::Exited)), _) => Tried::Lost(Lost::Executed),
         (Err(Act::Lost(why)), _) => Tried::Lost(why),
         (_, Some((tid, errno))) => Tried::Lost(Lost::NotReleased { tid, errno }),
         (Ok(()), None) => Tried::Done { stopped, threads },

@@ -195,13 +195,15 @@ fn killed_at_every_step(pair: &Pair, functions: &[&str], arguments: &[&str], ans
             let outcome = patcher.apply(&process, &Change::all_of(&patch), &within(10.0)).unwrap();
             assert!(
                 matches!(outcome, Outcome::Applied(_) | Outcome::AlreadyApplied { .. }),
-                "after death at step {step}: {outcome:?}"
+                "after death at step {step}: {outcome:?}; the target {}",
+                victim.fate()
             );
         }
         let outcome = patcher.revert(&process, &Selection::All, &revert_within(10.0)).unwrap();
         assert!(
             matches!(outcome, RevertOutcome::Reverted(_) | RevertOutcome::NothingToRevert),
-            "after death at step {step}: {outcome:?}"
+            "after death at step {step}: {outcome:?}; the target {}",
+            victim.fate()
         );
         if !killed {
             eprintln!("survived {deaths} deaths; the last run: {text}");

@@ -215,6 +215,14 @@ impl Victim {
         assert!(status.success());
     }
 
+    /// Whether it runs, and how it ended if not.
+    pub(crate) fn fate(&mut self) -> String {
+        match self.child.try_wait().expect("victim can be waited for") {
+            Some(status) => format!("ended with {status}"),
+            None => format!("is in state {}", self.state()),
+        }
+    }
+
     pub(crate) fn state(&self) -> char {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
         stat.rsplit(')').next().unwrap().trim().chars().next().unwrap()
