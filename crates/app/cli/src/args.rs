@@ -76,7 +76,7 @@ pub(crate) enum Command {
     Apply(Apply),
     /// Take livepatches out of processes again
     Revert(Revert),
-    /// Show which processes carry which livepatches, read from the processes themselves
+    /// Show which processes run code that is older than the disk, and which carry livepatches
     Status(Status),
     /// Start a program already patched, before the first instruction of its `main`
     Run(Run),
@@ -239,6 +239,9 @@ pub(crate) struct Status {
     /// Only this process
     #[arg(value_parser = clap::value_parser!(u32).range(1..=0x3f_ffff))]
     pub(crate) pid: Option<u32>,
+    /// Write a page for a browser as well: what is exposed and healed now, and what the log of events tells
+    #[arg(long, value_name = "FILE", conflicts_with = "pid")]
+    pub(crate) html: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

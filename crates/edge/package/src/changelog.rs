@@ -3,6 +3,10 @@
 use crate::Version;
 use salve_patch::Cves;
 use std::collections::BTreeSet;
+use std::io::Read;
+
+/// The longest of the archive has three.
+const MAX_BYTES: usize = 32 << 20;
 
 /// The CVE ids in the entries from `new` down to, not including, `old`.
 ///
@@ -25,6 +29,15 @@ pub fn cves_between(changelog: &str, old: &Version, new: &Version) -> Cves {
         }
     }
     Cves::Unknown
+}
+
+/// A changelog as packages ship it, gzipped; `None` for what is not one or is too large.
+pub fn unpack(packed: impl Read) -> Option<String> {
+    let mut text = Vec::new();
+    let limit = u64::try_from(MAX_BYTES).ok()?.checked_add(1)?;
+    let packed = std::io::BufReader::new(packed.take(limit));
+    flate2::bufread::MultiGzDecoder::new(packed).take(limit).read_to_end(&mut text).ok()?;
+    (text.len() <= MAX_BYTES).then(|| String::from_utf8_lossy(&text).into_owned())
 }
 
 /// A rebuild has no entry of its own in the source's changelog.
@@ -111,6 +124,22 @@ small (1.0-1) unstable; urgency=medium
         assert_eq!(between("1.0-1", "1.0-1+deb12u3"), all);
         assert_eq!(between("1.0-1", "1.0-1+deb12u2"), known(&["CVE-2025-0001", "CVE-2026-9999"]));
         assert_eq!(between("1.0-1+deb12u2", "1.0-1+deb12u3+b1"), known(&["CVE-2026-9999", "CVE-2026-10000"]));
+    }
+
+    #[test]
+    fn a_packed_changelog_is_unpacked_and_what_is_none_is_not() -> std::io::Result<()> {
+        use std::io::Write as _;
+        let pack = |bytes: &[u8]| {
+            let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            packed.write_all(bytes)?;
+            packed.finish()
+        };
+        let packed = pack(CHANGELOG.as_bytes())?;
+        assert_eq!(unpack(packed.as_slice()).as_deref(), Some(CHANGELOG));
+        assert_eq!(unpack(packed.get(..packed.len() / 2).unwrap_or_default()), None, "the half of it");
+        assert_eq!(unpack(CHANGELOG.as_bytes()), None);
+        assert_eq!(unpack(pack(&vec![b'x'; 40 << 20])?.as_slice()), None, "one that unpacks to too much");
+        Ok(())
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl Service for Dns {
         unbound.wait_for("unbound to listen", |_| listens(unbound_at).then_some(()))?;
         let since = Instant::now();
         while let Err(error) = Asker::new(unbound_at, true)?.ask(1) {
-            ensure!(since.elapsed() < PATIENCE, "unbound validates nothing: {error:#}");
+            ensure!(since.elapsed() < PATIENCE, "unbound validates nothing: {error:#}; it said {}", unbound.output()?);
             std::thread::sleep(Duration::from_millis(200));
         }
         Ok(Box::new(Alive { daemons: vec![named, unbound], named_at, unbound_at }))
@@ -72,7 +72,7 @@ fn named_conf(at: SocketAddr) -> String {
 fn unbound_conf(at: SocketAddr, named: SocketAddr, key: &str) -> String {
     format!(
         "server:\n interface: 127.0.0.1@{}\n do-not-query-localhost: no\n chroot: \"\"\n username: unbound\n \
-         num-threads: 2\n use-syslog: no\n local-zone: \"test.\" nodefault\n domain-insecure: \"test\"\n trust-anchor: \"{key}\"\n \
+         num-threads: 2\n use-syslog: no\n logfile: \"\"\n val-log-level: 2\n local-zone: \"test.\" nodefault\n domain-insecure: \"test\"\n trust-anchor: \"{key}\"\n \
          pidfile: \"\"\n cache-max-ttl: 1\nstub-zone:\n name: \"e2e.test\"\n stub-addr: 127.0.0.1@{}\n",
         at.port(),
         named.port()
@@ -84,8 +84,17 @@ fn signing_key(at: SocketAddr, root: &Root) -> Result<String> {
     let since = Instant::now();
     loop {
         let port = at.port().to_string();
-        let told = root.must_run(&["dig", "@127.0.0.1", "-p", &port, "+short", "+tcp", "DNSKEY", "e2e.test"])?.stdout;
-        if let Some(key) = told.lines().find(|line| line.starts_with("257 ")) {
+        let ask = |kind: &str, name: &str| -> Result<String> {
+            let words = ["dig", "@127.0.0.1", "-p", &port, "+short", "+dnssec", "+tcp", kind, name];
+            Ok(root.must_run(&words)?.stdout)
+        };
+        let told = ask("DNSKEY", "e2e.test")?;
+        // The keys are there before what they sign is signed.
+        let signed = |told: &str, kind: &str| told.lines().any(|line| line.starts_with(kind));
+        if let Some(key) = told.lines().find(|line| line.starts_with("257 "))
+            && signed(&told, "DNSKEY ")
+            && signed(&ask("A", "h255.e2e.test")?, "A ")
+        {
             return Ok(format!("e2e.test. IN DNSKEY {key}"));
         }
         ensure!(since.elapsed() < PATIENCE, "named does not sign the zone: {told}");

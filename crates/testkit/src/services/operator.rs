@@ -137,9 +137,15 @@ fn said(root: &Root, words: &[String]) -> Result<Said> {
         judged.extend(images.map(image));
     }
     let treated = list("processes").iter().map(treatment).collect::<Result<Vec<_>>>()?;
-    let left: BTreeSet<String> =
-        list("left").iter().map(|left| format!("[{}] {}", text(left, "code"), text(left, "why"))).collect();
+    // Process 1 and whoever runs Salve are the harness's own.
+    let of_others = list("left").iter().filter(|left| !matches!(text(left, "code").as_str(), "init" | "own-ancestor"));
+    let left: BTreeSet<String> = of_others.map(left_alone).collect();
     Ok(Said { code: run.code, judged, treated, left: left.into_iter().collect(), took_ms })
+}
+
+fn left_alone(left: &Value) -> String {
+    let program = left.pointer("/process/program").and_then(Value::as_str).unwrap_or_default();
+    format!("{program} [{}] {}", text(left, "code"), text(left, "why")).trim_start().to_owned()
 }
 
 fn image(image: &Value) -> Judged {

@@ -54,12 +54,15 @@ impl Service for Postgres {
         // Its scripts make a cluster only where a locale is set.
         root.run(&["pg_createcluster", "15", "main", "--locale", "C.UTF-8"])?;
         root.must_run(&["pg_conftool", "15", "main", "set", "port", &port])?;
-        root.must_run(&["pg_conftool", "15", "main", "set", "listen_addresses", "127.0.0.1"])?;
         let hba = root.path("/etc/postgresql/15/main/pg_hba.conf");
         let shipped = std::fs::read_to_string(&hba).context("no pg_hba.conf")?;
         std::fs::write(&hba, format!("host bench postgres 127.0.0.1/32 trust\n{shipped}"))
             .context("cannot write it")?;
-        root.must_run(&["sh", "-c", "pg_ctlcluster 15 main start >/var/log/pg_ctlcluster 2>&1"])?;
+        root.must_run(&[
+            "sh",
+            "-c",
+            "pg_ctlcluster 15 main start >/var/log/ctl 2>&1 || { cat /var/log/ctl >&2; exit 1; }",
+        ])?;
         wait_for("PostgreSQL to listen", || Ok(listens(at)))?;
         let pid =
             std::fs::read_to_string(root.path("/var/lib/postgresql/15/main/postmaster.pid")).context("no pid file")?;

@@ -200,6 +200,9 @@ impl Stage {
         {
             *healed.left.entry(reason(one)).or_default() += 1;
         }
+        for why in &said.left {
+            *healed.left.entry(why.clone()).or_default() += 1;
+        }
         Ok(())
     }
 

@@ -4,13 +4,14 @@
 mod apply;
 mod completions;
 mod derive;
+pub(crate) mod exposure;
 pub(crate) mod file;
 mod inspect;
 mod man;
 mod material;
 mod revert;
 mod run;
-mod status;
+pub(crate) mod status;
 mod switch;
 pub(crate) mod updates;
 
@@ -47,7 +48,9 @@ pub(crate) fn run(cli: &Cli, console: Console) -> Exit {
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
         Command::Inspect(args) => inspect::run(args, console).map(|report| console.report(name, &report, None)),
-        Command::Status(args) => status::run(args, console).map(|report| console.report(name, &report, None)),
+        Command::Status(args) => {
+            status::run(args, &cli.global, console).map(|report| console.report(name, &report, None))
+        }
         Command::Derive(_)
         | Command::Heal(_)
         | Command::Apply(_)

@@ -1,14 +1,18 @@
-//! `salve status [PID]`: what processes carry, read from the processes.
+//! `salve status [PID]`: what processes carry, read from the processes, and which run code that is older than the disk.
+//!
+//! A host is shown by update and by livepatch, one process alone in full.
 
-use crate::args::Status;
+use super::exposure::{Exposure, programs};
+use crate::args::{Global, Status};
 use crate::console::{Console, Report};
-use crate::event::ProcessRef;
+use crate::event::{History, ProcessRef, log_path};
 use crate::exit::Exit;
+use crate::host;
 use crate::machine::disk::Disk;
 use crate::machine::processes::{self, Processes};
 use crate::problem::{Problem, chain, one_line};
 use crate::switch::{self, Switch};
-use crate::view::{bytes_for_people, cve_list};
+use crate::view::{bytes_for_people, cve_list, page};
 use salve_elf::ContentHash;
 use salve_patch::{Cves, Origin};
 use salve_tracee::{LivepatchState, LivepatchStatus, OpenError, Process, ProcessStatus, ReadError, list_pids};
@@ -26,10 +30,15 @@ pub(crate) struct StatusReport {
     looked_at: u64,
     /// Processes that could not be looked at, for want of permission most often.
     not_looked_at: u64,
+    #[serde(flatten)]
+    exposure: Exposure,
+    /// One process, that was asked for.
+    #[serde(skip)]
+    single: bool,
 }
 
 #[derive(Serialize)]
-struct ProcessView {
+pub(crate) struct ProcessView {
     process: ProcessRef,
     livepatches: Vec<Carried>,
     /// Payloads that are not what Salve would have delivered.
@@ -40,7 +49,7 @@ struct ProcessView {
 }
 
 #[derive(Serialize)]
-struct Carried {
+pub(crate) struct Carried {
     id: String,
     state: State,
     path: String,
@@ -97,7 +106,17 @@ struct Modified {
     len_bytes: u64,
 }
 
-pub(crate) fn run(args: &Status, console: Console) -> Result<StatusReport, Problem> {
+pub(crate) fn run(args: &Status, global: &Global, console: Console) -> Result<StatusReport, Problem> {
+    let euid = rustix::process::geteuid().as_raw();
+    let history = History::read(log_path(global.events.as_deref(), euid).as_deref(), host::boot_id().as_deref());
+    let report = look_at_all(args, &history, console)?;
+    if let Some(file) = &args.html {
+        page::write(file, &report, &history)?;
+    }
+    Ok(report)
+}
+
+fn look_at_all(args: &Status, history: &History, console: Console) -> Result<StatusReport, Problem> {
     let switch = Switch::of_this_host().state();
     let processes = Processes::new();
     let mut disk = Disk::default();
@@ -108,10 +127,14 @@ pub(crate) fn run(args: &Status, console: Console) -> Result<StatusReport, Probl
                 .because(error)
                 .hint("run it as root, or as the user of the process")
         })?;
-        return Ok(StatusReport { switch, processes: vec![view], looked_at: 1, not_looked_at: 0 });
+        let exposure = Exposure::of(&processes, &[pid], history);
+        let processes = vec![view];
+        return Ok(StatusReport { switch, processes, looked_at: 1, not_looked_at: 0, exposure, single: true });
     }
     let pids = list_pids().map_err(|error| Problem::failed("no-proc", "cannot list the processes").because(error))?;
-    let mut report = StatusReport { switch, processes: Vec::new(), looked_at: 0, not_looked_at: 0 };
+    let exposure = Exposure::of(&processes, &[], history);
+    let mut report =
+        StatusReport { switch, processes: Vec::new(), looked_at: 0, not_looked_at: 0, exposure, single: false };
     for pid in pids {
         let seen = match Process::open(pid) {
             Ok(process) => look(&processes, &process, &mut disk),
@@ -225,26 +248,9 @@ impl Carried {
 
     fn lines(&self, out: &mut dyn Write, verbose: bool) -> io::Result<()> {
         if self.state == State::Reverted {
-            let short: String = self.id.chars().take(12).collect();
-            return writeln!(out, "  {short}  {}: reverted; its payload is still mapped", one_line(&self.path));
+            return writeln!(out, "  {}  {}: {}", self.short(), one_line(&self.path), self.state_words());
         }
-        let state = match self.state {
-            State::Applied => "applied".to_owned(),
-            State::Reverted => "reverted".to_owned(),
-            State::Partial { present, total } => {
-                format!(
-                    "HALF APPLIED: {present} of {total} functions; `salve apply` finishes it, `salve revert` undoes it"
-                )
-            }
-        };
-        let short: String = self.id.chars().take(12).collect();
-        let what = match (&self.package, &self.old_version, &self.new_version) {
-            (Some(package), Some(old), Some(new)) => {
-                format!("{} {} -> {}", one_line(package), one_line(old), one_line(new))
-            }
-            _plain_files => one_line(&self.path),
-        };
-        writeln!(out, "  {short}  {what}: {state}")?;
+        writeln!(out, "  {}  {}: {}", self.short(), self.what(), self.state_words())?;
         writeln!(
             out,
             "    image {}, {} functions: {}",
@@ -256,16 +262,52 @@ impl Carried {
         if verbose {
             writeln!(out, "    payload: {} at {}", bytes_for_people(self.payload_bytes), self.payload_at)?;
         }
-        match self.on_restart {
-            OnRestart::NewCode => Ok(()),
-            OnRestart::OldCode => {
-                writeln!(out, "    a restart falls back to the old code: the file on disk is the old one")
-            }
-            OnRestart::OtherCode => {
-                writeln!(out, "    a restart runs other code: the file on disk is neither of the two")
-            }
-            OnRestart::Unknown => writeln!(out, "    what a restart runs is unknown: the file on disk cannot be read"),
+        match self.restart_words() {
+            Some(words) => writeln!(out, "    {words}"),
+            None => Ok(()),
         }
+    }
+
+    pub(crate) fn short(&self) -> String {
+        self.id.chars().take(12).collect()
+    }
+
+    /// `redis-tools 1 -> 2`, or the file where no package is known.
+    pub(crate) fn what(&self) -> String {
+        match (&self.package, &self.old_version, &self.new_version) {
+            (Some(package), Some(old), Some(new)) => {
+                format!("{} {} -> {}", one_line(package), one_line(old), one_line(new))
+            }
+            _plain_files => one_line(&self.path),
+        }
+    }
+
+    pub(crate) fn state_words(&self) -> String {
+        match self.state {
+            State::Applied => "applied".to_owned(),
+            State::Reverted => "reverted; its payload is still mapped".to_owned(),
+            State::Partial { present, total } => format!(
+                "HALF APPLIED: {present} of {total} functions; `salve apply` finishes it, `salve revert` undoes it"
+            ),
+        }
+    }
+
+    /// What to know of the next restart, if anything.
+    pub(crate) fn restart_words(&self) -> Option<&'static str> {
+        match self.on_restart {
+            OnRestart::NewCode => None,
+            OnRestart::OldCode => Some("a restart falls back to the old code: the file on disk is the old one"),
+            OnRestart::OtherCode => Some("a restart runs other code: the file on disk is neither of the two"),
+            OnRestart::Unknown => Some("what a restart runs is unknown: the file on disk cannot be read"),
+        }
+    }
+
+    pub(crate) fn cves(&self) -> &Cves {
+        &self.cves
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        &self.path
     }
 
     fn names(&self, verbose: bool) -> String {
@@ -279,6 +321,93 @@ impl Carried {
     }
 }
 
+impl StatusReport {
+    /// What processes carry, each livepatch in each state once, with who carries it.
+    pub(crate) fn carried(&self) -> Vec<(&Carried, Vec<&ProcessRef>)> {
+        let mut by: Vec<(&Carried, Vec<&ProcessRef>)> = Vec::new();
+        for view in &self.processes {
+            for carried in &view.livepatches {
+                let same = |one: &&mut (&Carried, Vec<&ProcessRef>)| {
+                    (&one.0.id, one.0.state, one.0.on_restart, &one.0.path)
+                        == (&carried.id, carried.state, carried.on_restart, &carried.path)
+                };
+                match by.iter_mut().find(same) {
+                    Some((_, processes)) => processes.push(&view.process),
+                    None => by.push((carried, vec![&view.process])),
+                }
+            }
+        }
+        by
+    }
+
+    /// Processes in which something is that nobody would want.
+    pub(crate) fn strange(&self) -> impl Iterator<Item = &ProcessView> {
+        self.processes.iter().filter(|view| !view.unreadable.is_empty() || !view.modified_text.is_empty())
+    }
+
+    pub(crate) fn exposure(&self) -> &Exposure {
+        &self.exposure
+    }
+
+    pub(crate) fn switch(&self) -> &switch::State {
+        &self.switch
+    }
+
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (self.looked_at, self.not_looked_at)
+    }
+
+    fn by_livepatch(&self, out: &mut dyn Write) -> io::Result<()> {
+        let carried = self.carried();
+        if !carried.is_empty() {
+            writeln!(out, "livepatches in processes:")?;
+        }
+        for (carried, processes) in carried {
+            carried.lines(out, false)?;
+            programs(&processes, out, false)?;
+        }
+        for view in self.strange() {
+            writeln!(out, "pid {} {}", view.process.pid, one_line(&view.process.program))?;
+            view.strange_lines(out)?;
+        }
+        Ok(())
+    }
+}
+
+impl ProcessView {
+    fn lines(&self, out: &mut dyn Write, verbose: bool) -> io::Result<()> {
+        writeln!(out, "pid {} {}", self.process.pid, one_line(&self.process.program))?;
+        self.livepatches.iter().try_for_each(|livepatch| livepatch.lines(out, verbose))?;
+        self.strange_lines(out)
+    }
+
+    pub(crate) fn strange_lines(&self, out: &mut dyn Write) -> io::Result<()> {
+        for payload in &self.unreadable {
+            writeln!(
+                out,
+                "  unreadable payload {} at {}: {}",
+                one_line(&payload.name),
+                payload.at,
+                one_line(&payload.why)
+            )?;
+        }
+        for text in &self.modified_text {
+            writeln!(
+                out,
+                "  code of {} differs from its file at {} ({} bytes), and no livepatch explains it",
+                one_line(&text.path),
+                text.va,
+                text.len_bytes
+            )?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn process(&self) -> &ProcessRef {
+        &self.process
+    }
+}
+
 impl Report for StatusReport {
     fn exit(&self) -> Exit {
         Exit::Done
@@ -288,37 +417,82 @@ impl Report for StatusReport {
         if let Some(words) = self.switch.words() {
             writeln!(out, "{words}: nothing is changed until `salve on`")?;
         }
+        self.exposure.lines(out, verbose)?;
         if self.processes.iter().all(ProcessView::is_plain) {
             writeln!(out, "no process carries a livepatch ({} looked at)", self.looked_at)?;
         }
-        for view in &self.processes {
-            if view.is_plain() {
-                continue;
-            }
-            writeln!(out, "pid {} {}", view.process.pid, one_line(&view.process.program))?;
-            view.livepatches.iter().try_for_each(|livepatch| livepatch.lines(out, verbose))?;
-            for payload in &view.unreadable {
-                writeln!(
-                    out,
-                    "  unreadable payload {} at {}: {}",
-                    one_line(&payload.name),
-                    payload.at,
-                    one_line(&payload.why)
-                )?;
-            }
-            for text in &view.modified_text {
-                writeln!(
-                    out,
-                    "  code of {} differs from its file at {} ({} bytes), and no livepatch explains it",
-                    one_line(&text.path),
-                    text.va,
-                    text.len_bytes
-                )?;
-            }
+        if self.single || verbose {
+            self.processes.iter().filter(|view| !view.is_plain()).try_for_each(|view| view.lines(out, verbose))?;
+        } else {
+            self.by_livepatch(out)?;
         }
         if self.not_looked_at > 0 {
             writeln!(out, "{} processes could not be looked at (-v says which, and why)", self.not_looked_at)?;
         }
         Ok(())
+    }
+}
+
+/// A host with everything that can be said of it.
+#[cfg(test)]
+pub(crate) fn example() -> StatusReport {
+    use super::exposure;
+    let carried = |state, on_restart| Carried {
+        id: "0123456789abcdef0123456789abcdef".into(),
+        state,
+        path: "/usr/bin/redis-check-rdb".into(),
+        package: Some("redis-tools".into()),
+        old_version: Some("1".into()),
+        new_version: Some("2".into()),
+        cves: Cves::Known { ids: vec!["CVE-2026-1000".into()] },
+        old_sha256: None,
+        new_sha256: None,
+        functions: (0..12).map(|n| format!("fn_{n}")).collect(),
+        payload_at: "0x1000".into(),
+        payload_bytes: 8192,
+        on_restart,
+    };
+    let view = |pid, livepatches| ProcessView {
+        process: exposure::process(pid, "/usr/bin/redis-check-rdb"),
+        livepatches,
+        unreadable: Vec::new(),
+        modified_text: Vec::new(),
+        leftover_stubs: 0,
+    };
+    let mut processes: Vec<ProcessView> =
+        (300..313).map(|pid| view(pid, vec![carried(State::Applied, OnRestart::OldCode)])).collect();
+    processes.push(view(400, vec![carried(State::Partial { present: 3, total: 7 }, OnRestart::NewCode)]));
+    let strange = Modified { path: "/usr/lib/<x>.so".into(), va: "0x40".into(), len_bytes: 5 };
+    processes.push(ProcessView { modified_text: vec![strange], ..view(401, Vec::new()) });
+    StatusReport {
+        switch: switch::State::On,
+        processes,
+        looked_at: 350,
+        not_looked_at: 2,
+        exposure: exposure::example(),
+        single: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_shown_by_update_and_by_livepatch() {
+        let mut out = Vec::new();
+        example().human(&mut out, false).expect("written");
+        insta::assert_snapshot!(String::from_utf8_lossy(&out));
+    }
+
+    #[test]
+    fn one_process_is_shown_in_full() {
+        let mut report = example();
+        report.processes.truncate(1);
+        report.exposure = Exposure::default();
+        report.single = true;
+        let mut out = Vec::new();
+        report.human(&mut out, false).expect("written");
+        insta::assert_snapshot!(String::from_utf8_lossy(&out));
     }
 }

@@ -1,7 +1,11 @@
 //! Every decision and act, as an event with a stable shape (docs/events.md).
 
+mod history;
 mod record;
 mod sink;
 
+#[cfg(test)]
+pub(crate) use history::Cause;
+pub(crate) use history::{Day, History, Tried};
 pub(crate) use record::{Blocker, Event, ImageRef, LeftSubject, LivepatchRef, ProcessRef, UpdateRef};
-pub(crate) use sink::{EventLog, LogState};
+pub(crate) use sink::{EventLog, LogState, log_path};

@@ -62,7 +62,7 @@ pub(crate) struct EventLog {
 impl EventLog {
     /// Nothing is opened before the first event.
     pub(crate) fn new(command: &'static str, chosen: Option<&Path>, actor: Actor) -> Self {
-        let path = chosen.map(Path::to_path_buf).or_else(|| default_path(actor.euid));
+        let path = log_path(chosen, actor.euid);
         let run = format!("{:016x}-{}", host::monotonic_ns(), actor.pid);
         Self { path, file: None, error: None, run, seq: 0, command, boot_id: host::boot_id(), actor }
     }
@@ -123,6 +123,11 @@ fn open(path: &Path) -> io::Result<File> {
     let flags =
         OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     Ok(File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR | Mode::RGRP)?))
+}
+
+/// Where the log of this user is, or the one that was chosen.
+pub(crate) fn log_path(chosen: Option<&Path>, euid: u32) -> Option<PathBuf> {
+    chosen.map(Path::to_path_buf).or_else(|| default_path(euid))
 }
 
 /// `/var/log/salve/events.jsonl` for root, else the user's state directory

@@ -26,9 +26,10 @@ use crate::machine::processes::{Processes, Seen};
 use crate::plan::{Decision, Leave, Offer, Step, steps};
 use crate::problem::Problem;
 use offers::Offered;
-use pending::{Blocked, Resolved};
-pub(crate) use report::HealReport;
+use pending::Blocked;
+pub(crate) use pending::{Pending, Resolved};
 use report::Mode;
+pub(crate) use report::{HealReport, Left};
 use salve_tracee::{Change, ProcessId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -95,6 +96,16 @@ pub(crate) fn run(
     fall_back(&mut actions, &offered, context, args.dry_run);
     actions.sort_by(|a, b| (a.process.pid, &a.update).cmp(&(b.process.pid, &b.update)));
     Ok(HealReport::new(mode, args.dry_run, args.consent.accept.clone(), &offered, actions, resolved.left))
+}
+
+/// The updates that are on the disk and that these processes do not run, and
+/// what could not be said. Nothing is derived.
+pub(crate) fn on_disk_only(
+    seen: &[Seen],
+    processes: &Processes,
+    packages: &dyn PackageFacts,
+) -> Result<Resolved, Problem> {
+    disk::resolve(seen, processes, packages)
 }
 
 /// What is planned and carried out with, round after round.

@@ -9,7 +9,7 @@ use crate::machine::processes::{Processes, Seen};
 use crate::plan::{Leave, Privilege};
 use crate::problem::Problem;
 use salve_elf::ContentHash;
-use salve_patch::PackageId;
+use salve_patch::{Cves, PackageId};
 use salve_tracee::{MappedImage, ProcessId};
 use std::collections::BTreeMap;
 use std::fs::{File, Permissions};
@@ -82,6 +82,14 @@ impl PackageFacts for Fake {
     }
 
     fn contents(&self, _package: &PackageId) -> Option<File> {
+        None
+    }
+
+    fn fixes(&self, _package: &PackageId, _old: &str) -> Cves {
+        Cves::Unknown
+    }
+
+    fn installed_at(&self, _package: &PackageId) -> Option<i64> {
         None
     }
 

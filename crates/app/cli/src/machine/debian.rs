@@ -5,8 +5,8 @@ use super::packages::{Candidate, Owned, Owner, PackageFacts};
 use crate::problem::Problem;
 use salve_package::apt::{Apt, AptError};
 use salve_package::dpkg::{self, ChangeKind, Database, DpkgError, History, Installed};
-use salve_package::{Root, RootError, Version};
-use salve_patch::PackageId;
+use salve_package::{Root, RootError, Version, changelog};
+use salve_patch::{Cves, PackageId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
@@ -185,6 +185,23 @@ impl PackageFacts for Debian<'_> {
 
     fn changelog(&self, package: &PackageId) -> Option<File> {
         self.root.open_file(&format!("/usr/share/doc/{}/changelog.Debian.gz", package.name)).ok()
+    }
+
+    fn fixes(&self, package: &PackageId, old: &str) -> Cves {
+        let named = || {
+            let text = changelog::unpack(self.changelog(package)?)?;
+            let (old, new) = (Version::parse(old).ok()?, Version::parse(&package.version).ok()?);
+            Some(changelog::cves_between(&text, &old, &new))
+        };
+        named().unwrap_or(Cves::Unknown)
+    }
+
+    fn installed_at(&self, package: &PackageId) -> Option<i64> {
+        // dpkg writes the list of files anew with each version (dpkg(1), FILES).
+        let PackageId { name, architecture, .. } = package;
+        let lists =
+            [format!("/var/lib/dpkg/info/{name}.list"), format!("/var/lib/dpkg/info/{name}:{architecture}.list")];
+        lists.iter().find_map(|list| std::fs::metadata(list).ok()).map(|metadata| metadata.mtime())
     }
 }
 

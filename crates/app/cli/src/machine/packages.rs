@@ -4,7 +4,7 @@
 
 use crate::problem::Problem;
 use core::cmp::Ordering;
-use salve_patch::PackageId;
+use salve_patch::{Cves, PackageId};
 use std::collections::BTreeMap;
 use std::fs::File;
 
@@ -69,6 +69,12 @@ pub(crate) trait PackageFacts: Sync {
 
     /// The Debian changelog of the installed version, if it is at hand.
     fn changelog(&self, package: &PackageId) -> Option<File>;
+
+    /// The CVEs that the installed version's changelog names and `old`'s does not.
+    fn fixes(&self, package: &PackageId, old: &str) -> Cves;
+
+    /// When the installed version was unpacked, in seconds since the epoch.
+    fn installed_at(&self, package: &PackageId) -> Option<i64>;
 }
 
 /// The package manager's order of versions; `None` for what is no version.

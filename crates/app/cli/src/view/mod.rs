@@ -4,6 +4,7 @@
 mod human;
 mod image;
 mod not_healed;
+pub(crate) mod page;
 
 pub(crate) use human::{bytes_for_people, cve_list, duration_for_people};
 pub(crate) use image::{ImageView, PatchView};

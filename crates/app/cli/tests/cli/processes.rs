@@ -64,7 +64,9 @@ fn a_process_without_livepatches_has_a_plain_status_and_nothing_to_revert() {
     }
     let sleeper = Sleeper::start();
     let ran = salve(&["status", &sleeper.pid()]);
-    assert_eq!((ran.code, ran.stdout.as_str()), (0, "no process carries a livepatch (1 looked at)\n"));
+    let plain = "exposed: nothing; every process that was looked at runs the code that is on disk\n\
+                 no process carries a livepatch (1 looked at)\n";
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, plain));
     let ran = salve(&["status", &sleeper.pid(), "--json"]);
     process_settings().bind(|| insta::assert_snapshot!(ran.stdout));
     let ran = salve(&["revert", "--pid", &sleeper.pid(), "--json", "--events", "/dev/null"]);

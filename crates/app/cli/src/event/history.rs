@@ -1,0 +1,248 @@
+//! The log read back: what happened on this host, for people to look at.
+//!
+//! What processes carry is never taken from here, since a log can be lost or
+//! written by others; only what is over, or was tried in vain, is. Lines that
+//! are not understood are counted and passed over. A long log is read from its
+//! end, up to a limit, and that older lines were left out is said.
+
+use super::ProcessRef;
+#[cfg(test)]
+use super::{Blocker, LeftSubject, UpdateRef};
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+
+const MAX_BYTES: u64 = 16 << 20;
+/// Longest stops that are kept one by one.
+const MAX_STOPS: usize = 1 << 20;
+
+/// What was tried last on a process for one update.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Tried {
+    pub(crate) at: String,
+    /// The event's name.
+    pub(crate) event: String,
+    pub(crate) code: Option<String>,
+    pub(crate) why: Option<String>,
+}
+
+/// One day, in UTC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Day {
+    pub(crate) applied: u64,
+    pub(crate) reverted: u64,
+    /// Deferred, not applied, rolled back, indeterminate.
+    pub(crate) not_healed: u64,
+}
+
+/// One cause of something that was not done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cause {
+    pub(crate) times: u64,
+    /// The last time, in words.
+    pub(crate) why: String,
+    pub(crate) program: String,
+    pub(crate) at: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct History {
+    /// By process of this boot (pid and start) and source.
+    pub(crate) last: BTreeMap<(u64, u64, String), Tried>,
+    pub(crate) days: BTreeMap<String, Day>,
+    /// Nanoseconds, of every process that was healed or reverted.
+    pub(crate) stops_ns: Vec<u64>,
+    pub(crate) causes: BTreeMap<String, Cause>,
+    pub(crate) not_understood: u64,
+    /// Older lines were not read.
+    pub(crate) cut: bool,
+    /// Why there is no log.
+    pub(crate) missing: Option<String>,
+}
+
+impl History {
+    pub(crate) fn read(path: Option<&Path>, boot_id: Option<&str>) -> Self {
+        let Some(path) = path else {
+            return Self { missing: Some("nothing says where the log is".into()), ..Self::default() };
+        };
+        let read = || -> std::io::Result<(Vec<u8>, bool)> {
+            let mut file = File::open(path)?;
+            let length = file.metadata()?.len();
+            let skipped = length.saturating_sub(MAX_BYTES);
+            file.seek(SeekFrom::Start(skipped))?;
+            let mut bytes = Vec::new();
+            file.take(MAX_BYTES).read_to_end(&mut bytes)?;
+            Ok((bytes, skipped > 0))
+        };
+        match read() {
+            Ok((bytes, cut)) => Self::of(&String::from_utf8_lossy(&bytes), cut, boot_id),
+            Err(error) => Self { missing: Some(format!("{}: {error}", path.display())), ..Self::default() },
+        }
+    }
+
+    fn of(text: &str, cut: bool, boot_id: Option<&str>) -> Self {
+        let mut history = Self { cut, ..Self::default() };
+        // The first line of a log that was cut is the rest of one.
+        for line in text.lines().skip(usize::from(cut)) {
+            match serde_json::from_str::<Value>(line) {
+                Ok(event) => history.add(&event, boot_id),
+                Err(_) => history.not_understood = history.not_understood.saturating_add(1),
+            }
+        }
+        history
+    }
+
+    fn add(&mut self, event: &Value, boot_id: Option<&str>) {
+        let text = |path: &str| event.pointer(path).and_then(Value::as_str).map(str::to_owned);
+        let (Some(name), Some(at)) = (text("/event"), text("/time/wall")) else {
+            self.not_understood = self.not_understood.saturating_add(1);
+            return;
+        };
+        let program = text("/process/program").unwrap_or_default();
+        let day = self.days.entry(at.chars().take(10).collect()).or_default();
+        let (code, why) = match name.as_str() {
+            "applied" | "reverted" => {
+                let count = if name == "applied" { &mut day.applied } else { &mut day.reverted };
+                *count = count.saturating_add(1);
+                if let Some(ns) = event.get("stopped_ns").and_then(Value::as_u64)
+                    && self.stops_ns.len() < MAX_STOPS
+                {
+                    self.stops_ns.push(ns);
+                }
+                (None, None)
+            }
+            "deferred" => (Some("in-use".to_owned()), Some(blocked_by(event))),
+            "not-applied" | "not-reverted" => (text("/code"), text("/why")),
+            "rolled-back" | "indeterminate" => (Some(name.clone()), text("/why")),
+            _no_act_on_a_process => return,
+        };
+        if let Some(code) = &code {
+            day.not_healed = day.not_healed.saturating_add(1);
+            let cause = self.causes.entry(code.clone()).or_default();
+            *cause = Cause {
+                times: cause.times.saturating_add(1),
+                why: why.clone().unwrap_or_default(),
+                program,
+                at: at.clone(),
+            };
+        }
+        let number = |path: &str| event.pointer(path).and_then(Value::as_u64);
+        if let (Some(pid), Some(start), Some(source)) =
+            (number("/process/pid"), number("/process/start_ticks"), text("/update/source"))
+            && boot_id.is_some()
+            && text("/time/boot_id").as_deref() == boot_id
+        {
+            self.last.insert((pid, start, source), Tried { at, event: name, code, why });
+        }
+    }
+
+    /// What was tried last on this very process for an update of this source.
+    pub(crate) fn last(&self, process: &ProcessRef, source: &str) -> Option<&Tried> {
+        self.last.get(&(u64::from(process.pid), process.start_ticks, source.to_owned()))
+    }
+}
+
+fn blocked_by(event: &Value) -> String {
+    let blocking = event.get("blocking").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let one = |blocker: &Value| {
+        let text = |key: &str| blocker.get(key).and_then(Value::as_str).unwrap_or("the whole thread").to_owned();
+        let tid = blocker.get("tid").and_then(Value::as_u64).unwrap_or(0);
+        format!("thread {tid} is in {}", text("function"))
+    };
+    match blocking.split_first() {
+        None => "threads are inside functions that are replaced".into(),
+        Some((first, [])) => one(first),
+        Some((first, rest)) => format!("{}, and {} more", one(first), rest.len()),
+    }
+}
+
+impl Tried {
+    /// What to do about it, in words.
+    pub(crate) fn advice(&self) -> &'static str {
+        let why = self.why.as_deref().unwrap_or_default();
+        match (self.event.as_str(), self.code.as_deref()) {
+            ("deferred", _) => "`salve heal --wait` tries until the thread leaves; a restart does it too",
+            (_, Some("half-configured" | "changed-meanwhile")) => "run `salve heal` again when the package is settled",
+            (_, Some("off")) => "Salve was off; `salve heal` does it after `salve on`",
+            (_, Some("no-permission" | "not-attempted")) => "run `salve heal` as root",
+            ("not-applied", _) if why.starts_with("review:") => {
+                "judge it (`salve heal --dry-run` shows the evidence), then `salve heal --accept CODE`; or restart it"
+            }
+            ("not-applied", _) => "restart it: no livepatch is proven for it",
+            ("rolled-back" | "indeterminate", _) => "look with `salve status PID`, and restart it",
+            _healed_and_old_again => "`salve heal` (with --dry-run it shows what it would do)",
+        }
+    }
+}
+
+/// The parts of an event that are read back, so that the compiler knows of a change to them.
+#[cfg(test)]
+fn example(subject: LeftSubject) -> Vec<super::Event> {
+    use super::Event;
+    let process = ProcessRef { pid: 7, start_ticks: 70, program: "/usr/sbin/<x>".into() };
+    let update = UpdateRef { source: "small".into(), old_version: Some("1".into()), new_version: Some("2".into()) };
+    let blocker = Blocker { tid: 8, function: Some("parse".into()), detail: "executing".into() };
+    vec![
+        Event::Applied {
+            process: process.clone(),
+            update: update.clone(),
+            livepatches: Vec::new(),
+            stopped_ns: 150_000,
+            memory_bytes: 4096,
+            attempts: 1,
+        },
+        Event::Reverted { process: process.clone(), livepatches: Vec::new(), stopped_ns: 90_000, payload_kept: false },
+        Event::Left { subject, code: "init".into(), why: "process 1".into() },
+        Event::NotApplied {
+            process: process.clone(),
+            update: update.clone(),
+            livepatches: Vec::new(),
+            code: "struct-layout".into(),
+            why: "refused: struct-layout".into(),
+        },
+        Event::Deferred { process, update, livepatches: Vec::new(), blocking: vec![blocker] },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::EventLog;
+    use crate::host::{self, Actor};
+
+    #[test]
+    fn what_is_written_is_read_back_and_the_last_try_on_a_process_is_known() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("events.jsonl");
+        let mut log = EventLog::new("heal", Some(&path), Actor::current());
+        let process = ProcessRef { pid: 7, start_ticks: 70, program: "/usr/sbin/<x>".into() };
+        for event in example(LeftSubject::Process(process.clone())) {
+            log.record(&event);
+        }
+        let boot = host::boot_id();
+        let history = History::read(Some(&path), boot.as_deref());
+        let day = history.days.values().next().copied().expect("a day");
+        assert_eq!(day, Day { applied: 1, reverted: 1, not_healed: 2 });
+        assert_eq!(history.stops_ns, [150_000, 90_000]);
+        assert_eq!(history.causes.keys().collect::<Vec<_>>(), ["in-use", "struct-layout"]);
+        if boot.is_some() {
+            let last = history.last(&process, "small").expect("it was tried");
+            assert_eq!((last.event.as_str(), last.why.as_deref()), ("deferred", Some("thread 8 is in parse")));
+            assert!(last.advice().contains("--wait"));
+        }
+        let other = ProcessRef { start_ticks: 71, ..process };
+        assert_eq!(history.last(&other, "small"), None, "another process with the same number");
+        assert_eq!(History::read(Some(&path), Some("another boot")).last, BTreeMap::new());
+    }
+
+    #[test]
+    fn lines_of_others_and_a_log_that_is_not_there_are_said_and_harm_nothing() {
+        let history = History::of("{\"event\":\"applied\"}\nnot json\n{}\n[1]\n", false, None);
+        assert_eq!((history.not_understood, history.days.len()), (4, 0));
+        assert!(History::read(Some(Path::new("/nowhere/events")), None).missing.is_some());
+        assert_eq!(History::of("rest of a line\n{}\n", true, None).not_understood, 1);
+    }
+}
