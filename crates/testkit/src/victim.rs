@@ -1,4 +1,4 @@
-//! Small C programs and libraries to be patched, with what is expected of them
+//! Small C and C++ programs and libraries to be patched, with what is expected of them
 //! written in their own source.
 //!
 //! A directive is a line of its own:
@@ -131,7 +131,7 @@ pub enum Kind {
     Library,
 }
 
-/// A C source of the project, and what it expects.
+/// A C or C++ source of the project, and what it expects.
 #[derive(Clone, Debug)]
 pub struct Source {
     path: PathBuf,
@@ -162,8 +162,14 @@ impl Source {
 
     fn compile_with(&self, build: &Build, kind: Kind, new: bool, output: &Path, extra: &[&str]) -> Result<()> {
         needs::ensure(&[Need::Compiler])?;
-        let mut gcc = Command::new(&build.compiler);
-        gcc.args(["-std=gnu11", "-g0", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-attributes", "-pthread"]);
+        let plus_plus = is_plus_plus(&self.path);
+        let (compiler, standard) = match (build.compiler.as_str(), plus_plus) {
+            ("gcc", true) => ("g++", "-std=gnu++17"),
+            ("clang", true) => ("clang++", "-std=gnu++17"),
+            (compiler, _) => (compiler, "-std=gnu11"),
+        };
+        let mut gcc = Command::new(compiler);
+        gcc.args([standard, "-g0", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-attributes", "-pthread"]);
         gcc.args(&build.flags);
         gcc.arg(format!("-DNEW={}", u8::from(new)));
         match kind {
@@ -240,12 +246,17 @@ pub fn all() -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(directory()).context("no victims")? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        if Path::new(&name).extension().is_some_and(|extension| extension == "c") {
+        let path = Path::new(&name);
+        if is_plus_plus(path) || path.extension().is_some_and(|extension| extension == "c") {
             names.push(name);
         }
     }
     names.sort();
     Ok(names)
+}
+
+fn is_plus_plus(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "cc")
 }
 
 #[cfg(test)]

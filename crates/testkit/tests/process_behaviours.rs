@@ -59,6 +59,7 @@ behaviours! {
     read_only_data
     recursion
     red_zone
+    register_contract
     shorter_than_the_jump
     signal_handlers
     symbolic

@@ -80,6 +80,8 @@ pub struct Access {
     pub stored: Option<Form>,
     /// Moved, added or compared as one integer.
     pub is_integer: bool,
+    /// Calculated with as a floating-point number.
+    pub is_float: bool,
 }
 
 /// A call, or a jump out of the function, and what the integer argument registers
@@ -98,10 +100,21 @@ pub struct Comparison {
     pub right: Form,
 }
 
+/// A value of any width that is compared with a number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tested {
+    pub at: Va,
+    pub value: Form,
+    /// As wide as the comparison, zero-extended.
+    pub with: u64,
+    pub len_bytes: usize,
+}
+
 /// What became known about one function.
 #[derive(Clone, Debug, Default)]
 pub struct Forms {
     pub comparisons: Vec<Comparison>,
+    pub tested: Vec<Tested>,
     pub accesses: Vec<Access>,
     pub calls: Vec<Call>,
     /// By how much pointers move from one turn of a loop to the next.
@@ -390,6 +403,7 @@ fn note(
     {
         found.comparisons.push(Comparison { at: Va::new(instruction.ip()), left, right });
     }
+    found.tested.extend(tested(state, instruction));
     if matches!(instruction.mnemonic(), Mnemonic::Lea | Mnemonic::Nop) {
         return;
     }
@@ -403,9 +417,61 @@ fn note(
         let at = Va::new(instruction.ip());
         let moves = instruction.mnemonic() == Mnemonic::Mov;
         let stored = if moves && writes { state.operand(instruction, 1) } else { None };
-        let is_integer = moves || matches!(instruction.mnemonic(), Mnemonic::Add | Mnemonic::Sub | Mnemonic::Cmp);
-        found.accesses.push(Access { at, address, len_bytes, writes, stored, is_integer });
+        let is_integer = moves
+            || matches!(
+                instruction.mnemonic(),
+                Mnemonic::Add | Mnemonic::Sub | Mnemonic::Cmp | Mnemonic::Cvtsi2ss | Mnemonic::Cvtsi2sd
+            );
+        let is_float = is_float(instruction);
+        found.accesses.push(Access { at, address, len_bytes, writes, stored, is_integer, is_float });
     }
+}
+
+/// A comparison with a number; `test` of a register with itself is one with zero.
+fn tested(state: &State, instruction: &Instruction) -> Option<Tested> {
+    let mnemonic = instruction.mnemonic();
+    let itself = mnemonic == Mnemonic::Test
+        && instruction.op0_kind() == OpKind::Register
+        && instruction.op1_kind() == OpKind::Register
+        && instruction.op0_register() == instruction.op1_register();
+    let number = match instruction.op1_kind() {
+        OpKind::Register | OpKind::Memory => None,
+        _ if mnemonic == Mnemonic::Cmp => Some(instruction.immediate(1)),
+        _ => None,
+    };
+    let with = if itself { 0 } else { number? };
+    let (value, len_bytes) = match instruction.op0_kind() {
+        OpKind::Register => (state.get(instruction.op0_register())?.clone(), instruction.op0_register().size()),
+        OpKind::Memory => (Form::unknown(Origin::Made(instruction.ip(), LOADED)), instruction.memory_size().size()),
+        _ => return None,
+    };
+    let bits = u32::try_from(len_bytes.saturating_mul(8)).ok().filter(|bits| (1..=64).contains(bits))?;
+    let mask = u64::MAX.checked_shr(64_u32.saturating_sub(bits))?;
+    Some(Tested { at: Va::new(instruction.ip()), value, with: with & mask, len_bytes })
+}
+
+/// Scalar arithmetic of SSE on a single or double: the operand in memory is one.
+fn is_float(instruction: &Instruction) -> bool {
+    matches!(
+        instruction.mnemonic(),
+        Mnemonic::Movss
+            | Mnemonic::Addss
+            | Mnemonic::Addsd
+            | Mnemonic::Subss
+            | Mnemonic::Subsd
+            | Mnemonic::Mulss
+            | Mnemonic::Mulsd
+            | Mnemonic::Divss
+            | Mnemonic::Divsd
+            | Mnemonic::Comiss
+            | Mnemonic::Comisd
+            | Mnemonic::Ucomiss
+            | Mnemonic::Ucomisd
+            | Mnemonic::Cvtss2sd
+            | Mnemonic::Cvtsd2ss
+            | Mnemonic::Cvttss2si
+            | Mnemonic::Cvttsd2si
+    )
 }
 
 fn apply(state: &mut State, instruction: &Instruction, factory: &mut InstructionInfoFactory) {

@@ -34,6 +34,9 @@ pub struct Function {
     /// The FDE points to a language-specific data area: exceptions are caught or
     /// cleaned up here.
     pub has_lsda: bool,
+    /// That area has a table of types: exceptions of a language are told apart here,
+    /// where C's cleanups only pass on.
+    pub catches: bool,
     /// A name, where a symbol gives one.
     pub name: Option<Box<str>>,
 }
@@ -106,7 +109,13 @@ fn from_fdes(sections: &[Section<'_>], limits: &ImageLimits) -> Result<Vec<Funct
         let Some(range) = VaRange::new(Va::new(fde.initial_address()), fde.len()) else {
             return Err(ImageError::MalformedAt { what: "FDE", at: fde.initial_address() });
         };
-        found.push(Function { range, source: FunctionSource::Fde, has_lsda: fde.lsda().is_some(), name: None });
+        let lsda = fde.lsda().map(|pointer| match pointer {
+            gimli::Pointer::Direct(at) => has_types(sections, Va::new(at)),
+            // What cannot be read counts as found.
+            gimli::Pointer::Indirect(_) => true,
+        });
+        let (has_lsda, catches) = (lsda.is_some(), lsda.unwrap_or(false));
+        found.push(Function { range, source: FunctionSource::Fde, has_lsda, catches, name: None });
         if found.len() > limits.max_functions {
             return Err(ImageError::TooLarge {
                 what: "FDEs",
@@ -116,6 +125,19 @@ fn from_fdes(sections: &[Section<'_>], limits: &ImageLimits) -> Result<Vec<Funct
         }
     }
     Ok(found)
+}
+
+/// Whether the language-specific data area at `at` has a table of types: its second
+/// encoding, behind the start of landing pads if that is stated, is not "omitted"
+/// (Itanium C++ ABI, "Exception Handling Tables").
+fn has_types(sections: &[Section<'_>], at: Va) -> bool {
+    const OMITTED: u8 = 0xff;
+    let area = sections.iter().find(|s| s.range.contains(at)).and_then(|s| s.tail(at));
+    match area {
+        // A stated start is of a length of its own; compilers state none.
+        Some([OMITTED, types, ..]) => *types != OMITTED,
+        _ => true,
+    }
 }
 
 fn from_symbols(sections: &[Section<'_>], symbols: &[Symbol<'_>], found: &mut Vec<Function>) {
@@ -129,7 +151,7 @@ fn from_symbols(sections: &[Section<'_>], symbols: &[Symbol<'_>], found: &mut Ve
             .iter()
             .any(|s| s.role == SectionRole::Code && s.range.contains(range.start()) && range.end() <= s.range.end());
         if inside {
-            found.push(Function { range, source: FunctionSource::Symbol, has_lsda: false, name: None });
+            found.push(Function { range, source: FunctionSource::Symbol, has_lsda: false, catches: false, name: None });
         }
     }
 }
@@ -189,7 +211,7 @@ fn push_gap(section: &Section<'_>, start: Va, end: Va, all: &mut Vec<Function>) 
     };
     let range = start.checked_add(lead).and_then(|start| VaRange::new(start, len));
     if let Some(range) = range {
-        all.push(Function { range, source: FunctionSource::Gap, has_lsda: false, name: None });
+        all.push(Function { range, source: FunctionSource::Gap, has_lsda: false, catches: false, name: None });
     }
 }
 

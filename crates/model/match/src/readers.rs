@@ -147,8 +147,9 @@ fn of_flow(side: &Side<'_, '_>, range: VaRange, flow: &Flow, depth: u8) -> Purpo
     const DEEPEST: u8 = 6;
     let destinations = match flow {
         Flow::Examined { at, how } => {
-            let compares =
-                instruction(side, range, *at).is_some_and(|i| compares_areas(&i)) || calls_comparison(side, range);
+            let compares = instruction(side, range, *at).is_some_and(|i| compares_areas(&i))
+                || calls_comparison(side, range)
+                || compares_bytes(side, range);
             let said = format!("{how} at {at}");
             return if compares { Purpose::Compares(said) } else { Purpose::Examines(said) };
         }
@@ -196,7 +197,11 @@ fn compared(side: &Side<'_, '_>, destination: Destination, depth: u8, deepest: u
 fn read_in_place(side: &Side<'_, '_>, range: VaRange, at: Va) -> Purpose {
     let said = format!("read at {at}");
     match instruction(side, range, at) {
-        Some(i) if compares_areas(&i) || (i.mnemonic() == Mnemonic::Cmp && i.memory_size().size() > 1) => {
+        Some(i)
+            if compares_areas(&i)
+                || compares_bytes(side, range)
+                || (i.mnemonic() == Mnemonic::Cmp && i.memory_size().size() > 1) =>
+        {
             Purpose::Compares(said)
         }
         _ => Purpose::Examines(said),
@@ -214,6 +219,19 @@ fn compares_areas(instruction: &Instruction) -> bool {
             | Mnemonic::Pcmpeqd
             | Mnemonic::Vpcmpeqb
     )
+}
+
+/// Whether the function compares single bytes with one another: a comparison written out.
+fn compares_bytes(side: &Side<'_, '_>, range: VaRange) -> bool {
+    let bytes = |i: &Instruction| {
+        let one = |n: u32| match i.op_kind(n) {
+            OpKind::Register => i.op_register(n).size() == 1,
+            OpKind::Memory => i.memory_size().size() == 1,
+            _ => false,
+        };
+        i.mnemonic() == Mnemonic::Cmp && one(0) && one(1)
+    };
+    decode(side.image, range).into_iter().flatten().any(|i| bytes(&i))
 }
 
 fn calls_comparison(side: &Side<'_, '_>, range: VaRange) -> bool {

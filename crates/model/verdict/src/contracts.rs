@@ -11,7 +11,7 @@
 use crate::carry::Carried;
 use crate::layout::import_at;
 use crate::registry;
-use crate::resources::PAIRS;
+use crate::resources::{PAIRS, calls};
 use iced_x86::{Instruction, Mnemonic, OpKind};
 use salve_code::ReferenceKind;
 use salve_code::affine::forms;
@@ -43,9 +43,9 @@ pub(crate) fn reason(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Reas
     let carried_code = carried.new_functions();
     moved.retain(|callee| !carried_code.contains(callee) && has_effect(&diff.new, *callee, 0));
     moved.extend(halves(diff, &changes));
+    let mut evidence = given_back_elsewhere(diff, carried);
     let name = |side: &Side<'_, '_>, i: usize| side.image.functions().get(i).map(salve_elf::Function::display_name);
     let start = |side: &Side<'_, '_>, i: usize| side.image.functions().get(i).map(|f| f.range.start());
-    let mut evidence = Vec::new();
     for change in &changes {
         for (callee, by) in change.calls.iter().filter(|(callee, _)| moved.contains(callee)) {
             evidence.push(Evidence {
@@ -72,6 +72,51 @@ fn halves(diff: &ImageDiff<'_, '_>, changes: &[Change]) -> BTreeSet<usize> {
         }
     }
     if lone.len() >= 2 { lone } else { BTreeSet::new() }
+}
+
+/// Imports that end an object's life or give up a hold on it, of which one replaced
+/// function calls more and another fewer than it did: what old code gave back without
+/// forgetting it would be given back twice, and the other way round never.
+fn given_back_elsewhere(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Vec<Evidence> {
+    /// By how many calls more, in which pair of functions.
+    type Places = Vec<(i64, (usize, usize))>;
+    let mut changes: BTreeMap<&str, Places> = BTreeMap::new();
+    for pair in &carried.pairs {
+        let functions = (diff.old.image.functions().get(pair.old), diff.new.image.functions().get(pair.new));
+        let (Some(f), Some(g)) = functions else { continue };
+        let (before, after) = (calls(&diff.old, f.range), calls(&diff.new, g.range));
+        let names: BTreeSet<&str> = before.keys().chain(after.keys()).copied().filter(|n| gives_back(n)).collect();
+        for name in names {
+            let count = |calls: &BTreeMap<&str, i64>| calls.get(name).copied().unwrap_or(0);
+            let by = count(&after).saturating_sub(count(&before));
+            // One more path on which it happens is a leak mended; none left, or the first, is a contract.
+            if by != 0 && (count(&before) == 0 || count(&after) == 0) {
+                changes.entry(name).or_default().push((by, (pair.old, pair.new)));
+            }
+        }
+    }
+    let mut evidence = Vec::new();
+    for (name, places) in changes {
+        let moved = places.iter().any(|(by, _)| *by > 0) && places.iter().any(|(by, _)| *by < 0);
+        for (by, (old, new)) in places.into_iter().filter(|_| moved) {
+            let functions = (diff.old.image.functions().get(old), diff.new.image.functions().get(new));
+            let (Some(f), Some(g)) = functions else { continue };
+            evidence.push(Evidence {
+                function: Some(g.display_name()),
+                old_va: Some(f.range.start()),
+                new_va: Some(g.range.start()),
+                seen: format!("calls {name} {by:+} times"),
+            });
+        }
+    }
+    evidence
+}
+
+/// By the last word of its name: who gives things back is named alike in all libraries.
+fn gives_back(import: &str) -> bool {
+    const WORDS: &[&str] = &["free", "close", "release", "unref", "decref", "destroy", "delete", "munmap", "dispose"];
+    let plain = import.trim_start_matches('_').to_ascii_lowercase();
+    WORDS.iter().any(|word| plain.ends_with(word)) || plain.contains("_free") || plain.contains("xmlfree")
 }
 
 fn change(diff: &ImageDiff<'_, '_>, pair: (usize, usize)) -> Option<Change> {

@@ -41,9 +41,12 @@ pub(crate) fn reason(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Reas
                 flags.push((from, to, old_at, new_at));
             }
         }
-        // What both versions use somewhere only lies elsewhere now.
+        // What both versions use somewhere only lies elsewhere now, unless two changed places.
         let (had, has) = (masks_of(&diff.old, f.range), masks_of(&diff.new, g.range));
-        for (from, to, old_at, new_at) in flags.into_iter().filter(|(a, b, ..)| !has.contains(a) && !had.contains(b)) {
+        let swapped: BTreeSet<(u64, u64)> = flags.iter().map(|(a, b, ..)| (*b, *a)).collect();
+        for (from, to, old_at, new_at) in
+            flags.into_iter().filter(|(a, b, ..)| swapped.contains(&(*a, *b)) || !has.contains(a) && !had.contains(b))
+        {
             seen(Some(old_at), Some(new_at), format!("mask {to:#x}, before {from:#x}"));
         }
         for (at, from, to) in widths_changed(&before, &after) {

@@ -3,10 +3,13 @@
 use crate::callers::Callers;
 use crate::carry::{Carried, carried};
 use crate::layout::Layout;
-use crate::{columns, contracts, data, dependency, encoding, identity, objects, registry, resources, witness};
+use crate::{
+    columns, contracts, data, dependency, encoding, identity, meaning, objects, once, order, registry, resources,
+    witness,
+};
 use salve_code::ReferenceKind;
 use salve_elf::{Function, ImageKind, Reloc, SectionRole};
-use salve_match::{ContentDifference, ImageDiff, NoiseContext, Place, align, compare_operands, noise};
+use salve_match::{ContentDifference, ImageDiff, NoiseContext, Place, Side, align, compare_operands, noise};
 use salve_patch::{Evidence, FunctionCounts, NoiseReport, Reason, Requirement, RevertPolicy, Verdict};
 use std::collections::BTreeSet;
 
@@ -55,6 +58,8 @@ pub fn judge(diff: &ImageDiff<'_, '_>, context: &NoiseContext) -> Judgement {
         reasons.extend(layout.reasons(diff, carried));
         reasons.extend(objects::reasons(diff, carried));
         reasons.extend(encoding::reason(diff, carried));
+        reasons.extend(meaning::reasons(diff, carried));
+        reasons.extend(order::reason(diff, carried));
         reasons.extend(resources::reasons(diff, carried));
         reasons.extend(contracts::reason(diff, carried));
         reasons.extend(identity::reason(diff, carried));
@@ -64,6 +69,7 @@ pub fn judge(diff: &ImageDiff<'_, '_>, context: &NoiseContext) -> Judgement {
         reasons.extend(columns::reason(diff, carried));
         let (old_callers, new_callers) = (Callers::of(&diff.old), Callers::of(&diff.new));
         reasons.extend(startup(diff, carried, &new_callers));
+        reasons.extend(once::reason(diff, carried));
         reasons.extend(callbacks(diff, carried, &old_callers, &new_callers));
         reasons.extend(roles(diff, carried, &old_callers));
         reasons.extend(dependencies(diff, carried, &mut requirements));
@@ -175,12 +181,14 @@ fn exceptions(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Reason> {
             seen: "its FDE has a language-specific data area".to_owned(),
         })
         .collect();
-    if handlers.is_empty() && throws.is_none() {
-        return None;
-    }
-    let summary = match throws {
-        Some(symbol) => format!("the image uses exceptions (it imports {})", symbol.name),
-        None => "replaced functions have exception handlers".to_owned(),
+    // A runtime that is linked in has no name to be known by: what catches by type tells.
+    let catches = |side: &Side<'_, '_>| side.image.functions().iter().find(|f| f.catches).map(named);
+    let catcher = catches(&diff.old).or_else(|| catches(&diff.new));
+    let summary = match (throws, catcher) {
+        (Some(symbol), _) => format!("the image uses exceptions (it imports {})", symbol.name),
+        (None, Some(function)) => format!("the image uses exceptions ({function} catches some by their types)"),
+        (None, None) if handlers.is_empty() => return None,
+        (None, None) => "replaced functions have exception handlers".to_owned(),
     };
     Some(registry::EXCEPTIONS.because(summary, handlers))
 }

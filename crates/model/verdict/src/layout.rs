@@ -227,9 +227,15 @@ impl Layout {
             self.shifts.iter().filter(|s| !explained.contains(&s.new.wrapping_sub(s.old))).collect();
         if !rest.is_empty() {
             let used = displacements(diff, carried);
+            // Two fields that changed places are both in use anywhere.
+            let swapped: BTreeSet<(&str, i64, i64)> =
+                rest.iter().map(|s| (s.function.as_str(), s.new, s.old)).collect();
             let unknown: Vec<Evidence> = rest
                 .iter()
-                .filter(|s| !(used.contains(&s.old) && used.contains(&s.new)))
+                .filter(|s| {
+                    swapped.contains(&(s.function.as_str(), s.old, s.new))
+                        || !(used.contains(&s.old) && used.contains(&s.new))
+                })
                 .map(|s| evidence(s))
                 .collect();
             if !unknown.is_empty() {

@@ -76,6 +76,12 @@ registry! {
         "one instruction accesses another offset of an object, and nothing else shows whether the object's layout moved";
     FIELD_ENCODING = "field-encoding", Review,
         "one function stores another number, flag, multiple or width in an object; objects that exist hold the old form";
+    FIELD_MEANING = "field-meaning", Review,
+        "replaced code takes a field or an argument for something else than it did; objects that exist hold the old meaning";
+    FIELD_ADDED = "field-added", Review,
+        "replaced code writes and reads a field that old code does not know; objects that exist hold nothing there";
+    ORDER_CHANGED = "order-changed", Review,
+        "a comparison or a hash changed by which things are kept in order; what old code filed stays where it is";
     ELEMENT_SIZE = "element-size", Review,
         "one function steps through an array in other steps: its elements may have another size";
     OBJECT_SIZE = "object-size", Review,

@@ -54,7 +54,8 @@ pub(crate) fn reasons(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Rea
         .then(|| registry::RESOURCE_PAIR_MOVED.because("acquire and release moved between functions", evidence))
 }
 
-fn calls<'a>(side: &Side<'_, 'a>, range: VaRange) -> BTreeMap<&'a str, i64> {
+/// How often each import is called directly.
+pub(crate) fn calls<'a>(side: &Side<'_, 'a>, range: VaRange) -> BTreeMap<&'a str, i64> {
     let mut counts = BTreeMap::new();
     for instruction in salve_code::decode(side.image, range).into_iter().flatten() {
         if let Some(name) = import_at(side, &instruction) {

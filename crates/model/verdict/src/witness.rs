@@ -10,7 +10,7 @@
 use crate::carry::Carried;
 use crate::registry;
 use iced_x86::Instruction;
-use salve_elf::{SectionRole, Va};
+use salve_elf::{Binding, SectionRole, Va};
 use salve_match::{Correspondence, ImageDiff, Side, align};
 use salve_patch::{Evidence, Reason};
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +20,8 @@ type Witnesses = BTreeMap<Va, BTreeSet<Va>>;
 
 pub(crate) fn reasons(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Vec<Reason> {
     let witnesses = witnesses(diff, carried);
+    let symbolic = symbolic(diff);
+    let mut elsewhere = Vec::new();
     let mut contradicted = Vec::new();
     let mut unwitnessed = Vec::new();
     for function in carried.new_functions() {
@@ -27,7 +29,16 @@ pub(crate) fn reasons(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Vec<Reason
             continue;
         };
         for reference in code.references.iter().filter(|r| is_variable(&diff.new, r.target)) {
-            let Some(Correspondence::Between(old)) = diff.data.old_of(reference.target, &diff.new) else { continue };
+            let found = diff.data.old_of(reference.target, &diff.new);
+            if let Some(name) = found.and_then(|c| symbolic.get(&c.old())) {
+                elsewhere.push(Evidence {
+                    function: Some(f.display_name()),
+                    old_va: found.map(Correspondence::old),
+                    new_va: Some(f.range.start().wrapping_offset(i64::from(reference.at))),
+                    seen: format!("refers to {name} itself, where the old image asks the loader for it"),
+                });
+            }
+            let Some(Correspondence::Between(old)) = found else { continue };
             let seen = |what: &str| Evidence {
                 function: Some(f.display_name()),
                 old_va: Some(old),
@@ -42,6 +53,10 @@ pub(crate) fn reasons(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Vec<Reason
         }
     }
     let mut reasons = Vec::new();
+    if !elsewhere.is_empty() {
+        let summary = "the process may have a variable elsewhere that replaced code expects in this image";
+        reasons.push(registry::UNPROVEN_REFERENCE.because(summary, elsewhere));
+    }
     if !contradicted.is_empty() {
         let summary = "replaced code refers to variables whose places in the old image contradict each other";
         reasons.push(registry::NEW_DATA.because(summary, contradicted));
@@ -51,6 +66,23 @@ pub(crate) fn reasons(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Vec<Reason
         reasons.push(registry::DATA_UNWITNESSED.because(summary, unwitnessed));
     }
     reasons
+}
+
+/// Exported variables that the old image's own code reaches only through slots that the
+/// loader binds by name: a program's copy, or another library's variable, may be the live one.
+fn symbolic<'d>(diff: &'d ImageDiff<'_, '_>) -> BTreeMap<Va, &'d str> {
+    let image = diff.old.image;
+    let mut found: BTreeMap<Va, &str> = BTreeMap::new();
+    for reloc in image.relocs() {
+        let Binding::Symbol { symbol, .. } = reloc.binding else { continue };
+        if let Some(symbol) = image.symbols().get(symbol).filter(|s| s.defined && is_variable(&diff.old, s.value)) {
+            found.insert(symbol.value, symbol.name);
+        }
+    }
+    for reference in diff.old.code.iter().flat_map(|code| &code.references) {
+        found.remove(&reference.target);
+    }
+    found
 }
 
 fn is_variable(side: &Side<'_, '_>, va: Va) -> bool {
