@@ -44,10 +44,22 @@ struct Versions {
     swaps: (usize, usize),
 }
 
+/// Replaced functions that are followed for one image; with more of them every question is
+/// answered with a doubt, which asks for review.
+const MOST_FOLLOWED: usize = 400;
+
 pub(crate) fn reasons(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Vec<Reason> {
+    if carried.pairs.len() > MOST_FOLLOWED {
+        let summary = format!("{} functions are replaced, more than are followed", carried.pairs.len());
+        return vec![registry::FIELD_MEANING.because(summary, Vec::new())];
+    }
     let all = versions(diff, carried);
     let mut meaning = Vec::new();
     for versions in &all {
+        if versions.old.too_large || versions.new.too_large {
+            meaning.push(versions.evidence("is too large to be followed".to_owned()));
+            continue;
+        }
         let before = Known::of(&diff.old, &versions.old, &|va| Some(va));
         let after = Known::of(&diff.new, &versions.new, &|va| Some(diff.data.old_of(va, &diff.new)?.old()));
         let said = before.marks_changed(&after).into_iter();

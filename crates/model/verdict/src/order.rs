@@ -5,7 +5,8 @@
 //! put things, and a sort that is going on while nobody is inside the comparison
 //! ends in another order than it began in. A comparison is known by being handed
 //! to a function of the C library that sorts or searches; a hash by a loop that
-//! goes through bytes and mixes them into a number.
+//! goes through bytes and mixes them into a number, and does so by other factors and
+//! shifts where it had some: one more of them is no other hash.
 
 use crate::carry::Carried;
 use crate::layout::import_at;
@@ -59,7 +60,8 @@ pub(crate) fn reason(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Reas
             seen(format!("is handed to {import}, which keeps things in the order it says"));
         }
         let (before, after) = (mixing(&diff.old, f.range), mixing(&diff.new, g.range));
-        if !before.is_empty() && !after.is_empty() && before != after {
+        let replaced = before.difference(&after).next().is_some() && after.difference(&before).next().is_some();
+        if replaced {
             seen(format!("mixes bytes into a number by {}, before by {}", listed(&after), listed(&before)));
         }
     }
@@ -147,7 +149,8 @@ fn loads_byte(instruction: &Instruction) -> bool {
 fn step(instruction: &Instruction) -> Option<(u16, u64)> {
     let operation = u16::try_from(instruction.mnemonic() as usize).ok()?;
     let number = match instruction.mnemonic() {
-        Mnemonic::Shl | Mnemonic::Shr | Mnemonic::Sar | Mnemonic::Rol | Mnemonic::Ror => {
+        // To the right is how numbers are taken apart.
+        Mnemonic::Shl | Mnemonic::Rol | Mnemonic::Ror => {
             (instruction.op1_kind() == OpKind::Immediate8).then(|| instruction.immediate(1))?
         }
         Mnemonic::Imul if instruction.op_count() == 3 => instruction.immediate(2),
