@@ -4,12 +4,13 @@ use crate::Errno;
 use crate::commit::{self, Commit};
 use crate::deliver::{self, DeliverError, Piece};
 use crate::equip::{self, Need};
+use crate::group::{Before, Run, Work};
 use crate::headroom;
 use crate::image::{Found, PAGE_BYTES, page_floor};
 use crate::import;
 use crate::maps;
-use crate::outcome::{Applied, AppliedImage, Committed, NotApplied, Outcome};
-use crate::patcher::{ApplyError, ApplyOptions, Change, Patcher};
+use crate::outcome::{Applied, AppliedImage, Committed, Lost, NotApplied, Outcome};
+use crate::patcher::{ApplyError, Change, Patcher};
 use crate::payload::Payload;
 use crate::place::{Chosen, Places};
 use crate::present::{AtDetour, Present, at_detour};
@@ -19,8 +20,8 @@ use crate::requirement;
 use crate::scene::{End, Scene, is_of_an_end};
 use crate::supersede::Superseded;
 use crate::tidy;
-use crate::transition::{Plan, Write};
-use crate::tries::{self, Ended, Transition};
+use crate::transition::{Plan, Site, Write};
+use crate::tries::{Ended, Transition};
 use crate::workshop::Workshop;
 use core::time::Duration;
 use salve_elf::{LoadBias, RuntimeAddr};
@@ -40,14 +41,72 @@ pub(crate) struct Planned<'a> {
     pub(crate) imports: Vec<RuntimeAddr>,
 }
 
-pub(crate) fn apply(
+/// Changes for one process, and which livepatches may go for them.
+pub(crate) struct Job<'a> {
+    pub(crate) changes: Vec<Change<'a>>,
+    pub(crate) replaced: Vec<LivepatchId>,
+}
+
+/// Applying, to the processes of a group.
+pub(crate) struct Applying<'a> {
+    pub(crate) patcher: &'a Patcher,
+    /// All changes and all replaced livepatches of the group, for those who join.
+    pub(crate) all: Job<'a>,
+}
+
+impl<'a> Work for Applying<'a> {
+    type Job = Job<'a>;
+    type End = Outcome;
+
+    fn prepare(&self, process: &Process, job: &Job<'a>, run: &mut Run<'_>) -> Result<Outcome, ApplyError> {
+        apply(self.patcher, process, &job.changes, &job.replaced, run)
+    }
+
+    fn end_before(end: &Outcome) -> Option<Before> {
+        match end {
+            Outcome::AlreadyApplied { .. }
+            | Outcome::NotApplied { why: NotApplied::Exited | NotApplied::Executed }
+            | Outcome::Applied(_)
+            | Outcome::RolledBack { .. }
+            | Outcome::Indeterminate { .. } => None,
+            Outcome::NotApplied { why } => Some(Before::Not(why.clone())),
+            Outcome::Deferred { blocking, .. } => Some(Before::Deferred(blocking.clone())),
+        }
+    }
+
+    fn changed(end: &Outcome) -> bool {
+        matches!(end, Outcome::Applied(_))
+    }
+
+    fn end_without(ended: Ended) -> Outcome {
+        match ended {
+            Ended::Deferred(blocking) => Outcome::Deferred { blocking, tries: 0 },
+            Ended::Not(_, why) => Outcome::NotApplied { why },
+            // It was in none of these, and did not come to its own because it was gone.
+            Ended::Done { .. } | Ended::RolledBack(_) | Ended::Lost(_) => {
+                Outcome::NotApplied { why: NotApplied::Exited }
+            }
+        }
+    }
+
+    fn job_for(&self, process: &Process) -> Option<Job<'a>> {
+        let images = self.patcher.images(process).ok()?;
+        let maps = |change: &&Change<'_>| {
+            change.image.old.as_ref().is_some_and(|old| images.iter().any(|image| image.sha256 == old.sha256))
+        };
+        let changes: Vec<Change<'a>> = self.all.changes.iter().filter(maps).copied().collect();
+        (!changes.is_empty()).then(|| Job { changes, replaced: self.all.replaced.clone() })
+    }
+}
+
+fn apply(
     patcher: &Patcher,
     process: &Process,
     changes: &[Change<'_>],
     replaced: &[LivepatchId],
-    options: &ApplyOptions,
+    run: &mut Run<'_>,
 ) -> Result<Outcome, ApplyError> {
-    match try_apply(patcher, process, changes, replaced, options) {
+    match try_apply(patcher, process, changes, replaced, run) {
         Ok(outcome) => Ok(outcome),
         // Whatever failed, it failed because nobody was there any more.
         Err(End::Not(why)) if is_of_an_end(&why, process) => Ok(Outcome::NotApplied { why: NotApplied::Exited }),
@@ -63,7 +122,7 @@ fn try_apply(
     process: &Process,
     changes: &[Change<'_>],
     replaced: &[LivepatchId],
-    options: &ApplyOptions,
+    run: &mut Run<'_>,
 ) -> Result<Outcome, End> {
     let scene = Scene::read(patcher, process)?;
     tidy::up(&scene.target(patcher, process), &scene)?;
@@ -93,7 +152,7 @@ fn try_apply(
     let restored: usize = planned.iter().flat_map(|one| &one.superseded).map(Superseded::jumps).sum();
     let writes = states.iter().flatten().filter(|&&state| state != AtDetour::Jump).count().saturating_add(restored);
     let target = scene.target(patcher, process);
-    let outcome = deliver_and_change(patcher, &target, &scene, &planned, writes, options)?;
+    let outcome = deliver_and_change(patcher, &target, &scene, &planned, writes, run)?;
     Ok(match outcome {
         Outcome::Applied(applied) => {
             let tables = page_tables(process).saturating_sub(tables_before);
@@ -230,15 +289,15 @@ fn deliver_and_change(
     scene: &Scene,
     planned: &[Planned<'_>],
     writes: usize,
-    options: &ApplyOptions,
+    run: &mut Run<'_>,
 ) -> Result<Outcome, End> {
     let adopted = planned.iter().map(|one| adopt(target, one)).collect::<Result<Vec<_>, _>>()?;
     let mut places = Places::new(patcher, target, planned, &adopted);
     let mut chosen = places.choose()?;
     if writes < 2 && chosen.is_empty() {
         let (plan, images) = transition(scene, planned, &adopted, &chosen)?;
-        let transition = tries::run(target.process, target.memory, &plan, patcher.limits(), options.wait);
-        return Ok(outcome(transition.map_err(End::Error)?, images, Committed::InOneWrite));
+        let site = Site { process: target.process, memory: target.memory, plan: &plan };
+        return Ok(outcome(&run(site), target.process, images, Committed::InOneWrite));
     }
     let pieces: Vec<Piece> = chosen.iter().flat_map(|one| one.pieces.iter().copied()).collect();
     let need = Need { pieces: &pieces, files: chosen.len(), writes, ranges: pieces.len() };
@@ -265,7 +324,7 @@ fn deliver_and_change(
         let _ = workshop.close(&[]);
         return Err(end);
     }
-    let result = change(target, scene, planned, &adopted, &chosen, &workshop, options);
+    let result = change(target, scene, planned, &adopted, &chosen, &workshop, run);
     match &result {
         // A thread may be in there still: the next command cleans up when it is not.
         Ok(Outcome::Indeterminate { .. }) => result,
@@ -293,7 +352,7 @@ fn change(
     adopted: &[Option<Payload>],
     chosen: &[Chosen],
     workshop: &Workshop<'_>,
-    options: &ApplyOptions,
+    run: &mut Run<'_>,
 ) -> Result<Outcome, End> {
     for one in chosen {
         if !deliver::is_intact(target, &one.prepared.payload, one.old) {
@@ -308,13 +367,15 @@ fn change(
         (Some(_), _) => Committed::ByTarget,
         (None, _) => Committed::BySalve,
     };
-    let transition = tries::run(target.process, target.memory, &plan, target.limits, options.wait);
-    Ok(outcome(transition.map_err(End::Error)?, images, committed))
+    let site = Site { process: target.process, memory: target.memory, plan: &plan };
+    Ok(outcome(&run(site), target.process, images, committed))
 }
 
-fn outcome(transition: Transition, images: Vec<AppliedImage>, committed: Committed) -> Outcome {
+fn outcome(transition: &Transition, process: &Process, images: Vec<AppliedImage>, committed: Committed) -> Outcome {
     let (tries, longest_stop) = (transition.tries, transition.longest_stop);
-    match transition.ended {
+    match transition.ended_for(process.pid()) {
+        // It left the group by its own death, whatever became of the others.
+        Ended::Done { .. } if process.still_there().is_err() => Outcome::Indeterminate { why: Lost::Exited },
         Ended::Done { stopped, threads } => Outcome::Applied(Applied {
             images,
             stopped,
@@ -326,7 +387,7 @@ fn outcome(transition: Transition, images: Vec<AppliedImage>, committed: Committ
             committed,
         }),
         Ended::Deferred(blocking) => Outcome::Deferred { blocking, tries },
-        Ended::Not(why) => Outcome::NotApplied { why },
+        Ended::Not(_, why) => Outcome::NotApplied { why },
         Ended::RolledBack(why) => Outcome::RolledBack { why },
         Ended::Lost(why) => Outcome::Indeterminate { why },
     }

@@ -10,7 +10,7 @@ use crate::patcher::ApplyError;
 use crate::process::{Process, ReadError};
 use core::time::Duration;
 
-const LOOKS: u32 = 10;
+pub(crate) const LOOKS: u32 = 10;
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
@@ -57,16 +57,19 @@ impl Answer for Result<RevertOutcome, ApplyError> {
 
 /// What `look` answers, where "it is gone" is true.
 pub(crate) fn verified<A: Answer>(process: &Process, mut look: impl FnMut() -> A) -> A {
-    let mut pause = FIRST_PAUSE;
-    for _ in 0..LOOKS {
+    for number in 1..=LOOKS {
         let answer = look();
         if !answer.says_gone() || process.is_over() {
             return answer;
         }
-        std::thread::sleep(pause);
-        pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+        std::thread::sleep(pause(number));
     }
     A::restless()
+}
+
+/// Before the look after so many.
+pub(crate) fn pause(looks: u32) -> Duration {
+    FIRST_PAUSE.saturating_mul(1_u32.checked_shl(looks.saturating_sub(1)).unwrap_or(u32::MAX)).min(LONGEST_PAUSE)
 }
 
 #[cfg(test)]

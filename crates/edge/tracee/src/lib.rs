@@ -52,6 +52,7 @@ mod equip;
 #[doc(hidden)]
 pub mod fault;
 mod gone;
+mod group;
 mod headroom;
 mod home;
 mod image;
@@ -82,6 +83,7 @@ mod stub;
 mod supersede;
 mod sys;
 mod tidy;
+mod ties;
 mod transition;
 mod tries;
 mod wait;
@@ -95,7 +97,8 @@ pub use outcome::{
     Applied, AppliedImage, Blocking, BlockingReason, Committed, Errno, Lost, NotApplied, Outcome, RequirementFinding,
     RevertOutcome, Reverted, WriteFault,
 };
-pub use patcher::{ApplyError, ApplyOptions, Change, Patcher, RevertOptions, Selection};
+pub use patcher::{ApplyError, ApplyMember, ApplyOptions, Change, Ends, Patcher, RevertOptions, Selection};
 pub use process::{Facts, Namespaces, OpenError, Process, ProcessId, ReadError, Seccomp, list_pids};
 pub use protected::{Protected, protected};
 pub use status::{LivepatchState, LivepatchStatus, ModifiedText, ProcessStatus, UnreadablePayload};
+pub use ties::{Mark, Tie, groups};

@@ -40,7 +40,7 @@ pub(crate) fn check(
     chunk: &mut [u8],
 ) -> Option<Blocked> {
     let Checker { memory, tables, main_stack, limits, space, pid } = checker;
-    let blocked = |function: String, why| Some(Blocked { tid: held.tid, function, why });
+    let blocked = |function: String, why| Some(Blocked { pid: *pid, tid: held.tid, function, why });
     // A kernel worker in the process's name (io_uring's, vhost's): it never runs user code,
     // and the kernel says so by giving it neither stack nor instruction pointer.
     if held.registers.is_some_and(|registers| registers.rip == 0 && registers.rsp == 0) {

@@ -103,6 +103,8 @@ pub struct Reverted {
 /// One thread that uses a replaced function, or of which that cannot be excluded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocking {
+    /// The process that the thread belongs to: of a group it may be another one.
+    pub pid: i32,
     pub tid: i32,
     /// The thread's name (`/proc/PID/task/TID/comm`).
     pub comm: String,
@@ -193,6 +195,9 @@ pub enum NotApplied {
     RevertRefused { path: String },
     #[error("the livepatch of {path} cannot be used: {why}")]
     BadLivepatch { path: String, why: String },
+    /// All processes of a transition group change or none does.
+    #[error("process {pid}, which has to change together with it, cannot: {why}")]
+    Group { pid: i32, why: String },
 }
 
 impl NotApplied {
@@ -227,6 +232,7 @@ impl NotApplied {
             Self::Restless => "restless",
             Self::RevertRefused { .. } => "revert-refused",
             Self::BadLivepatch { .. } => "bad-livepatch",
+            Self::Group { .. } => "group",
         }
     }
 }

@@ -1,22 +1,25 @@
 //! The door to this crate: apply, revert, status.
 
-use crate::apply;
+use crate::apply::{Applying, Job};
 use crate::gone;
+use crate::group;
 use crate::image::{Found, ImageCache, MappedImage};
 use crate::limits::Limits;
 use crate::maps::Mapping;
 use crate::outcome::{Outcome, RevertOutcome};
 use crate::payload::{self, BuildError, Payload};
-use crate::process::{Process, ReadError};
-use crate::revert;
+use crate::process::{Process, ProcessId, ReadError};
+use crate::revert::Reverting;
 use crate::status::{self, ProcessStatus};
+use crate::ties::{Mark, Tie, Watch};
 use crate::transition;
 use core::time::Duration;
 use salve_elf::RuntimeAddr;
 use salve_patch::{Distance, ImageReport, LivepatchId, PatchFile};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 /// One image's livepatch, with the file that it came in (whose origin travels with the payload).
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +60,32 @@ impl Default for RevertOptions {
     fn default() -> Self {
         Self { wait: Duration::from_secs(30), force: false }
     }
+}
+
+/// One process of a group, with what is applied to it.
+#[derive(Clone, Debug)]
+pub struct ApplyMember<'a> {
+    pub process: &'a Process,
+    pub changes: Vec<Change<'a>>,
+    /// Livepatches that may go.
+    pub replaced: Vec<LivepatchId>,
+}
+
+/// What it came to for each process.
+pub type Ends<E> = Result<BTreeMap<ProcessId, Result<E, ApplyError>>, ApplyError>;
+
+/// The end of a group of one.
+fn only<E>(ends: Ends<E>) -> Result<E, ApplyError> {
+    ends?.into_values().next().unwrap_or(Err(ApplyError::NothingGiven))
+}
+
+fn deadline(wait: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(wait).unwrap_or(now)
+}
+
+fn ties_of<'p>(processes: impl Iterator<Item = &'p Process>, limits: &Limits) -> BTreeSet<Tie> {
+    processes.filter_map(|process| process.ties(limits).ok()).flatten().collect()
 }
 
 /// Which livepatches to revert.
@@ -129,44 +158,89 @@ impl Patcher {
 
     /// Applies every change given, all in one transition or none. A change whose
     /// image is not mapped in the process is [`crate::NotApplied::ImageNotMapped`]:
-    /// choose by [`Patcher::images`] first.
+    /// choose by [`Patcher::images`] first. For a process that is tied to no other
+    /// ([`Process::ties`]); else [`Patcher::apply_group`].
     pub fn apply(
         &self,
         process: &Process,
         changes: &[Change<'_>],
         options: &ApplyOptions,
     ) -> Result<Outcome, ApplyError> {
-        if changes.is_empty() {
-            return Err(ApplyError::NothingGiven);
-        }
-        gone::verified(process, || apply::apply(self, process, changes, &[], options))
+        let member = ApplyMember { process, changes: changes.to_vec(), replaced: Vec::new() };
+        only(self.apply_watching(&[member], &Watch::nobody(), options))
     }
 
-    /// Like [`Patcher::apply`], where livepatches of the same images are in force that may
-    /// be replaced: in the same transition their detours become the new ones', or the
-    /// image's own code again. Which of them are older is the caller's business; one
-    /// that is not named is left, and nothing is done.
-    pub fn replace(
-        &self,
-        process: &Process,
-        changes: &[Change<'_>],
-        replaced: &[LivepatchId],
-        options: &ApplyOptions,
-    ) -> Result<Outcome, ApplyError> {
-        if changes.is_empty() {
-            return Err(ApplyError::NothingGiven);
-        }
-        gone::verified(process, || apply::apply(self, process, changes, replaced, options))
+    /// Applies to all of these processes in one transition, or to none of them: those
+    /// that are tied together, listed after `mark` was taken. Who joins them before
+    /// they are stopped is changed with them, and has an end of its own.
+    ///
+    /// Livepatches of the same images that are in force and named in `replaced` go in
+    /// the same transition: their detours become the new ones', or the image's own code
+    /// again. Which of them are older is the caller's business; where one is in force
+    /// that is not named, nothing is done.
+    pub fn apply_group(&self, members: &[ApplyMember<'_>], mark: Mark, options: &ApplyOptions) -> Ends<Outcome> {
+        let watch = Watch::new(ties_of(members.iter().map(|member| member.process), &self.limits), mark);
+        self.apply_watching(members, &watch, options)
     }
 
-    /// Takes the selected livepatches out of force, all in one transition or none.
+    fn apply_watching<'a>(&self, members: &[ApplyMember<'a>], watch: &Watch, options: &ApplyOptions) -> Ends<Outcome> {
+        if members.is_empty() || members.iter().any(|member| member.changes.is_empty()) {
+            return Err(ApplyError::NothingGiven);
+        }
+        let mut all = Job { changes: Vec::new(), replaced: Vec::new() };
+        for member in members {
+            for change in &member.changes {
+                let id = change.image.livepatch_id();
+                if !all.changes.iter().any(|known: &Change<'_>| known.image.livepatch_id() == id) {
+                    all.changes.push(*change);
+                }
+            }
+            all.replaced.extend(member.replaced.iter().copied());
+        }
+        let work = Applying { patcher: self, all };
+        let job = |member: &ApplyMember<'a>| Job { changes: member.changes.clone(), replaced: member.replaced.clone() };
+        let jobs: Vec<_> = members.iter().map(|member| (member.process, job(member))).collect();
+        group::together(&work, &jobs, &self.limits, watch, deadline(options.wait))
+    }
+
+    /// Takes the selected livepatches out of force, all in one transition or none. For a
+    /// process that is tied to no other; else [`Patcher::revert_group`].
     pub fn revert(
         &self,
         process: &Process,
         selection: &Selection,
         options: &RevertOptions,
     ) -> Result<RevertOutcome, ApplyError> {
-        gone::verified(process, || revert::revert(self, process, selection, options))
+        only(self.revert_watching(&[(process, selection.clone())], &Watch::nobody(), options))
+    }
+
+    /// Reverts in all of these processes in one transition, or in none of them.
+    pub fn revert_group(
+        &self,
+        members: &[(&Process, Selection)],
+        mark: Mark,
+        options: &RevertOptions,
+    ) -> Ends<RevertOutcome> {
+        let watch = Watch::new(ties_of(members.iter().map(|(process, _)| *process), &self.limits), mark);
+        self.revert_watching(members, &watch, options)
+    }
+
+    fn revert_watching(
+        &self,
+        members: &[(&Process, Selection)],
+        watch: &Watch,
+        options: &RevertOptions,
+    ) -> Ends<RevertOutcome> {
+        let mut all = Some(Vec::new());
+        for (_, selection) in members {
+            all = match (all, selection) {
+                (Some(known), Selection::These(ids)) => Some(known.into_iter().chain(ids.iter().copied()).collect()),
+                (None, _) | (_, Selection::All) => None,
+            };
+        }
+        let all = all.map_or(Selection::All, Selection::These);
+        let work = Reverting { patcher: self, options: *options, all };
+        group::together(&work, members, &self.limits, watch, deadline(options.wait))
     }
 
     /// What is applied, read from the process by content. Stops nothing.

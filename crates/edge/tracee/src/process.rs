@@ -242,6 +242,12 @@ impl Process {
             .map_err(|errno| ReadError::of("link", errno))
     }
 
+    /// What an entry is or leads to.
+    pub(crate) fn stat_entry(&self, name: &str) -> Result<rustix::fs::Stat, ReadError> {
+        rustix::fs::statat(&self.directory, name, rustix::fs::AtFlags::empty())
+            .map_err(|errno| ReadError::of("entry", errno))
+    }
+
     fn stat(&self) -> Result<Stat, ReadError> {
         let what = "stat";
         let bytes = self.read_entry("stat", what, 8192)?;

@@ -6,28 +6,83 @@
 use crate::commit::{self, Commit};
 use crate::deliver::DeliverError;
 use crate::equip::{self, Need};
+use crate::group::{Before, Run, Work};
 use crate::image::read_image;
 use crate::maps;
-use crate::outcome::{Committed, NotApplied, RevertOutcome, Reverted};
+use crate::outcome::{Committed, Lost, NotApplied, RevertOutcome, Reverted};
 use crate::patcher::{ApplyError, Patcher, RevertOptions, Selection};
 use crate::present::{AtDetour, Present};
 use crate::process::Process;
 use crate::remote::Target;
 use crate::scene::{End, Scene, is_of_an_end};
 use crate::tidy;
-use crate::transition::{JUMP_BYTES, Plan, Write};
-use crate::tries::{self, Ended, Transition};
+use crate::transition::{JUMP_BYTES, Plan, Site, Write};
+use crate::tries::{Ended, Transition};
 use core::time::Duration;
 use salve_elf::{ContentHash, RuntimeAddr, Va};
 use salve_patch::RevertPolicy;
 
-pub(crate) fn revert(
+/// Reverting, in the processes of a group.
+pub(crate) struct Reverting<'a> {
+    pub(crate) patcher: &'a Patcher,
+    pub(crate) options: RevertOptions,
+    /// All that is selected anywhere in the group, for those who join.
+    pub(crate) all: Selection,
+}
+
+impl Work for Reverting<'_> {
+    type Job = Selection;
+    type End = RevertOutcome;
+
+    fn prepare(
+        &self,
+        process: &Process,
+        selection: &Selection,
+        run: &mut Run<'_>,
+    ) -> Result<RevertOutcome, ApplyError> {
+        revert(self.patcher, process, selection, &self.options, run)
+    }
+
+    fn end_before(end: &RevertOutcome) -> Option<Before> {
+        match end {
+            RevertOutcome::NothingToRevert
+            | RevertOutcome::NotReverted { why: NotApplied::Exited | NotApplied::Executed }
+            | RevertOutcome::Reverted(_)
+            | RevertOutcome::RolledBack { .. }
+            | RevertOutcome::Indeterminate { .. } => None,
+            RevertOutcome::NotReverted { why } => Some(Before::Not(why.clone())),
+            RevertOutcome::Deferred { blocking, .. } => Some(Before::Deferred(blocking.clone())),
+        }
+    }
+
+    fn changed(end: &RevertOutcome) -> bool {
+        matches!(end, RevertOutcome::Reverted(_))
+    }
+
+    fn end_without(ended: Ended) -> RevertOutcome {
+        match ended {
+            Ended::Deferred(blocking) => RevertOutcome::Deferred { blocking, tries: 0 },
+            Ended::Not(_, why) => RevertOutcome::NotReverted { why },
+            // It was in none of these, and did not come to its own because it was gone.
+            Ended::Done { .. } | Ended::RolledBack(_) | Ended::Lost(_) => {
+                RevertOutcome::NotReverted { why: NotApplied::Exited }
+            }
+        }
+    }
+
+    fn job_for(&self, _process: &Process) -> Option<Selection> {
+        Some(self.all.clone())
+    }
+}
+
+fn revert(
     patcher: &Patcher,
     process: &Process,
     selection: &Selection,
     options: &RevertOptions,
+    run: &mut Run<'_>,
 ) -> Result<RevertOutcome, ApplyError> {
-    match try_revert(patcher, process, selection, options) {
+    match try_revert(patcher, process, selection, options, run) {
         Ok(outcome) => Ok(outcome),
         // Whatever failed, it failed because nobody was there any more.
         Err(End::Not(why)) if is_of_an_end(&why, process) => Ok(RevertOutcome::NotReverted { why: NotApplied::Exited }),
@@ -43,6 +98,7 @@ fn try_revert(
     process: &Process,
     selection: &Selection,
     options: &RevertOptions,
+    run: &mut Run<'_>,
 ) -> Result<RevertOutcome, End> {
     let scene = Scene::read(patcher, process)?;
     let target = scene.target(patcher, process);
@@ -72,7 +128,7 @@ fn try_revert(
     if chosen.is_empty() {
         return Ok(RevertOutcome::NothingToRevert);
     }
-    let outcome = change(&target, plan, &chosen, options)?;
+    let outcome = change(&target, plan, &chosen, run)?;
     Ok(match outcome {
         RevertOutcome::Reverted(_) if asked_for == 0 => RevertOutcome::NothingToRevert,
         RevertOutcome::Reverted(reverted) => {
@@ -87,14 +143,14 @@ fn change(
     target: &Target<'_>,
     plan: Plan<'_>,
     chosen: &[(&Present, RevertPolicy)],
-    options: &RevertOptions,
+    run: &mut Run<'_>,
 ) -> Result<RevertOutcome, End> {
     // Of a lifetime of its own: the workshop, which it comes to refer to, is opened here.
     let mut plan: Plan<'_> = plan;
     let process = target.process;
     if plan.writes.len() < 2 {
         commit::copy_pages(target.memory, &plan.writes)?;
-        let transition = run(target, &plan, options)?;
+        let transition = run(Site { process, memory: target.memory, plan: &plan });
         let done = matches!(transition.ended, Ended::Done { .. });
         let mut unmapped = false;
         if done {
@@ -102,7 +158,7 @@ fn change(
                 *policy == RevertPolicy::Unmap && tidy::clear(target, &present.mappings).is_ok()
             });
         }
-        return Ok(outcome(transition, plan.writes.len(), chosen, unmapped, Committed::InOneWrite));
+        return Ok(outcome(&transition, process, plan.writes.len(), chosen, unmapped, Committed::InOneWrite));
     }
     let ranges: Vec<(RuntimeAddr, u64)> = chosen
         .iter()
@@ -118,7 +174,7 @@ fn change(
     let transition = delivered.and_then(|()| {
         plan.commit = Commit::prepare(&workshop, process, &plan.writes)?;
         commit::copy_pages(target.memory, &plan.writes)?;
-        run(target, &plan, options)
+        Ok(run(Site { process, memory: target.memory, plan: &plan }))
     });
     let committed = if plan.commit.is_some() { Committed::ByTarget } else { Committed::BySalve };
     let detours = plan.writes.len();
@@ -131,11 +187,7 @@ fn change(
     };
     let all = chosen.iter().all(|(_, policy)| *policy == RevertPolicy::Unmap);
     let unmapped = all && closed.is_ok() && is_unmapped(target, &ranges);
-    Ok(outcome(transition?, detours, chosen, unmapped, committed))
-}
-
-fn run(target: &Target<'_>, plan: &Plan<'_>, options: &RevertOptions) -> Result<Transition, End> {
-    tries::run(target.process, target.memory, plan, target.limits, options.wait).map_err(End::Error)
+    Ok(outcome(&transition?, process, detours, chosen, unmapped, committed))
 }
 
 fn is_unmapped(target: &Target<'_>, ranges: &[(RuntimeAddr, u64)]) -> bool {
@@ -145,14 +197,17 @@ fn is_unmapped(target: &Target<'_>, ranges: &[(RuntimeAddr, u64)]) -> bool {
 }
 
 fn outcome(
-    transition: Transition,
+    transition: &Transition,
+    process: &Process,
     detours: usize,
     chosen: &[(&Present, RevertPolicy)],
     unmapped: bool,
     committed: Committed,
 ) -> RevertOutcome {
     let (tries, longest_stop) = (transition.tries, transition.longest_stop);
-    match transition.ended {
+    match transition.ended_for(process.pid()) {
+        // It left the group by its own death, whatever became of the others.
+        Ended::Done { .. } if process.still_there().is_err() => RevertOutcome::Indeterminate { why: Lost::Exited },
         Ended::Done { stopped, .. } => RevertOutcome::Reverted(Reverted {
             livepatches: chosen.iter().map(|(present, _)| present.payload.id).collect(),
             detours,
@@ -163,7 +218,7 @@ fn outcome(
             committed,
         }),
         Ended::Deferred(blocking) => RevertOutcome::Deferred { blocking, tries },
-        Ended::Not(why) => RevertOutcome::NotReverted { why },
+        Ended::Not(_, why) => RevertOutcome::NotReverted { why },
         Ended::RolledBack(why) => RevertOutcome::RolledBack { why },
         Ended::Lost(why) => RevertOutcome::Indeterminate { why },
     }

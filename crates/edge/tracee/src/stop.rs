@@ -61,21 +61,41 @@ pub(crate) enum Sent {
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) threads: Vec<HeldThread>,
+    /// Threads that ended, and are listed still.
+    ended: Vec<i32>,
     started: Instant,
 }
 
 impl Held {
     pub(crate) fn stop_all(process: &Process, limits: &Limits) -> Result<Self, StopError> {
-        let mut held = Self { threads: Vec::with_capacity(128), started: Instant::now() };
-        let mut ended: Vec<i32> = Vec::new();
-        let mut known = held.attach_new(process, limits, &mut ended)?;
-        held.started = Instant::now();
+        let mut held = Self::attach(process, limits)?;
+        held.interrupt();
         let deadline = held.started.checked_add(limits.max_stop).unwrap_or(held.started);
-        while known > 0 {
-            held.interrupt_running(deadline)?;
-            known = held.attach_new(process, limits, &mut ended)?;
-        }
+        held.await_all(process, limits, deadline)?;
+        Ok(held)
+    }
+
+    /// Attaches to every thread, which stops none.
+    pub(crate) fn attach(process: &Process, limits: &Limits) -> Result<Self, StopError> {
+        let mut held = Self { threads: Vec::with_capacity(128), ended: Vec::new(), started: Instant::now() };
+        held.attach_new(process, limits)?;
         if held.threads.is_empty() { Err(StopError::Gone) } else { Ok(held) }
+    }
+
+    /// Interrupts every thread; each stops in its own time.
+    pub(crate) fn interrupt(&mut self) {
+        self.started = Instant::now();
+        self.interrupt_running();
+    }
+
+    /// Waits until all that were interrupted stand, and so do those that they made meanwhile.
+    pub(crate) fn await_all(&mut self, process: &Process, limits: &Limits, deadline: Instant) -> Result<(), StopError> {
+        self.await_running(deadline)?;
+        while self.attach_new(process, limits)? > 0 {
+            self.interrupt_running();
+            self.await_running(deadline)?;
+        }
+        if self.threads.is_empty() { Err(StopError::Gone) } else { Ok(()) }
     }
 
     /// Lets some threads run on for a moment while the others are held, so that they
@@ -89,13 +109,9 @@ impl Held {
         std::thread::sleep(NUDGE);
         let now = Instant::now();
         let deadline = now.checked_add(limits.max_stop).unwrap_or(now);
-        let mut ended = Vec::new();
-        self.interrupt_running(deadline)?;
+        self.interrupt_running();
         // What runs may make threads.
-        while self.attach_new(process, limits, &mut ended)? > 0 {
-            self.interrupt_running(deadline)?;
-        }
-        if self.threads.is_empty() { Err(StopError::Gone) } else { Ok(()) }
+        self.await_all(process, limits, deadline)
     }
 
     pub(crate) fn elapsed(&self) -> Duration {
@@ -103,7 +119,7 @@ impl Held {
     }
 
     /// Attaches to threads that are not held yet; how many there were.
-    fn attach_new(&mut self, process: &Process, limits: &Limits, ended: &mut Vec<i32>) -> Result<usize, StopError> {
+    fn attach_new(&mut self, process: &Process, limits: &Limits) -> Result<usize, StopError> {
         let tids = process.threads(limits).map_err(|error| match error {
             ReadError::TooLarge { .. } => StopError::Not(NotApplied::TooManyThreads { threads: limits.max_threads }),
             _ => StopError::Gone,
@@ -112,15 +128,15 @@ impl Held {
         let before = self.threads.len();
         for tid in tids {
             let held = self.threads.get(..before).unwrap_or_default();
-            if held.binary_search_by_key(&tid, |thread| thread.tid).is_ok() || ended.contains(&tid) {
+            if held.binary_search_by_key(&tid, |thread| thread.tid).is_ok() || self.ended.contains(&tid) {
                 continue;
             }
             match sys::seize(tid) {
                 Ok(()) => {
                     self.threads.push(HeldThread { tid, registers: None, group_stopped: false, sent: Sent::Nowhere });
                 }
-                Err(Errno(libc::ESRCH)) => ended.push(tid),
-                Err(_) if has_ended(process, tid) => ended.push(tid),
+                Err(Errno(libc::ESRCH)) => self.ended.push(tid),
+                Err(_) if has_ended(process, tid) => self.ended.push(tid),
                 Err(_) => {
                     let tracer = process.status(Some(tid)).map_or(0, |status| status.tracer());
                     return Err(StopError::Not(if tracer == 0 {
@@ -134,14 +150,15 @@ impl Held {
         Ok(self.threads.len().saturating_sub(before))
     }
 
-    /// Interrupts all that run, then waits for each and reads its registers.
-    fn interrupt_running(&mut self, deadline: Instant) -> Result<(), StopError> {
+    /// Interrupts all that run. Once for each: a second interruption of one that stands
+    /// already would stop it again when it is let go.
+    fn interrupt_running(&mut self) {
+        self.threads.retain(|thread| thread.registers.is_some() || sys::interrupt(thread.tid).is_ok());
+    }
+
+    /// Waits for each that was interrupted and reads its registers.
+    fn await_running(&mut self, deadline: Instant) -> Result<(), StopError> {
         let mut gone: Vec<i32> = Vec::new();
-        for thread in self.threads.iter().filter(|thread| thread.registers.is_none()) {
-            if sys::interrupt(thread.tid).is_err() {
-                gone.push(thread.tid);
-            }
-        }
         for thread in self.threads.iter_mut().filter(|thread| thread.registers.is_none()) {
             let stopped = wait::stopped(thread.tid, deadline);
             match stopped.map(|how| (how, mended_registers(thread.tid))) {

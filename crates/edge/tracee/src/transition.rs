@@ -1,5 +1,6 @@
-//! The moment in which a process changes: stop, check, write, verify, let go.
+//! The moment in which processes change: stop, check, write, verify, let go.
 //!
+//! All processes of a transition group change in one such moment or none does (ADR 0017).
 //! Everything that can be prepared is in the [`Plan`]; while threads are stopped
 //! there is no choice left but go or not. Nothing is logged, no file is read but
 //! those of `/proc/PID` that were open before.
@@ -13,13 +14,18 @@ use crate::memory::Memory;
 use crate::outcome::{Blocking, BlockingReason, Lost, NotApplied, WriteFault};
 use crate::process::Process;
 use crate::stop::{Held, StopError};
+use crate::ties::Watch;
 use core::time::Duration;
 use salve_consistency::{Forbidden, UnwindTablesOf};
 use salve_elf::{RuntimeAddr, Va};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 pub(crate) const JUMP_BYTES: usize = 5;
 /// How long all may be held for the sake of threads that only pass through.
 const PATIENCE: Duration = Duration::from_micros(500);
+/// Processes that are prepared while others are held: each takes a millisecond or two.
+pub(crate) const MOST_JOINED: usize = 16;
 
 /// One write of a transition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,19 +52,43 @@ pub(crate) struct Plan<'a> {
     pub(crate) commit: Option<Commit<'a>>,
 }
 
-/// How one try ended.
-#[derive(Debug)]
+/// One process of a transition, with all that was prepared for it.
+#[derive(Clone, Copy)]
+pub(crate) struct Site<'a> {
+    pub(crate) process: &'a Process,
+    pub(crate) memory: &'a Memory,
+    pub(crate) plan: &'a Plan<'a>,
+}
+
+/// Prepares processes that joined while the rest is held, and calls back with their
+/// sites; `None` when one of them could not be prepared, and nothing was called.
+pub(crate) type Grow<'g> = dyn Fn(&[i32], &mut dyn FnMut(&[Site<'_>]) -> Tried) -> Option<Tried> + Sync + 'g;
+
+/// How one try ended, for all processes that change together.
+#[derive(Clone, Debug)]
 pub(crate) enum Tried {
-    Done { stopped: Duration, threads: usize },
-    Blocked { blocking: Vec<Blocked>, stopped: Duration },
-    Not(NotApplied),
+    Done {
+        stopped: Duration,
+        threads: usize,
+    },
+    Blocked {
+        blocking: Vec<Blocked>,
+        stopped: Duration,
+    },
+    /// These processes belong to them too, and were not prepared.
+    Joined {
+        pids: Vec<i32>,
+    },
+    /// With the process of which that is true.
+    Not(i32, NotApplied),
     RolledBack(WriteFault),
     Lost(Lost),
 }
 
 /// A blocking thread, before anybody has asked for its name.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Blocked {
+    pub(crate) pid: i32,
     pub(crate) tid: i32,
     pub(crate) function: String,
     pub(crate) why: BlockingReason,
@@ -66,45 +96,126 @@ pub(crate) struct Blocked {
 
 impl Blocked {
     pub(crate) fn named(self, process: &Process) -> Blocking {
-        Blocking { tid: self.tid, comm: process.thread_name(self.tid), function: self.function, why: self.why }
+        let comm = process.thread_name(self.tid);
+        Blocking { pid: self.pid, tid: self.tid, comm, function: self.function, why: self.why }
     }
 }
 
+/// A process that is held.
+struct Stage<'a> {
+    site: Site<'a>,
+    held: Held,
+    space: Space,
+}
+
 /// One try, on the calling thread, which has to be one that nothing else traces from.
-pub(crate) fn attempt(process: &Process, memory: &Memory, plan: &Plan<'_>, limits: &Limits) -> Tried {
-    let Ok(mut space) = Space::open(process) else { return Tried::Not(NotApplied::Exited) };
-    let mut chunk = vec![0_u8; 64 << 10];
+///
+/// All processes are attached to, then all are interrupted, then each is waited for; so
+/// the first stands no longer than the last takes. Nothing is written before every
+/// thread of every process was looked at.
+pub(crate) fn attempt(sites: &[Site<'_>], limits: &Limits, watch: &Watch, grow: Option<&Grow<'_>>) -> Tried {
+    let pids = watch.joined_already(limits);
+    if !pids.is_empty() {
+        return Tried::Joined { pids };
+    }
     let _hurried = crate::wait::hurry();
-    let mut held = match Held::stop_all(process, limits) {
-        Ok(held) => held,
-        Err(error) => return not_stopped(error, limits),
-    };
-    let mut result = act(process, memory, plan, limits, &mut held, &mut space, &mut chunk);
-    while let Err(Act::Blocked(blocking)) = &result {
-        let Some(tids) = passing(blocking, &held).filter(|_| held.elapsed() < PATIENCE) else { break };
-        match held.nudge(process, limits, &tids) {
-            Ok(()) => result = act(process, memory, plan, limits, &mut held, &mut space, &mut chunk),
-            Err(error) => return not_stopped(error, limits),
+    let mut stages = Vec::with_capacity(sites.len());
+    if let Err(tried) = stop(&mut stages, sites, limits) {
+        return tried;
+    }
+    let joined = watch.joined(limits);
+    if joined.is_empty() {
+        return conclude(stages, limits);
+    }
+    // Nobody who is held can fork: those that are prepared now are the last.
+    let held = Mutex::new(stages);
+    let grown = grow.filter(|_| joined.len() <= MOST_JOINED).and_then(|grow| {
+        grow(&joined, &mut |more| {
+            let mut all = core::mem::take(&mut *held.lock().unwrap_or_else(PoisonError::into_inner));
+            if let Err(tried) = stop(&mut all, more, limits) {
+                return tried;
+            }
+            let pids = watch.joined(limits);
+            if pids.is_empty() { conclude(all, limits) } else { Tried::Joined { pids } }
+        })
+    });
+    grown.unwrap_or(Tried::Joined { pids: joined })
+}
+
+/// Stops more processes besides those that are held already. On an error all are let go
+/// when `stages` is dropped.
+fn stop<'a>(stages: &mut Vec<Stage<'a>>, sites: &[Site<'a>], limits: &Limits) -> Result<(), Tried> {
+    let first = stages.len();
+    for site in sites {
+        let Ok(space) = Space::open(site.process) else { continue };
+        match Held::attach(site.process, limits) {
+            Ok(held) => stages.push(Stage { site: *site, held, space }),
+            Err(StopError::Gone) => {}
+            Err(error) => return Err(not_stopped(site.process.pid(), error, limits)),
         }
     }
-    let threads = held.threads.len();
-    let (stopped, failed) = held.release();
-    if process.still_there().is_err() {
+    let new = stages.get_mut(first..).unwrap_or_default();
+    for stage in &mut *new {
+        stage.held.interrupt();
+    }
+    let now = Instant::now();
+    let deadline = now.checked_add(limits.max_stop).unwrap_or(now);
+    let mut gone = Vec::new();
+    for stage in new {
+        match stage.held.await_all(stage.site.process, limits, deadline) {
+            Ok(()) => {}
+            // It left on its own; the others go on.
+            Err(StopError::Gone) => gone.push(stage.site.process.pid()),
+            Err(error) => return Err(not_stopped(stage.site.process.pid(), error, limits)),
+        }
+    }
+    stages.retain(|stage| !gone.contains(&stage.site.process.pid()));
+    Ok(())
+}
+
+/// Looks at everything, changes all or nothing, lets all go.
+fn conclude(mut stages: Vec<Stage<'_>>, limits: &Limits) -> Tried {
+    let mut chunk = vec![0_u8; 64 << 10];
+    let started = stages.iter().map(|stage| stage.held.elapsed()).max().unwrap_or_default();
+    let now = Instant::now();
+    let since = || started.saturating_add(now.elapsed());
+    let mut result = look_at_all(&mut stages, limits, &mut chunk);
+    while let Err((_, Act::Blocked(blocking))) = &result {
+        let Some(passing) = passing(blocking, &stages).filter(|_| since() < PATIENCE) else { break };
+        match nudge(&mut stages, &passing, limits) {
+            Ok(()) => result = look_at_all(&mut stages, limits, &mut chunk),
+            Err(tried) => return tried,
+        }
+    }
+    let result = result.and_then(|()| change_all(&mut stages));
+    let threads = stages.iter().map(|stage| stage.held.threads.len()).fold(0, usize::saturating_add);
+    let mut stopped = Duration::ZERO;
+    let mut failed = None;
+    let mut left = 0_usize;
+    for Stage { site, held, .. } in stages {
+        let (held, not_released) = held.release();
+        stopped = stopped.max(held);
+        if site.process.still_there().is_ok() {
+            left = left.saturating_add(1);
+            failed = failed.or(not_released);
+        }
+    }
+    if left == 0 {
         return match result {
-            // It went after the last write and its verification.
-            Ok(()) | Err(Act::Lost(_) | Act::RolledBack(_)) => Tried::Lost(Lost::Exited),
-            Err(Act::Blocked(_) | Act::Not(_)) => Tried::Not(NotApplied::Exited),
+            // They went after the last write and its verification.
+            Ok(()) | Err((_, Act::Lost(_) | Act::RolledBack(_))) => Tried::Lost(Lost::Exited),
+            Err((pid, Act::Blocked(_) | Act::Not(_))) => Tried::Not(pid, NotApplied::Exited),
         };
     }
     match (result, failed) {
         // Its threads went, and it is there: another program runs in it now.
-        (Err(Act::Lost(Lost::Exited)), _) => Tried::Lost(Lost::Executed),
-        (Err(Act::Lost(why)), _) => Tried::Lost(why),
+        (Err((_, Act::Lost(Lost::Exited))), _) => Tried::Lost(Lost::Executed),
+        (Err((_, Act::Lost(why))), _) => Tried::Lost(why),
         (_, Some((tid, errno))) => Tried::Lost(Lost::NotReleased { tid, errno }),
         (Ok(()), None) => Tried::Done { stopped, threads },
-        (Err(Act::Blocked(blocking)), None) => Tried::Blocked { blocking, stopped },
-        (Err(Act::Not(why)), None) => Tried::Not(why),
-        (Err(Act::RolledBack(why)), None) => Tried::RolledBack(why),
+        (Err((_, Act::Blocked(blocking))), None) => Tried::Blocked { blocking, stopped },
+        (Err((pid, Act::Not(why))), None) => Tried::Not(pid, why),
+        (Err((_, Act::RolledBack(why))), None) => Tried::RolledBack(why),
     }
 }
 
@@ -115,27 +226,90 @@ pub(crate) fn floor(process: &Process, limits: &Limits) -> Option<Duration> {
     Some(held.release().0)
 }
 
-fn not_stopped(error: StopError, limits: &Limits) -> Tried {
+fn not_stopped(pid: i32, error: StopError, limits: &Limits) -> Tried {
     match error {
         StopError::DidNotStop { tid } => {
             let why = BlockingReason::DidNotStop;
-            let blocking = vec![Blocked { tid, function: String::new(), why }];
+            let blocking = vec![Blocked { pid, tid, function: String::new(), why }];
             Tried::Blocked { blocking, stopped: limits.max_stop }
         }
-        StopError::Not(why) => Tried::Not(why),
-        StopError::Gone => Tried::Not(NotApplied::Exited),
+        StopError::Not(why) => Tried::Not(pid, why),
+        StopError::Gone => Tried::Not(pid, NotApplied::Exited),
     }
 }
 
 /// The blocking threads, if every one of them was stopped in user space: such a thread
 /// is likely to be out of a short function in a moment, and it is cheaper for all to
 /// wait that moment than to be stopped again.
-fn passing(blocking: &[Blocked], held: &Held) -> Option<Vec<i32>> {
-    let in_user_space = |tid: i32| {
-        let thread = held.threads.iter().find(|thread| thread.tid == tid)?;
-        thread.registers.filter(|registers| registers.orig_rax.cast_signed() < 0 && !thread.group_stopped)
+fn passing(blocking: &[Blocked], stages: &[Stage<'_>]) -> Option<Vec<i32>> {
+    let in_user_space = |blocked: &Blocked| {
+        let stage = stages.iter().find(|stage| stage.site.process.pid() == blocked.pid)?;
+        let thread = stage.held.threads.iter().find(|thread| thread.tid == blocked.tid)?;
+        let registers = thread.registers?;
+        (registers.orig_rax.cast_signed() < 0 && !thread.group_stopped).then_some(blocked.tid)
     };
-    blocking.iter().map(|blocked| in_user_space(blocked.tid).map(|_| blocked.tid)).collect()
+    blocking.iter().map(in_user_space).collect()
+}
+
+/// Lets those threads run on for a moment while all others are held.
+fn nudge(stages: &mut [Stage<'_>], tids: &[i32], limits: &Limits) -> Result<(), Tried> {
+    let concerned = |stage: &Stage<'_>| stage.held.threads.iter().any(|thread| tids.contains(&thread.tid));
+    for stage in stages.iter_mut().filter(|stage| concerned(stage)) {
+        let process = stage.site.process;
+        stage.held.nudge(process, limits, tids).map_err(|error| not_stopped(process.pid(), error, limits))?;
+    }
+    Ok(())
+}
+
+/// Whether all may change: every process as it was when it was prepared, and no thread in
+/// the way. One that is gone, or runs another program by now, is no longer of them.
+fn look_at_all(stages: &mut Vec<Stage<'_>>, limits: &Limits, chunk: &mut [u8]) -> Result<(), (i32, Act)> {
+    let (mut blocking, mut first) = (Vec::new(), None);
+    let alone = stages.len() < 2;
+    let mut left = Vec::new();
+    for stage in stages.iter_mut() {
+        let pid = stage.site.process.pid();
+        match look(stage, limits, chunk) {
+            Ok(found) => {
+                first = first.or_else(|| (!found.is_empty()).then_some(pid));
+                blocking.extend(found);
+            }
+            Err(Act::Not(NotApplied::Exited | NotApplied::Executed)) if !alone => left.push(pid),
+            Err(act) => return Err((pid, act)),
+        }
+    }
+    stages.retain(|stage| !left.contains(&stage.site.process.pid()));
+    match first {
+        None => Ok(()),
+        Some(pid) => Err((pid, Act::Blocked(blocking))),
+    }
+}
+
+/// All writes of all processes; if one process takes back its own, so do those before it.
+fn change_all(stages: &mut [Stage<'_>]) -> Result<(), (i32, Act)> {
+    let alone = stages.len() < 2;
+    for index in 0..stages.len() {
+        let Some(stage) = stages.get_mut(index) else { break };
+        let Site { process, memory, plan } = stage.site;
+        let changed = match &plan.commit {
+            Some(commit) => commit.run(process, memory, &plan.writes, &mut stage.held),
+            None => write(memory, &plan.writes),
+        };
+        match changed {
+            Ok(()) => {}
+            Err(Act::Not(NotApplied::Exited) | Act::Lost(Lost::Exited)) if !alone => {}
+            Err(act) => {
+                for before in stages.get(..index).unwrap_or_default() {
+                    let undone = undo(before.site.memory, &before.site.plan.writes);
+                    if before.site.process.still_there().is_ok() {
+                        undone.map_err(|act| (before.site.process.pid(), act))?;
+                    }
+                }
+                return Err((process.pid(), act));
+            }
+        }
+    }
+    Ok(())
 }
 
 pub(crate) enum Act {
@@ -145,15 +319,9 @@ pub(crate) enum Act {
     Lost(Lost),
 }
 
-fn act(
-    process: &Process,
-    memory: &Memory,
-    plan: &Plan<'_>,
-    limits: &Limits,
-    held: &mut Held,
-    space: &mut Space,
-    chunk: &mut [u8],
-) -> Result<(), Act> {
+/// The threads of one process that are in the way.
+fn look(stage: &mut Stage<'_>, limits: &Limits, chunk: &mut [u8]) -> Result<Vec<Blocked>, Act> {
+    let Stage { site: Site { process, memory, plan }, held, space } = stage;
     // The pidfd and the `/proc` directory are this very process's, whatever its number
     // means by now; the memory is that of the program it ran when it was looked at.
     process.still_there().map_err(|_| Act::Not(NotApplied::Exited))?;
@@ -161,19 +329,7 @@ fn act(
     verify(memory, plan, space)?;
     let checker =
         Checker { memory, tables: &plan.tables, main_stack: plan.main_stack, limits, space, pid: process.pid() };
-    let mut blocking = Vec::new();
-    for thread in &held.threads {
-        if let Some(blocked) = check(&checker, &plan.forbidden, thread, chunk) {
-            blocking.push(blocked);
-        }
-    }
-    if !blocking.is_empty() {
-        return Err(Act::Blocked(blocking));
-    }
-    match &plan.commit {
-        Some(commit) => commit.run(process, memory, &plan.writes, held),
-        None => write(memory, &plan.writes),
-    }
+    Ok(held.threads.iter().filter_map(|thread| check(&checker, &plan.forbidden, thread, chunk)).collect())
 }
 
 /// The mapping is the same file's, and the bytes are the expected ones, at every place.

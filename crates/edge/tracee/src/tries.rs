@@ -1,10 +1,10 @@
 //! Trying a transition until it succeeds, cannot, or the time is up.
 
-use crate::memory::Memory;
 use crate::outcome::{Blocking, Lost, NotApplied, WriteFault};
 use crate::patcher::ApplyError;
 use crate::process::Process;
-use crate::transition::{self, Blocked, Plan, Tried};
+use crate::ties::Watch;
+use crate::transition::{self, Blocked, Grow, Site, Tried};
 use crate::{Limits, ReadError};
 use core::time::Duration;
 use std::time::Instant;
@@ -17,69 +17,111 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 const LET_SLEEP: Duration = Duration::from_secs(2);
 const GLANCE: Duration = Duration::from_millis(5);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Ended {
-    Done { stopped: Duration, threads: usize },
+    Done {
+        stopped: Duration,
+        threads: usize,
+    },
     Deferred(Vec<Blocking>),
-    Not(NotApplied),
+    /// With the process of which that is true.
+    Not(i32, NotApplied),
     RolledBack(WriteFault),
     Lost(Lost),
 }
 
-#[derive(Debug)]
+/// How one round of tries ended.
+pub(crate) enum Round {
+    Ended(Transition),
+    /// These processes belong to the group, and were not prepared.
+    Joined(Vec<i32>),
+}
+
+#[derive(Clone, Debug)]
 pub(crate) struct Transition {
     pub(crate) ended: Ended,
     pub(crate) tries: u32,
     pub(crate) longest_stop: Duration,
 }
 
-pub(crate) fn run(
-    process: &Process,
-    memory: &Memory,
-    plan: &Plan<'_>,
-    limits: &Limits,
-    wait: Duration,
-) -> Result<Transition, ApplyError> {
-    let start = Instant::now();
-    let deadline = start.checked_add(wait).unwrap_or(start);
+impl Transition {
+    /// One that ended before anything was tried.
+    pub(crate) fn untried(ended: Ended) -> Self {
+        Self { ended, tries: 0, longest_stop: Duration::ZERO }
+    }
+
+    /// What it came to for one process: why another could not be changed is why this one was not.
+    pub(crate) fn ended_for(&self, pid: i32) -> Ended {
+        match &self.ended {
+            Ended::Not(other, why) if *other != pid => {
+                Ended::Not(pid, NotApplied::Group { pid: *other, why: why.to_string() })
+            }
+            ended => ended.clone(),
+        }
+    }
+}
+
+/// How long, and with whom besides.
+pub(crate) struct Terms<'a> {
+    pub(crate) limits: &'a Limits,
+    pub(crate) deadline: Instant,
+    pub(crate) watch: &'a Watch,
+    pub(crate) grow: Option<&'a Grow<'a>>,
+}
+
+/// How a try ended, for those that were in it.
+pub(crate) fn ended(tried: &Tried) -> Ended {
+    match tried {
+        Tried::Done { stopped, threads } => Ended::Done { stopped: *stopped, threads: *threads },
+        Tried::Blocked { .. } | Tried::Joined { .. } => Ended::Deferred(Vec::new()),
+        Tried::Not(pid, why) => Ended::Not(*pid, why.clone()),
+        Tried::RolledBack(why) => Ended::RolledBack(why.clone()),
+        Tried::Lost(why) => Ended::Lost(why.clone()),
+    }
+}
+
+pub(crate) fn run(sites: &[Site<'_>], terms: &Terms<'_>) -> Result<Round, ApplyError> {
     let mut pause = FIRST_PAUSE;
     let mut tries = 0_u32;
     let mut longest_stop = Duration::ZERO;
     loop {
         tries = tries.saturating_add(1);
-        let tried = attempt(process, memory, plan, limits)?;
-        let (ended, blocking) = match tried {
-            Tried::Done { stopped, threads } => {
-                longest_stop = longest_stop.max(stopped);
-                (Some(Ended::Done { stopped, threads }), Vec::new())
+        let tried = attempt(sites, terms)?;
+        if let Tried::Done { stopped, .. } | Tried::Blocked { stopped, .. } = &tried {
+            longest_stop = longest_stop.max(*stopped);
+        }
+        let blocking = match tried {
+            Tried::Blocked { blocking, .. } => blocking,
+            Tried::Joined { pids } => return Ok(Round::Joined(pids)),
+            tried @ (Tried::Done { .. } | Tried::Not(..) | Tried::RolledBack(_) | Tried::Lost(_)) => {
+                return Ok(Round::Ended(Transition { ended: ended(&tried), tries, longest_stop }));
             }
-            Tried::Blocked { blocking, stopped } => {
-                longest_stop = longest_stop.max(stopped);
-                (None, blocking)
-            }
-            Tried::Not(why) => (Some(Ended::Not(why)), Vec::new()),
-            Tried::RolledBack(why) => (Some(Ended::RolledBack(why)), Vec::new()),
-            Tried::Lost(why) => (Some(Ended::Lost(why)), Vec::new()),
         };
-        if let Some(ended) = ended {
-            return Ok(Transition { ended, tries, longest_stop });
-        }
-        if Instant::now() >= deadline || process.still_there().is_err() {
-            let named = blocking.into_iter().map(|blocked| blocked.named(process)).collect();
-            let ended = match process.still_there() {
-                Err(ReadError::Exited) => Ended::Not(NotApplied::Exited),
-                _ => Ended::Deferred(named),
+        let there = sites.iter().any(|site| !matches!(site.process.still_there(), Err(ReadError::Exited)));
+        if Instant::now() >= terms.deadline || !there {
+            let ended = match sites.first() {
+                Some(site) if !there => Ended::Not(site.process.pid(), NotApplied::Exited),
+                _ => Ended::Deferred(named(sites, blocking)),
             };
-            return Ok(Transition { ended, tries, longest_stop });
+            return Ok(Round::Ended(Transition { ended, tries, longest_stop }));
         }
-        rest(process, &blocking, pause, deadline);
+        rest(sites, &blocking, pause, terms.deadline);
         pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
     }
 }
 
+fn of<'a>(sites: &'a [Site<'a>], blocked: &Blocked) -> Option<&'a Process> {
+    sites.iter().map(|site| site.process).find(|process| process.pid() == blocked.pid)
+}
+
+fn named(sites: &[Site<'_>], blocking: Vec<Blocked>) -> Vec<Blocking> {
+    blocking.into_iter().filter_map(|blocked| of(sites, &blocked).map(|process| blocked.named(process))).collect()
+}
+
 /// Waits before the next try; longer while every blocking thread visibly sleeps on.
-fn rest(process: &Process, blocking: &[Blocked], pause: Duration, deadline: Instant) {
-    let before: Vec<Option<Vec<u8>>> = blocking.iter().map(|blocked| sleeping(process, blocked.tid)).collect();
+fn rest(sites: &[Site<'_>], blocking: &[Blocked], pause: Duration, deadline: Instant) {
+    let asleep = |blocked: &Blocked| of(sites, blocked).and_then(|process| sleeping(process, blocked.tid));
+    let before: Vec<Option<Vec<u8>>> = blocking.iter().map(asleep).collect();
     let start = Instant::now();
     let left = |until: Instant| until.saturating_duration_since(Instant::now());
     std::thread::sleep(pause.min(left(deadline)));
@@ -87,8 +129,7 @@ fn rest(process: &Process, blocking: &[Blocked], pause: Duration, deadline: Inst
         return;
     }
     while start.elapsed() < LET_SLEEP && !left(deadline).is_zero() {
-        let now = blocking.iter().map(|blocked| sleeping(process, blocked.tid));
-        if !now.eq(before.iter().cloned()) {
+        if !blocking.iter().map(asleep).eq(before.iter().cloned()) {
             return;
         }
         std::thread::sleep(GLANCE.min(left(deadline)));
@@ -102,11 +143,11 @@ fn sleeping(process: &Process, tid: i32) -> Option<Vec<u8>> {
 }
 
 /// One try on a thread of its own: when that ends, the kernel lets go whatever it still traces.
-fn attempt(process: &Process, memory: &Memory, plan: &Plan<'_>, limits: &Limits) -> Result<Tried, ApplyError> {
+fn attempt(sites: &[Site<'_>], terms: &Terms<'_>) -> Result<Tried, ApplyError> {
     std::thread::scope(|scope| {
         let tracer = std::thread::Builder::new()
             .name("salve-transition".to_owned())
-            .spawn_scoped(scope, || transition::attempt(process, memory, plan, limits))
+            .spawn_scoped(scope, || transition::attempt(sites, terms.limits, terms.watch, terms.grow))
             .map_err(ApplyError::Thread)?;
         tracer.join().map_err(|_| ApplyError::Thread(std::io::Error::other("the tracing thread failed")))
     })

@@ -67,6 +67,8 @@ impl Ending {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Action {
     pub(crate) process: ProcessRef,
+    /// All processes of its transition group, itself included; none where it changes alone.
+    pub(crate) group: Vec<u32>,
     pub(crate) update: UpdateRef,
     pub(crate) livepatches: Vec<LivepatchRef>,
     pub(crate) outcome: Ending,
@@ -111,6 +113,7 @@ impl Action {
     pub(crate) fn new(process: ProcessRef, update: UpdateRef, livepatches: Vec<LivepatchRef>, outcome: Ending) -> Self {
         Self {
             process,
+            group: Vec::new(),
             update,
             livepatches,
             outcome,
@@ -165,12 +168,14 @@ impl Action {
     pub(crate) fn event(&self) -> Option<Event> {
         let (process, update) = (self.process.clone(), self.update.clone());
         let livepatches = self.livepatches.clone();
+        let group = self.group.clone();
         let code = || self.code.clone().unwrap_or_else(|| "unknown".into());
         let why = || self.why.clone().unwrap_or_default();
         Some(match self.outcome {
             Ending::Planned | Ending::Gone | Ending::Unchanged | Ending::Interrupted => return None,
             Ending::Applied => Event::Applied {
                 process,
+                group,
                 update,
                 livepatches,
                 stopped_ns: self.measured.map_or(0, |m| m.stopped_ns),
@@ -178,12 +183,14 @@ impl Action {
                 attempts: self.measured.map_or(0, |m| m.tries),
             },
             Ending::AlreadyApplied => Event::AlreadyApplied { process, update, livepatches },
-            Ending::Deferred => Event::Deferred { process, update, livepatches, blocking: self.blocking.clone() },
-            Ending::NotApplied | Ending::NeedsAccept | Ending::Refused | Ending::Failed => {
-                Event::NotApplied { process, update, livepatches, code: code(), why: why() }
+            Ending::Deferred => {
+                Event::Deferred { process, group, update, livepatches, blocking: self.blocking.clone() }
             }
-            Ending::RolledBack => Event::RolledBack { process, update, livepatches, why: why() },
-            Ending::Indeterminate => Event::Indeterminate { process, update, livepatches, why: why() },
+            Ending::NotApplied | Ending::NeedsAccept | Ending::Refused | Ending::Failed => {
+                Event::NotApplied { process, group, update, livepatches, code: code(), why: why() }
+            }
+            Ending::RolledBack => Event::RolledBack { process, group, update, livepatches, why: why() },
+            Ending::Indeterminate => Event::Indeterminate { process, group, update, livepatches, why: why() },
         })
     }
 
@@ -197,13 +204,20 @@ impl Action {
                 bytes_for_people(measured.memory_added_bytes)
             )?;
         }
+        write!(out, "{}", with_others(self.process.pid, &self.group))?;
         match (&self.why, &self.code) {
             (Some(why), Some(code)) => writeln!(out, "; {} [{}]", one_line(why), one_line(code))?,
             _no_reason => writeln!(out)?,
         }
         for blocker in &self.blocking {
             let function = blocker.function.as_deref().unwrap_or("the whole thread");
-            writeln!(out, "    thread {}: {}: {}", blocker.tid, one_line(function), one_line(&blocker.detail))?;
+            writeln!(
+                out,
+                "    {}: {}: {}",
+                blocker.place(self.process.pid),
+                one_line(function),
+                one_line(&blocker.detail)
+            )?;
         }
         if verbose {
             for livepatch in &self.livepatches {
@@ -214,8 +228,20 @@ impl Action {
     }
 }
 
+/// Names the others that a process changes together with.
+pub(crate) fn with_others(pid: u32, group: &[u32]) -> String {
+    const MOST: usize = 8;
+    let others: Vec<String> = group.iter().filter(|other| **other != pid).map(u32::to_string).collect();
+    match others.len() {
+        0 => String::new(),
+        1..=MOST => format!(", together with {}", others.join(", ")),
+        count => format!(", together with {count} others"),
+    }
+}
+
 pub(crate) fn blocker(blocking: &Blocking) -> Blocker {
     Blocker {
+        pid: u32::try_from(blocking.pid).unwrap_or(0),
         tid: u32::try_from(blocking.tid).unwrap_or(0),
         function: Some(blocking.function.clone()).filter(|name| !name.is_empty()),
         detail: format!("{} ({})", blocking.why, blocking.comm),
@@ -253,6 +279,7 @@ mod tests {
     fn every_outcome_has_its_own_exit_code_word_and_event() {
         let at = RuntimeAddr::new(0x5555_0000_1000);
         let blocking = Blocking {
+            pid: 812,
             tid: 815,
             comm: "worker".into(),
             function: "parse".into(),

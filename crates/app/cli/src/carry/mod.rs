@@ -1,21 +1,24 @@
-//! Carrying a plan out: each process in one transition, as many at a time as there
-//! are processors, with no choice left but when to stop trying.
+//! Carrying a plan out: each transition group in one transition, as many groups at a time
+//! as there are processors, with no choice left but when to stop trying.
 
 mod action;
 mod clock;
 mod crew;
+mod unit;
 
-pub(crate) use action::{Action, Ending, blocker, nanoseconds};
+pub(crate) use action::{Action, Ending, blocker, nanoseconds, with_others};
+pub(crate) use unit::{Obstacle, concerning, unobstructed};
 
 use clock::Clock;
 
 use crate::console::Console;
-use crate::event::{Event, EventLog, LivepatchRef, ProcessRef, UpdateRef};
+use crate::event::{Blocker, Event, EventLog, LivepatchRef, ProcessRef, UpdateRef};
 use crate::machine::packages::compare;
-use crate::machine::processes::reopen;
-use crate::switch::{self, Switch};
+use crate::machine::processes::Processes;
+use crate::switch::Switch;
 use salve_patch::{LivepatchId, Origin};
-use salve_tracee::{ApplyOptions, Change, LivepatchState, NotApplied, Outcome, Patcher, Process, ProcessId};
+use salve_tracee::{Change, LivepatchState, Patcher, Process, ProcessId, Tie};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -26,6 +29,8 @@ pub(crate) struct Task<'a> {
     pub(crate) process: ProcessRef,
     pub(crate) update: UpdateRef,
     pub(crate) changes: Vec<Change<'a>>,
+    /// What ties it to others, with which it changes together.
+    pub(crate) ties: BTreeSet<Tie>,
 }
 
 /// A process is tried for this long at a time: between two slices an interrupt is heard.
@@ -80,11 +85,11 @@ pub(crate) fn livepatch_refs(changes: &[Change<'_>]) -> Vec<LivepatchRef> {
         .collect()
 }
 
-/// Carries out every task, and records each end as it comes. Those that are
-/// deferred are tried again, in turn, until `wait` is over; none of them holds
+/// Carries out every task, and records each end as it comes. Those that are tied
+/// together are one transition. Groups that are deferred are tried again, in turn, until `wait` is over; none of them holds
 /// the others up.
 pub(crate) fn apply_all(
-    patcher: &Patcher,
+    processes: &Processes,
     tasks: &[Task<'_>],
     wait: Duration,
     guard: &Guard<'_>,
@@ -93,25 +98,28 @@ pub(crate) fn apply_all(
     console: Console,
 ) -> Vec<Action> {
     let clock = Clock::start(wait);
+    let units = unit::units(tasks);
     let progress = console.progress(tasks.len(), "patching");
-    let mut ends: Vec<Option<Action>> = tasks.iter().map(|_| None).collect();
+    let mut ends: Vec<Vec<Action>> = units.iter().map(|_| Vec::new()).collect();
     let mut again: Vec<(usize, u32)> = Vec::new();
     // Alone, it may use the time at once; among others it gets one try first.
-    let first = if tasks.len() == 1 { wait.min(SLICE) } else { Duration::ZERO };
-    let try_once = |task: &Task<'_>| {
+    let first = if units.len() == 1 { wait.min(SLICE) } else { Duration::ZERO };
+    let try_once = |unit: &unit::Unit<'_, '_>| {
         if brakes.interrupt.came() {
-            return (interrupted(task), 0);
+            return unit::not_begun(unit);
         }
-        attempt(patcher, task, first, guard, brakes.switch, 0)
+        unit::attempt(processes, unit, first, guard, brakes, 0)
     };
-    crew::each(tasks, crew::hands(), try_once, |index, (end, tries)| {
-        progress.step(&format!("{} (pid {})", end.process.program, end.process.pid));
-        let deferred = end.outcome == Ending::Deferred && !wait.is_zero();
+    crew::each(&units, crew::hands(), try_once, |index, tried| {
+        for end in &tried.actions {
+            progress.step(&format!("{} (pid {})", end.process.program, end.process.pid));
+        }
+        let deferred = tried.is_deferred() && !wait.is_zero();
         if deferred {
-            again.push((index, tries));
+            again.push((index, tried.tries));
         }
         if let Some(place) = ends.get_mut(index) {
-            *place = Some(if deferred { end } else { finish(end, log) });
+            *place = if deferred { tried.actions } else { finish(tried.actions, log) };
         }
     });
     again.sort_unstable();
@@ -121,19 +129,20 @@ pub(crate) fn apply_all(
         let slice = clock.slice(again.len());
         let mut still = Vec::new();
         for (index, tries) in core::mem::take(&mut again) {
-            let (Some(task), Some(end)) = (tasks.get(index), ends.get_mut(index)) else { continue };
+            let (Some(unit), Some(end)) = (units.get(index), ends.get_mut(index)) else { continue };
             let over = clock.is_over() || brakes.interrupt.came();
-            progress.say(&waiting_for(task, end.as_ref(), &clock));
-            let (last, tries) = match end.take() {
-                Some(deferred) if over => (deferred, tries),
-                _try_again => attempt(patcher, task, slice, guard, brakes.switch, tries),
-            };
-            if last.outcome == Ending::Deferred && !over {
-                still.push((index, tries));
-                *end = Some(last);
+            progress.say(&waiting_for(end, &clock));
+            let tried = if over {
+                unit::Tried { actions: core::mem::take(end), tries }
             } else {
-                progress.step(&task.process.program);
-                *end = Some(finish(last, log));
+                unit::attempt(processes, unit, slice, guard, brakes, tries)
+            };
+            if tried.is_deferred() && !over {
+                still.push((index, tried.tries));
+                *end = tried.actions;
+            } else {
+                progress.step(unit.first().map_or("", |task| &task.process.program));
+                *end = finish(tried.actions, log);
             }
         }
         again = still;
@@ -152,64 +161,20 @@ pub(crate) fn apply_all(
 }
 
 /// Who is waited for, and who stands in the way there.
-fn waiting_for(task: &Task<'_>, end: Option<&Action>, clock: &Clock) -> String {
-    let blocker = end.and_then(|end| end.blocking.first());
-    let function = blocker.and_then(|blocker| blocker.function.as_deref());
-    let place = match (blocker, function) {
-        (Some(blocker), Some(function)) => format!(", thread {} in {function}", blocker.tid),
-        (Some(blocker), None) => format!(", thread {}", blocker.tid),
-        (None, _) => String::new(),
+fn waiting_for(ends: &[Action], clock: &Clock) -> String {
+    let deferred = ends.iter().find(|end| end.outcome == Ending::Deferred);
+    let Some(end) = deferred else { return String::new() };
+    let place = match end.blocking.first() {
+        Some(Blocker { tid, function: Some(function), .. }) => format!(", thread {tid} in {function}"),
+        Some(Blocker { tid, function: None, .. }) => format!(", thread {tid}"),
+        None => String::new(),
     };
-    format!("{} (pid {}{place}), {} s left", task.process.program, task.process.pid, clock.left().as_secs())
+    format!("{} (pid {}{place}), {} s left", end.process.program, end.process.pid, clock.left().as_secs())
 }
 
 fn interrupted(task: &Task<'_>) -> Action {
     Action::new(task.process.clone(), task.update.clone(), livepatch_refs(&task.changes), Ending::Interrupted)
         .because("interrupted", "the run was interrupted before its turn")
-}
-
-fn attempt(
-    patcher: &Patcher,
-    task: &Task<'_>,
-    wait: Duration,
-    guard: &Guard<'_>,
-    switch: &Switch,
-    tries: u32,
-) -> (Action, u32) {
-    let action = Action::new(task.process.clone(), task.update.clone(), livepatch_refs(&task.changes), Ending::Gone);
-    let process = match reopen(task.id) {
-        Ok(Some(process)) => process,
-        Ok(None) => return (action, tries),
-        Err(problem) => {
-            let report = problem.report();
-            let why = core::iter::once(report.message).chain(report.causes).collect::<Vec<_>>().join(": ");
-            return (Action { outcome: Ending::Failed, ..action }.because(report.code, why), tries);
-        }
-    };
-    if let Err((code, why)) = guard(task) {
-        return (Action { outcome: Ending::NotApplied, ..action }.because(code, why), tries);
-    }
-    let _permit = match switch.permit() {
-        Ok(permit) => permit,
-        Err(off) => {
-            let why = off.words().unwrap_or_default();
-            return (Action { outcome: Ending::NotApplied, ..action }.because(switch::CODE, why), tries);
-        }
-    };
-    let options = ApplyOptions { wait };
-    let mut result = patcher.apply(&process, &task.changes, &options);
-    if let Ok(Outcome::NotApplied { why: NotApplied::OtherLivepatch { .. } }) = &result
-        && let Some(older) = older(patcher, &process, task)
-    {
-        result = patcher.replace(&process, &task.changes, &older, &options);
-    }
-    let more = match &result {
-        Ok(Outcome::Applied(applied)) => applied.tries,
-        Ok(Outcome::Deferred { tries, .. }) => *tries,
-        _nothing_was_tried => 0,
-    };
-    let tries = tries.saturating_add(more);
-    (action.ended(result, tries), tries)
 }
 
 /// The livepatches in force that this task's are newer versions of: of the same
@@ -239,9 +204,9 @@ fn older(patcher: &Patcher, process: &Process, task: &Task<'_>) -> Option<Vec<Li
     Some(older).filter(|older| !older.is_empty())
 }
 
-fn finish(end: Action, log: &mut EventLog) -> Action {
-    if let Some(event) = end.event() {
+fn finish(ends: Vec<Action>, log: &mut EventLog) -> Vec<Action> {
+    for event in ends.iter().filter_map(Action::event) {
         log.record(&event);
     }
-    end
+    ends
 }

@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::args::Apply;
-use crate::carry::{self, Action, Ending, Task, livepatch_refs};
+use crate::carry::{self, Action, Ending, Obstacle, Task, livepatch_refs};
 use crate::command::{file, updates};
 use crate::console::Report;
 use crate::event::UpdateRef;
@@ -49,14 +49,23 @@ pub(crate) fn run(args: &Apply, context: &mut Context) -> Result<ApplyReport, Pr
     if !args.targets.all {
         actions.extend(unmatched(&seen, &steps, &update));
     }
-    let mut tasks = Vec::new();
+    let (mut tasks, mut obstacles) = (Vec::new(), Vec::new());
     for step in steps {
         let Some(process) = seen.get(step.runner) else { continue };
         match planned(process, &step, &patch, &update, args.targets.all) {
             Ok(task) => tasks.push(task),
-            Err(action) => actions.push(*action),
+            Err(action) => {
+                obstacles.extend(obstacle(process, &step, &action));
+                if !process.relative {
+                    actions.push(*action);
+                }
+            }
         }
     }
+    let (tasks, left) = carry::unobstructed(tasks, &obstacles);
+    actions.extend(left);
+    let named = seen.iter().filter(|process| !process.relative).map(|process| process.id).collect();
+    let mut tasks = carry::concerning(tasks, &named);
     for image in &patch.images {
         updates::record_judged(&mut context.log, &update, image, &args.consent.accept);
     }
@@ -69,7 +78,7 @@ pub(crate) fn run(args: &Apply, context: &mut Context) -> Result<ApplyReport, Pr
             break;
         }
         actions.extend(carry::apply_all(
-            &processes.patcher,
+            &processes,
             &tasks,
             args.consent.wait,
             &|_task| Ok(()),
@@ -110,7 +119,8 @@ pub(super) fn check_direction(patch: &PatchFile, accepted: &BTreeSet<String>) ->
 
 /// Processes that were named and that no image of the patch fits.
 fn unmatched(seen: &[Seen], steps: &[Step], update: &UpdateRef) -> Vec<Action> {
-    let missed = seen.iter().enumerate().filter(|(index, _)| !steps.iter().any(|step| step.runner == *index));
+    let named = seen.iter().enumerate().filter(|(_, process)| !process.relative);
+    let missed = named.filter(|(index, _)| !steps.iter().any(|step| step.runner == *index));
     missed
         .map(|(_, process)| {
             Action::new(process.name.clone(), update.clone(), Vec::new(), Ending::NotApplied)
@@ -146,7 +156,15 @@ pub(super) fn planned<'a>(
         }
     }
     updates::ending_of(&step.decision).map_or_else(
-        || Ok(Task { id: process.id, process: process.name.clone(), update: update.clone(), changes: changes.clone() }),
+        || {
+            Ok(Task {
+                id: process.id,
+                process: process.name.clone(),
+                update: update.clone(),
+                changes: changes.clone(),
+                ties: process.ties.clone(),
+            })
+        },
         |(ending, code, why)| {
             let action = action(ending);
             Err(Box::new(match &step.decision {
@@ -155,6 +173,17 @@ pub(super) fn planned<'a>(
             }))
         },
     )
+}
+
+/// What a process that will not change means for those that are tied to it.
+pub(crate) fn obstacle(process: &Seen, step: &Step, action: &Action) -> Option<Obstacle> {
+    let changes = !matches!(step.decision, Decision::Already | Decision::Unchanged);
+    changes.then(|| Obstacle {
+        source: action.update.source.clone(),
+        ties: process.ties.clone(),
+        pid: process.name.pid,
+        why: action.why.clone().unwrap_or_default(),
+    })
 }
 
 impl Report for ApplyReport {

@@ -15,6 +15,8 @@ pub(crate) mod status;
 mod switch;
 pub(crate) mod updates;
 
+pub(crate) use apply::obstacle;
+
 use crate::args::{Cli, Command, Heal};
 use crate::carry::Interrupt;
 use crate::console::{self, Console, Report};

@@ -2,22 +2,24 @@
 
 use super::Context;
 use crate::args::Revert;
-use crate::carry::{Ending, SLICE, blocker, nanoseconds};
+use crate::carry::{Ending, SLICE, blocker, nanoseconds, with_others};
 use crate::command::file;
 use crate::console::Report;
 use crate::event::{Blocker, Event, ProcessRef};
 use crate::exit::Exit;
 use crate::machine::processes::{self, Processes};
+use crate::plan::{Bound, together};
 use crate::problem::{Problem, chain, one_line};
 use crate::switch::{self, State};
 use crate::view::duration_for_people;
 use core::time::Duration;
 use salve_patch::LivepatchId;
 use salve_tracee::{
-    ApplyError, LivepatchState, Lost, NotApplied, Process, ProcessStatus, ReadError, RevertOptions, RevertOutcome,
-    Selection, list_pids,
+    ApplyError, Ends, LivepatchState, Lost, NotApplied, Process, ProcessId, ProcessStatus, ReadError, RevertOptions,
+    RevertOutcome, Selection, Tie, list_pids,
 };
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::Instant;
@@ -31,6 +33,8 @@ pub(crate) struct RevertReport {
 #[derive(Serialize)]
 struct Reversion {
     process: ProcessRef,
+    /// All processes of its transition group, itself included; none where it changes alone.
+    group: Vec<u32>,
     livepatches: Vec<String>,
     outcome: RevertEnding,
     code: Option<String>,
@@ -82,42 +86,23 @@ pub(crate) fn run(args: &Revert, context: &mut Context) -> Result<RevertReport, 
     pids.dedup();
     let deadline = Instant::now().checked_add(args.wait);
     let progress = context.console.progress(pids.len(), "looking at processes");
-    let mut report = RevertReport { processes: Vec::new() };
-    for pid in pids {
+    let mut found = Vec::new();
+    for pid in &pids {
         progress.step(&format!("pid {pid}"));
-        let process = match processes::open_named(u32::try_from(pid).unwrap_or(u32::MAX)) {
-            Ok(process) => process,
-            Err(problem) if !args.targets.all => return Err(problem),
-            Err(_exited_or_a_kernel_thread) => continue,
-        };
-        let (Ok(status), Ok(facts)) = (processes.patcher.status(&process), processes.facts(&process)) else {
-            if args.targets.all {
-                continue;
-            }
-            return Err(Problem::failed("no-permission", format!("cannot look at process {pid}"))
-                .hint("run it as root, or as the user of the process"));
-        };
-        let selection = select(&wanted, &status)?;
-        // What a Salve that was killed left is taken away in passing.
-        let untidy = status.has_leftovers();
-        if args.targets.all && selection == Selection::These(Vec::new()) && !untidy {
-            continue;
+        match look(&processes, *pid, &wanted, args.targets.all)? {
+            Some(one) if args.targets.all && !one.has_something() => {}
+            Some(one) => found.push(one),
+            None => {}
         }
-        let mut end = Reversion::new(processes::name(&facts), &selection);
-        if context.interrupt.came() {
-            end.outcome = RevertEnding::Interrupted;
-        } else if selection != Selection::These(Vec::new()) || untidy {
-            end = match attempt(&processes, &process, &selection, deadline, args.while_off, context) {
-                Ok(result) => end.ended(result),
-                Err(off) => end.because(RevertEnding::NotReverted, switch::CODE, off.words().unwrap_or_default()),
-            };
+    }
+    if !args.targets.all {
+        // What one of a group gets, all get.
+        for id in processes.tied_to(found.iter().map(|one| (one.id, &one.ties))) {
+            found.extend(look(&processes, id.pid, &wanted, true)?.filter(Carrier::has_something));
         }
-        if let Some(event) = end.event() {
-            context.log.record(&event);
-        }
-        report.processes.push(end);
     }
     drop(progress);
+    let report = RevertReport { processes: revert_all(&processes, &found, deadline, args.while_off, context) };
     if report.processes.is_empty()
         && let Some(text) = &args.patch
     {
@@ -127,15 +112,146 @@ pub(crate) fn run(args: &Revert, context: &mut Context) -> Result<RevertReport, 
     Ok(report)
 }
 
-/// Tries until the deadline, a slice at a time: between two an interrupt is heard.
-fn attempt(
+/// A process, and what is to be taken out of it.
+struct Carrier {
+    id: ProcessId,
+    name: ProcessRef,
+    ties: BTreeSet<Tie>,
+    selection: Selection,
+    /// What a Salve that was killed left is taken away in passing.
+    untidy: bool,
+}
+
+impl Carrier {
+    fn has_something(&self) -> bool {
+        self.untidy || self.selection != Selection::These(Vec::new())
+    }
+}
+
+/// `None` for one that is not there, or that need not be looked at.
+fn look(processes: &Processes, pid: i32, wanted: &Wanted, any: bool) -> Result<Option<Carrier>, Problem> {
+    let process = match processes::open_named(u32::try_from(pid).unwrap_or(u32::MAX)) {
+        Ok(process) => process,
+        Err(problem) if !any => return Err(problem),
+        Err(_exited_or_a_kernel_thread) => return Ok(None),
+    };
+    let status = processes.patcher.status(&process);
+    let (Ok(status), Ok(facts), Ok(ties)) = (status, processes.facts(&process), processes.ties(&process)) else {
+        if any {
+            return Ok(None);
+        }
+        return Err(Problem::failed("no-permission", format!("cannot look at process {pid}"))
+            .hint("run it as root, or as the user of the process"));
+    };
+    let selection = select(wanted, &status)?;
+    let (name, untidy) = (processes::name(&facts), status.has_leftovers());
+    Ok(Some(Carrier { id: process.id(), name, ties, selection, untidy }))
+}
+
+/// Group by group; each end is recorded as it comes.
+fn revert_all(
     processes: &Processes,
-    process: &Process,
-    selection: &Selection,
+    found: &[Carrier],
+    deadline: Option<Instant>,
+    while_off: bool,
+    context: &mut Context,
+) -> Vec<Reversion> {
+    let bound: Vec<Bound<'_>> = found.iter().map(|one| Bound { source: "", ties: &one.ties }).collect();
+    let progress = context.console.progress(found.len(), "reverting");
+    let mut all = Vec::new();
+    for group in together(&bound) {
+        let members: Vec<&Carrier> = group.into_iter().filter_map(|index| found.get(index)).collect();
+        let (active, idle): (Vec<&Carrier>, Vec<&Carrier>) = members.into_iter().partition(|one| one.has_something());
+        let mut ends: Vec<Reversion> =
+            idle.into_iter().map(|one| Reversion::new(one.name.clone(), &one.selection)).collect();
+        ends.extend(revert_group(processes, &active, deadline, while_off, context));
+        for end in ends {
+            progress.step(&format!("pid {}", end.process.pid));
+            if let Some(event) = end.event() {
+                context.log.record(&event);
+            }
+            all.push(end);
+        }
+    }
+    all.sort_by_key(|end| end.process.pid);
+    all
+}
+
+fn revert_group(
+    processes: &Processes,
+    group: &[&Carrier],
     deadline: Option<Instant>,
     while_off: bool,
     context: &Context,
-) -> Result<Result<RevertOutcome, ApplyError>, State> {
+) -> Vec<Reversion> {
+    let plain = |one: &Carrier| Reversion::new(one.name.clone(), &one.selection);
+    if context.interrupt.came() {
+        let interrupted = |one: &&Carrier| Reversion { outcome: RevertEnding::Interrupted, ..plain(one) };
+        return group.iter().map(interrupted).collect();
+    }
+    let mut ends = Vec::new();
+    let mut open = Vec::new();
+    for one in group {
+        match processes::reopen(one.id) {
+            Ok(Some(process)) => open.push((*one, process)),
+            Ok(None) => ends.push(Reversion { outcome: RevertEnding::Gone, ..plain(one) }),
+            Err(problem) => {
+                ends.push(plain(one).because(RevertEnding::Failed, "no-permission", problem.report().message));
+            }
+        }
+    }
+    if open.is_empty() {
+        return ends;
+    }
+    let members: Vec<(&Process, Selection)> =
+        open.iter().map(|(one, process)| (process, one.selection.clone())).collect();
+    let results = match attempt(processes, &members, deadline, while_off, context) {
+        Ok(Ok(results)) => results,
+        Ok(Err(error)) => {
+            let why = chain(&error);
+            let failed = |one: &Carrier| plain(one).because(RevertEnding::Failed, "not-attempted", why.clone());
+            ends.extend(open.iter().map(|(one, _)| failed(one)));
+            return ends;
+        }
+        Err(off) => {
+            let why = off.words().unwrap_or_default();
+            let left = |one: &Carrier| plain(one).because(RevertEnding::NotReverted, switch::CODE, why.clone());
+            ends.extend(open.iter().map(|(one, _)| left(one)));
+            return ends;
+        }
+    };
+    for (id, result) in results {
+        let known = open.iter().find(|(one, _)| one.id == id).map(|(one, _)| plain(one));
+        match (known, &result) {
+            (Some(end), _) => ends.push(end.ended(result)),
+            // One that joined, and had nothing to lose.
+            (None, Ok(RevertOutcome::NothingToRevert)) => {}
+            (None, _) => {
+                let process = processes::reopen(id).ok().flatten().and_then(|open| processes.facts(&open).ok());
+                let Some(facts) = process else { continue };
+                ends.push(Reversion::new(processes::name(&facts), &Selection::All).ended(result));
+            }
+        }
+    }
+    let mut pids: Vec<u32> =
+        ends.iter().filter(|end| end.outcome != RevertEnding::Gone).map(|end| end.process.pid).collect();
+    pids.sort_unstable();
+    if pids.len() > 1 {
+        for end in &mut ends {
+            end.group.clone_from(&pids);
+        }
+    }
+    ends
+}
+
+/// Tries until the deadline, a slice at a time: between two an interrupt is heard.
+fn attempt(
+    processes: &Processes,
+    members: &[(&Process, Selection)],
+    deadline: Option<Instant>,
+    while_off: bool,
+    context: &Context,
+) -> Result<Ends<RevertOutcome>, State> {
     loop {
         let left = deadline.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
         let options = RevertOptions { wait: left.min(SLICE), force: false };
@@ -144,8 +260,9 @@ fn attempt(
             Err(_off) if while_off => None,
             Err(off) => return Err(off),
         };
-        let result = processes.patcher.revert(process, selection, &options);
-        let again = matches!(result, Ok(RevertOutcome::Deferred { .. }));
+        let result = processes.patcher.revert_group(members, processes.mark, &options);
+        let deferred = |end: &Result<RevertOutcome, ApplyError>| matches!(end, Ok(RevertOutcome::Deferred { .. }));
+        let again = result.as_ref().is_ok_and(|ends| ends.values().any(deferred));
         if !again || left <= SLICE || context.interrupt.came() {
             return Ok(result);
         }
@@ -191,6 +308,7 @@ impl Reversion {
         };
         Self {
             process,
+            group: Vec::new(),
             livepatches,
             outcome: RevertEnding::NothingToRevert,
             code: None,
@@ -243,10 +361,11 @@ impl Reversion {
     }
 
     fn event(&self) -> Option<Event> {
-        let (process, livepatches) = (self.process.clone(), self.livepatches.clone());
+        let (process, group, livepatches) = (self.process.clone(), self.group.clone(), self.livepatches.clone());
         match self.outcome {
             RevertEnding::Reverted => Some(Event::Reverted {
                 process,
+                group,
                 livepatches,
                 stopped_ns: self.stopped_ns.unwrap_or(0),
                 payload_kept: self.payload_kept.unwrap_or(true),
@@ -258,6 +377,7 @@ impl Reversion {
             | RevertEnding::Indeterminate
             | RevertEnding::Failed => Some(Event::NotReverted {
                 process,
+                group,
                 livepatches,
                 code: self.code.clone().unwrap_or_default(),
                 why: self.why.clone().unwrap_or_default(),
@@ -305,6 +425,7 @@ impl Report for RevertReport {
             if let Some(stopped) = end.longest_stop_ns {
                 write!(out, " (stopped {})", duration_for_people(Duration::from_nanos(stopped)))?;
             }
+            write!(out, "{}", with_others(end.process.pid, &end.group))?;
             if let (Some(why), Some(code)) = (&end.why, &end.code) {
                 write!(out, "; {} [{code}]", one_line(why))?;
             }
@@ -314,7 +435,13 @@ impl Report for RevertReport {
             }
             for blocker in &end.blocking {
                 let function = blocker.function.as_deref().unwrap_or("the whole thread");
-                writeln!(out, "  thread {}: {}: {}", blocker.tid, one_line(function), one_line(&blocker.detail))?;
+                writeln!(
+                    out,
+                    "  {}: {}: {}",
+                    blocker.place(end.process.pid),
+                    one_line(function),
+                    one_line(&blocker.detail)
+                )?;
             }
             if verbose {
                 end.livepatches.iter().try_for_each(|id| writeln!(out, "  {id}"))?;

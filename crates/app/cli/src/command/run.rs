@@ -169,14 +169,13 @@ impl Job<'_> {
         }
         actions.iter().filter_map(Action::event).for_each(|event| log.record(&event));
         let brakes = Brakes { interrupt: &Interrupt::default(), switch: &Switch::of_this_host() };
-        let patcher = &processes.patcher;
-        let mut done = carry::apply_all(patcher, &tasks, WAIT, &|_| Ok(()), &brakes, log, self.console);
+        let mut done = carry::apply_all(processes, &tasks, WAIT, &|_| Ok(()), &brakes, log, self.console);
         // On a machine with more to do than processors the one thread may be late.
         for _again in 0..TRIES {
             if done.iter().all(|action| action.code.as_deref() != Some("no-thread")) {
                 break;
             }
-            done = carry::apply_all(patcher, &tasks, WAIT, &|_| Ok(()), &brakes, log, self.console);
+            done = carry::apply_all(processes, &tasks, WAIT, &|_| Ok(()), &brakes, log, self.console);
         }
         actions.extend(done);
         match actions.iter().find(|action| action.outcome.exit() != Exit::Done) {

@@ -184,9 +184,10 @@ fn example(subject: LeftSubject) -> Vec<super::Event> {
     use super::Event;
     let process = ProcessRef { pid: 7, start_ticks: 70, program: "/usr/sbin/<x>".into() };
     let update = UpdateRef { source: "small".into(), old_version: Some("1".into()), new_version: Some("2".into()) };
-    let blocker = Blocker { tid: 8, function: Some("parse".into()), detail: "executing".into() };
+    let blocker = Blocker { pid: 8, tid: 8, function: Some("parse".into()), detail: "executing".into() };
     vec![
         Event::Applied {
+            group: Vec::new(),
             process: process.clone(),
             update: update.clone(),
             livepatches: Vec::new(),
@@ -194,16 +195,23 @@ fn example(subject: LeftSubject) -> Vec<super::Event> {
             memory_bytes: 4096,
             attempts: 1,
         },
-        Event::Reverted { process: process.clone(), livepatches: Vec::new(), stopped_ns: 90_000, payload_kept: false },
+        Event::Reverted {
+            process: process.clone(),
+            group: Vec::new(),
+            livepatches: Vec::new(),
+            stopped_ns: 90_000,
+            payload_kept: false,
+        },
         Event::Left { subject, code: "init".into(), why: "process 1".into() },
         Event::NotApplied {
+            group: Vec::new(),
             process: process.clone(),
             update: update.clone(),
             livepatches: Vec::new(),
             code: "struct-layout".into(),
             why: "refused: struct-layout".into(),
         },
-        Event::Deferred { process, update, livepatches: Vec::new(), blocking: vec![blocker] },
+        Event::Deferred { process, group: Vec::new(), update, livepatches: Vec::new(), blocking: vec![blocker] },
     ]
 }
 

@@ -47,10 +47,19 @@ pub(crate) struct LivepatchRef {
 /// A thread that stands where nothing may be replaced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Blocker {
+    /// The thread's process: of a transition group it may be another one.
+    pub(crate) pid: u32,
     pub(crate) tid: u32,
     /// `None` where the thread itself is the obstacle, e.g. one that would not stop.
     pub(crate) function: Option<String>,
     pub(crate) detail: String,
+}
+
+impl Blocker {
+    /// The thread, and its process where that is not `pid`.
+    pub(crate) fn place(&self, pid: u32) -> String {
+        if self.pid == pid { format!("thread {}", self.tid) } else { format!("pid {} thread {}", self.pid, self.tid) }
+    }
 }
 
 /// What was left alone.
@@ -91,6 +100,8 @@ pub(crate) enum Event {
     /// All livepatches of one update are in one process now.
     Applied {
         process: ProcessRef,
+        /// All processes of its transition group; none where it changed alone.
+        group: Vec<u32>,
         update: UpdateRef,
         livepatches: Vec<LivepatchRef>,
         stopped_ns: u64,
@@ -100,23 +111,43 @@ pub(crate) enum Event {
     /// They were in it before.
     AlreadyApplied { process: ProcessRef, update: UpdateRef, livepatches: Vec<LivepatchRef> },
     /// The limit passed while threads stood in functions that are replaced; nothing was changed.
-    Deferred { process: ProcessRef, update: UpdateRef, livepatches: Vec<LivepatchRef>, blocking: Vec<Blocker> },
+    Deferred {
+        process: ProcessRef,
+        group: Vec<u32>,
+        update: UpdateRef,
+        livepatches: Vec<LivepatchRef>,
+        blocking: Vec<Blocker>,
+    },
     /// Looked at immediately before the write, and not done; nothing was changed.
-    NotApplied { process: ProcessRef, update: UpdateRef, livepatches: Vec<LivepatchRef>, code: String, why: String },
+    NotApplied {
+        process: ProcessRef,
+        group: Vec<u32>,
+        update: UpdateRef,
+        livepatches: Vec<LivepatchRef>,
+        code: String,
+        why: String,
+    },
     /// Begun, and undone.
-    RolledBack { process: ProcessRef, update: UpdateRef, livepatches: Vec<LivepatchRef>, why: String },
+    RolledBack { process: ProcessRef, group: Vec<u32>, update: UpdateRef, livepatches: Vec<LivepatchRef>, why: String },
     /// What is in the process could not be made out.
-    Indeterminate { process: ProcessRef, update: UpdateRef, livepatches: Vec<LivepatchRef>, why: String },
+    Indeterminate {
+        process: ProcessRef,
+        group: Vec<u32>,
+        update: UpdateRef,
+        livepatches: Vec<LivepatchRef>,
+        why: String,
+    },
     /// Livepatches were taken out.
     Reverted {
         process: ProcessRef,
+        group: Vec<u32>,
         livepatches: Vec<String>,
         stopped_ns: u64,
         /// The payload stays mapped, because an address of it may have escaped.
         payload_kept: bool,
     },
     /// A revert that did not happen.
-    NotReverted { process: ProcessRef, livepatches: Vec<String>, code: String, why: String },
+    NotReverted { process: ProcessRef, group: Vec<u32>, livepatches: Vec<String>, code: String, why: String },
     /// Left alone, and why.
     Left { subject: LeftSubject, code: String, why: String },
     /// The process runs newer code than the disk has: a restart brings the old code back.

@@ -18,7 +18,7 @@ mod tests;
 
 use crate::args::Heal;
 use crate::carry::{self, Action, Ending, Task, livepatch_refs};
-use crate::command::{Context, updates};
+use crate::command::{Context, obstacle, updates};
 use crate::event::{Event, LeftSubject};
 use crate::machine::deriver::Deriving;
 use crate::machine::packages::PackageFacts;
@@ -121,15 +121,28 @@ impl<'a> Healer<'a> {
     /// that are left alone by policy are in neither: they were named when they were found.
     fn plan(&self, seen: &[Seen], blocked: &BTreeMap<(ProcessId, String), Blocked>) -> (Vec<Task<'a>>, Vec<Action>) {
         let runners = updates::runners(&self.processes.patcher, seen, self.offers);
-        let (mut tasks, mut settled) = (Vec::new(), Vec::new());
+        let (mut tasks, mut settled, mut obstacles) = (Vec::new(), Vec::new(), Vec::new());
         for step in &steps(&runners, self.offers, self.accepted) {
-            let Some(process) = seen.get(step.runner).filter(|process| process.leave.is_none()) else { continue };
-            match planned(process, step, self.offered, blocked) {
-                Ok(task) => tasks.push(task),
-                Err(action) => settled.push(*action),
+            let Some(process) = seen.get(step.runner) else { continue };
+            let planned = planned(process, step, self.offered, blocked);
+            match (planned, process.leave) {
+                (Ok(task), None) => tasks.push(task),
+                (Ok(task), Some(leave)) => {
+                    let action = Action::new(task.process, task.update, Vec::new(), Ending::Refused);
+                    obstacles.extend(obstacle(process, step, &action.because(leave.code(), leave.why())));
+                }
+                (Err(action), leave) => {
+                    obstacles.extend(obstacle(process, step, &action));
+                    if leave.is_none() && !process.relative {
+                        settled.push(*action);
+                    }
+                }
             }
         }
-        (tasks, settled)
+        let (tasks, left) = carry::unobstructed(tasks, &obstacles);
+        settled.extend(left);
+        let named = seen.iter().filter(|process| !process.relative).map(|process| process.id).collect();
+        (carry::concerning(tasks, &named), settled)
     }
 
     fn carry_out(
@@ -140,7 +153,7 @@ impl<'a> Healer<'a> {
         context: &mut Context,
     ) -> Vec<Action> {
         carry::apply_all(
-            &self.processes.patcher,
+            self.processes,
             tasks,
             args.consent.wait,
             &|task| offers::check_again(task, self.offered, packages),
@@ -194,7 +207,10 @@ fn planned<'a>(
         return Err(Box::new(action(Ending::Refused).because(code.clone(), why.clone())));
     }
     match updates::ending_of(&step.decision) {
-        None => Ok(Task { id: process.id, process: process.name.clone(), update, changes }),
+        None => {
+            let ties = process.ties.clone();
+            Ok(Task { id: process.id, process: process.name.clone(), update, changes, ties })
+        }
         Some((ending, code, why)) => Err(Box::new(match &step.decision {
             Decision::Already | Decision::Unchanged => action(ending),
             _left => action(ending).because(code, why),

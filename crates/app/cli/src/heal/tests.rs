@@ -133,6 +133,8 @@ fn runs(path: &Path, code: &[u8], deleted: bool, leave: Option<Leave>) -> Seen {
         privilege: Privilege { uids: vec![owner; 4], capable: owner == 0 },
         images: vec![image],
         started_at: Some(1_700_000_000),
+        ties: std::collections::BTreeSet::new(),
+        relative: false,
     }
 }
 

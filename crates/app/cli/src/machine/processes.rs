@@ -5,8 +5,8 @@ use crate::plan::{Leave, Privilege, Standing, leave};
 use crate::problem::{Problem, chain};
 use salve_elf::ContentHash;
 use salve_tracee::{
-    Facts, Limits, MappedImage, Namespaces, OpenError, Patcher, Process, ProcessId, Protected, ReadError, list_pids,
-    protected,
+    Facts, Limits, MappedImage, Mark, Namespaces, OpenError, Patcher, Process, ProcessId, Protected, ReadError, Tie,
+    list_pids, protected,
 };
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
@@ -23,6 +23,10 @@ pub(crate) struct Seen {
     pub(crate) images: Vec<MappedImage>,
     /// Seconds since the epoch at which it started; `None` if the clock does not tell.
     pub(crate) started_at: Option<i64>,
+    /// What it has in common with others.
+    pub(crate) ties: BTreeSet<Tie>,
+    /// Nobody named it, but it is tied to one that was.
+    pub(crate) relative: bool,
 }
 
 impl Seen {
@@ -74,6 +78,8 @@ pub(crate) struct Processes {
     limits: Limits,
     own: Option<Namespaces>,
     boot_seconds: Option<i64>,
+    /// Taken before anybody is looked at.
+    pub(crate) mark: Mark,
 }
 
 /// Something that was there and could not be looked at.
@@ -92,7 +98,7 @@ impl Processes {
             .and_then(|pid| Process::open(pid).ok())
             .and_then(|process| process.facts(&limits).ok())
             .map(|facts| facts.namespaces);
-        Self { patcher: Patcher::new(limits), limits, own, boot_seconds: boot_seconds() }
+        Self { patcher: Patcher::new(limits), limits, own, boot_seconds: boot_seconds(), mark: Mark::now() }
     }
 
     /// Every process, or those named. One that exits meanwhile is not there;
@@ -128,7 +134,47 @@ impl Processes {
                     .hint("run it as root, or as the user of the process")
             })?);
         }
+        let relatives = self.relatives(&seen);
+        seen.extend(relatives);
         Ok((seen, unseen))
+    }
+
+    /// Those who are tied to these and are none of them: what one of them gets, all get.
+    /// One that cannot be looked at shows when its turn comes.
+    fn relatives(&self, seen: &[Seen]) -> Vec<Seen> {
+        let tied = self.tied_to(seen.iter().map(|process| (process.id, &process.ties)));
+        let open = tied.into_iter().filter_map(|id| reopen(id).ok().flatten());
+        open.filter_map(|process| self.look(&process).ok()).map(|seen| Seen { relative: true, ..seen }).collect()
+    }
+
+    /// Who is tied to these, directly or over others.
+    pub(crate) fn tied_to<'s>(&self, these: impl Iterator<Item = (ProcessId, &'s BTreeSet<Tie>)>) -> Vec<ProcessId> {
+        let (mut known, mut ties) = (BTreeSet::new(), BTreeSet::new());
+        for (id, own) in these {
+            known.insert(id);
+            ties.extend(own.iter().copied());
+        }
+        let open = list_pids().unwrap_or_default().into_iter().filter_map(|pid| Process::open(pid).ok());
+        let mut others: Vec<(ProcessId, BTreeSet<Tie>)> = open
+            .filter(|process| !known.contains(&process.id()))
+            .filter_map(|process| process.ties(&self.limits).ok().map(|own| (process.id(), own)))
+            .collect();
+        let mut found = Vec::new();
+        loop {
+            let (tied, rest): (Vec<_>, Vec<_>) = others.into_iter().partition(|(_, own)| !own.is_disjoint(&ties));
+            if tied.is_empty() {
+                return found;
+            }
+            for (id, own) in tied {
+                ties.extend(own);
+                found.push(id);
+            }
+            others = rest;
+        }
+    }
+
+    pub(crate) fn ties(&self, process: &Process) -> Result<BTreeSet<Tie>, ReadError> {
+        process.ties(&self.limits)
     }
 
     /// Processes that were not there when `known` was made: children that were
@@ -153,6 +199,8 @@ impl Processes {
             privilege: privilege(&facts)?,
             images: self.patcher.images(process)?,
             started_at: self.started_at(facts.id),
+            ties: process.ties(&self.limits)?,
+            relative: false,
             name: name(&facts),
         })
     }

@@ -6,9 +6,11 @@ mod direction;
 mod leave;
 mod ownership;
 mod steps;
+mod together;
 
 pub(crate) use consent::{Consent, consent};
 pub(crate) use direction::{Direction, Running, direction};
 pub(crate) use leave::{Leave, Standing, leave};
 pub(crate) use ownership::{FileOwner, Privilege, may_hand_over, may_replace};
 pub(crate) use steps::{Decision, Offer, OfferedImage, Runner, Step, steps};
+pub(crate) use together::{Bound, together};
