@@ -43,6 +43,7 @@ pub fn elf(data: &[u8]) {
         replaced: Vec::new(),
         requirements: Vec::new(),
         revert: RevertPolicy::Unmap,
+        unwind: salve_patch::Unwind::default(),
     };
     let _ = salve_validate::validate(data, data, &nothing, &Claims::default());
 }

@@ -78,6 +78,8 @@ pub(crate) enum Command {
     Revert(Revert),
     /// Show which processes run code that is older than the disk, and which carry livepatches
     Status(Status),
+    /// Print gdb's commands to see through the livepatches of a process
+    Debug(Debug),
     /// Start a program already patched, before the first instruction of its `main`
     Run(Run),
     /// Switch Salve off on this host: nothing is changed any more until `salve on`
@@ -100,6 +102,7 @@ impl Command {
             Self::Apply(_) => "apply",
             Self::Revert(_) => "revert",
             Self::Status(_) => "status",
+            Self::Debug(_) => "debug",
             Self::Run(_) => "run",
             Self::Off(_) => "off",
             Self::On => "on",
@@ -242,6 +245,16 @@ pub(crate) struct Status {
     /// Write a page for a browser as well: what is exposed and healed now, and what the log of events tells
     #[arg(long, value_name = "FILE", conflicts_with = "pid")]
     pub(crate) html: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Debug {
+    /// The process
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=0x3f_ffff))]
+    pub(crate) pid: u32,
+    /// Keep what gdb needs in this directory, for a core dump or after a revert
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -36,6 +36,13 @@ impl Actor {
     }
 }
 
+/// Makes a file that may not grow any more (`RLIMIT_FSIZE`) an error that can be told, not
+/// the end of the program.
+pub(crate) fn survive_file_limits() {
+    let unread = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let _without_it_a_signal_ends_us = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, unread);
+}
+
 /// One descriptor for each image that is compared or derived from: as many as
 /// the system lets us have. What it does not let us have is missed where it is needed.
 pub(crate) fn raise_descriptor_limit() {

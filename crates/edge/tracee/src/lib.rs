@@ -46,6 +46,7 @@
 mod alarm;
 mod apply;
 mod commit;
+mod debug;
 mod deliver;
 mod drive;
 mod equip;
@@ -89,6 +90,7 @@ mod tries;
 mod wait;
 mod workshop;
 
+pub use debug::DebugFile;
 pub use image::MappedImage;
 pub use launch::{Arrival, AtEntry, Gate, HelperGate, LaunchError, Launcher, Missed, Release, Split, split};
 pub use limits::Limits;

@@ -1,6 +1,7 @@
 //! The door to this crate: apply, revert, status.
 
 use crate::apply::{Applying, Job};
+use crate::debug::DebugFile;
 use crate::gone;
 use crate::group;
 use crate::image::{Found, ImageCache, MappedImage};
@@ -258,6 +259,11 @@ impl Patcher {
                 .map(|tracer| tracer.join().unwrap_or(None))
         });
         tracer.map_err(ApplyError::Thread)?.ok_or(ApplyError::Read(ReadError::Exited))
+    }
+
+    /// The payloads in a process, for a debugger. Stops nothing.
+    pub fn debug_files(&self, process: &Process) -> Result<Vec<DebugFile>, ReadError> {
+        crate::debug::files(self, process)
     }
 
     pub(crate) fn found(&self, process: &Process, mappings: &[Mapping]) -> Result<Vec<Found>, ReadError> {

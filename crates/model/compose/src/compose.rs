@@ -1,6 +1,7 @@
 use crate::detour::{BranchTargets, detour};
 use crate::resolve::{Resolver, Target};
 use crate::segments::segments;
+use crate::unwind::unwind;
 use salve_elf::{Image, Va, VaRange};
 use salve_match::ImageDiff;
 use salve_patch::{Evidence, Fixup, FixupKind, ImportSlot, Livepatch, Reason, ReferenceCounts, ReplacedFunction};
@@ -29,6 +30,7 @@ pub fn compose(diff: &ImageDiff<'_, '_>, judgement: &Judgement) -> Result<Compos
         let summary = "code and read-only data share pages in the new image";
         reasons.push(registry::UNPROVEN_REFERENCE.because(summary, Vec::new()));
     }
+    let unwind = unwind(diff.new.image, &code);
     match segments {
         Some(segments) if reasons.is_empty() => Ok(Composed {
             livepatch: Livepatch {
@@ -39,6 +41,7 @@ pub fn compose(diff: &ImageDiff<'_, '_>, judgement: &Judgement) -> Result<Compos
                 replaced: replaced(diff, judgement),
                 requirements: judgement.requirements.clone(),
                 revert: judgement.revert,
+                unwind,
             },
             references: counts,
         }),

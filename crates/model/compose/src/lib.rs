@@ -21,6 +21,7 @@ mod compose;
 mod detour;
 mod resolve;
 mod segments;
+mod unwind;
 
 pub use claims::claims;
 pub use compose::{Composed, compose};

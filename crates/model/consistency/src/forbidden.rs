@@ -169,6 +169,7 @@ mod tests {
             imports: vec![],
             requirements: vec![],
             revert: RevertPolicy::Unmap,
+            unwind: salve_patch::Unwind::default(),
         }
     }
 

@@ -139,6 +139,11 @@ impl<'a> Image<'a> {
         &self.functions
     }
 
+    /// Call frame information of those of `wanted` that have some of exactly that extent.
+    pub fn frames(&self, wanted: &[VaRange]) -> Vec<crate::Frame<'a>> {
+        crate::unwind::frames(&self.sections, wanted)
+    }
+
     pub fn soname(&self) -> Option<&str> {
         self.soname.as_deref()
     }

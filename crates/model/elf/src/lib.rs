@@ -21,6 +21,7 @@ mod padding;
 mod reloc;
 mod section;
 mod symbol;
+mod unwind;
 
 pub use addr::{FileOffset, InvertedRange, LoadBias, RuntimeAddr, Va, VaRange};
 pub use error::ImageError;
@@ -31,3 +32,4 @@ pub use padding::{leading_padding, trailing_padding};
 pub use reloc::{Binding, Reloc, SymbolBinding};
 pub use section::{LoadSegment, Section, SectionRole};
 pub use symbol::{Symbol, SymbolKind};
+pub use unwind::{Frame, FrameCommon};

@@ -29,6 +29,8 @@ const MAX_SPAN_BYTES: u64 = 1 << 31;
 const MAX_NAME_BYTES: usize = 4096;
 /// The first version with slots for imports.
 const IMPORTS_SINCE: u32 = 3;
+/// The first version with call frame information.
+const UNWIND_SINCE: u32 = 4;
 /// The first version with a list of what is not healed.
 const NOT_HEALED_SINCE: u32 = 2;
 
@@ -41,6 +43,8 @@ pub enum Invalid {
     Name { what: &'static str },
     #[error("image {image} has slots for imports, which belong to a later version")]
     ImportsAgainstVersion { image: usize },
+    #[error("image {image} has call frame information, which belongs to a later version")]
+    UnwindAgainstVersion { image: usize },
     #[error("the list of what is not healed is missing, or belongs to a later version")]
     NotHealedAgainstVersion,
     #[error("the list of what is not healed is not in order, counts less than it names, or names too much")]
@@ -106,6 +110,10 @@ pub enum Fault {
     FunctionOutside { name: String, range: VaRange },
     #[error("part {range} of a function overlaps another function's")]
     FunctionOverlap { range: VaRange },
+    #[error("call frame information of {new_range} is empty, out of order, outside the code or names no entry")]
+    UnwindPlace { new_range: VaRange },
+    #[error("call frame information has an entry that nothing uses, or one that is too long")]
+    UnwindEntry,
     #[error("requirement on {symbol} tests no bit")]
     RequirementEmpty { symbol: String },
     #[error("{what} is empty, too long or has control characters")]
@@ -130,6 +138,9 @@ pub(crate) fn patch_file(patch: &PatchFile) -> Result<(), Invalid> {
         let (Some(found), Some(old)) = (&report.livepatch, &report.old) else { continue };
         if !found.imports.is_empty() && patch.format_version < IMPORTS_SINCE {
             return Err(Invalid::ImportsAgainstVersion { image });
+        }
+        if !found.unwind.is_empty() && patch.format_version < UNWIND_SINCE {
+            return Err(Invalid::UnwindAgainstVersion { image });
         }
         livepatch(found).map_err(|fault| Invalid::Livepatch { livepatch: livepatches, fault })?;
         if let Some((earlier, other)) = seen.insert(old.sha256, (image, report))
@@ -239,6 +250,7 @@ fn livepatch(livepatch: &Livepatch) -> Result<(), Fault> {
     imports(livepatch)?;
     functions(&livepatch.replaced, &livepatch.segments)?;
     detours(&livepatch.detours, &livepatch.replaced)?;
+    livepatch.unwind.check(&livepatch.segments)?;
     livepatch.requirements.iter().try_for_each(requirement)
 }
 
@@ -401,7 +413,7 @@ fn requirement(requirement: &Requirement) -> Result<(), Fault> {
     if *mask == 0 { Err(Fault::RequirementEmpty { symbol: symbol.clone() }) } else { Ok(()) }
 }
 
-fn contains(segment: &Segment, inner: VaRange) -> bool {
+pub(crate) fn contains(segment: &Segment, inner: VaRange) -> bool {
     segment.range().is_some_and(|outer| outer.start() <= inner.start() && inner.end() <= outer.end())
 }
 

@@ -27,11 +27,13 @@ pub(crate) const LANE_BITS: u32 = 36;
 pub(crate) const MAX_LANES: usize = 1 << 11;
 
 /// Sections that an ELF header can count without its extension (`SHN_LORESERVE`),
-/// less the six that every file has.
-pub(crate) const MAX_SEGMENTS: usize = 0xff00 - 6;
+/// less the seven that a file has besides.
+pub(crate) const MAX_SEGMENTS: usize = 0xff00 - 7;
 
 pub(crate) const MANIFEST: &str = ".salve.manifest";
 pub(crate) const DIGEST: &str = ".salve.digest";
+/// Only where there is something in it; not loaded.
+const DEBUG_FRAME: &str = ".debug_frame";
 pub(crate) const DIGEST_BYTES: u64 = 32;
 
 const EHDR_BYTES: u64 = 64;
@@ -99,7 +101,8 @@ pub(crate) fn write(patch: &PatchFile, manifest: &[u8]) -> Result<Vec<u8>, Encod
     file.align(8);
     let digest_at = file.len();
     file.section(DIGEST, elf::SHT_PROGBITS, &[0; 32], Shape { align: 8, ..Shape::default() });
-    file.symbols(&livepatches)?;
+    let frames = file.debug_frame(&livepatches)?;
+    file.symbols(&livepatches, usize::from(frames))?;
     file.finish(program_headers_at, segment_count, digest_at)
 }
 
@@ -186,9 +189,25 @@ impl Writer {
         Ok(())
     }
 
+    /// How to get out of the new functions' frames; whether there is such a section.
+    fn debug_frame(&mut self, livepatches: &[&Livepatch]) -> Result<bool, EncodeError> {
+        let mut frames = Vec::new();
+        for (lane, livepatch) in livepatches.iter().enumerate() {
+            let written = livepatch.unwind.write(&mut frames, |new_va| address_in_file(lane, new_va));
+            written.ok_or(EncodeError::TooLarge)?;
+        }
+        if frames.is_empty() {
+            return Ok(false);
+        }
+        self.align(8);
+        self.section(DEBUG_FRAME, elf::SHT_PROGBITS, &frames, Shape { align: 8, ..Shape::default() });
+        Ok(true)
+    }
+
     /// `.symtab` and `.strtab`: the replaced functions at their new places. All
     /// are local, because two images may both have a function of one name.
-    fn symbols(&mut self, livepatches: &[&Livepatch]) -> Result<(), EncodeError> {
+    /// `others` sections stand between the digest and these.
+    fn symbols(&mut self, livepatches: &[&Livepatch], others: usize) -> Result<(), EncodeError> {
         let mut names = Strings::default();
         let mut symbols = bytes_of(&elf::Sym64::<Le>::default()).to_vec();
         let mut first_section = 1_usize;
@@ -213,8 +232,9 @@ impl Writer {
             }
             first_section = first_section.saturating_add(livepatch.segments.len());
         }
-        // Null, the payload, manifest, digest, `.symtab`; `.strtab` follows.
-        let strtab = u32::try_from(first_section.saturating_add(3)).map_err(|_| EncodeError::TooLarge)?;
+        // Null, the payload, manifest, digest, the others, `.symtab`; `.strtab` follows.
+        let strtab =
+            u32::try_from(first_section.saturating_add(3).saturating_add(others)).map_err(|_| EncodeError::TooLarge)?;
         let symbol_count = u32::try_from(count(&symbols).checked_div(SYM_BYTES).unwrap_or(0));
         let info = symbol_count.map_err(|_| EncodeError::TooLarge)?;
         self.align(8);

@@ -28,6 +28,7 @@ mod livepatch;
 mod not_healed;
 mod origin;
 mod place;
+mod unwind;
 mod verdict;
 
 pub use check::{Fault, Invalid};
@@ -41,12 +42,13 @@ pub use livepatch::{
 pub use not_healed::{ChangeKind, ClassCount, FileChange, FileClass, MAX_NAMED, NotHealed, NotHealedGroup};
 pub use origin::{Cves, Origin, PackageId};
 pub use place::{Distance, PlaceError, PlacedSegment};
+pub use unwind::{Cie, Fde, Unwind};
 pub use verdict::{Evidence, FunctionCounts, ImageReport, NoiseReport, Reason, ReferenceCounts, Verdict};
 
 use serde::{Deserialize, Serialize};
 
 /// Version of the manifest's shape that is written; a reader refuses one it does not know.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;
 
 /// The oldest version that is read still.
 pub const OLDEST_FORMAT_VERSION: u32 = 1;

@@ -1,3 +1,4 @@
+use crate::Unwind;
 use core::fmt;
 use salve_elf::{BuildId, ContentHash, Va, VaRange};
 use serde::{Deserialize, Serialize};
@@ -159,4 +160,7 @@ pub struct Livepatch {
     pub replaced: Vec<ReplacedFunction>,
     pub requirements: Vec<Requirement>,
     pub revert: RevertPolicy,
+    /// For debuggers only; since format version 4.
+    #[serde(default, skip_serializing_if = "Unwind::is_empty")]
+    pub unwind: Unwind,
 }

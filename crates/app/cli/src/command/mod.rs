@@ -3,6 +3,7 @@
 
 mod apply;
 mod completions;
+mod debug;
 mod derive;
 pub(crate) mod exposure;
 pub(crate) mod file;
@@ -46,6 +47,7 @@ pub(crate) fn run(cli: &Cli, console: Console) -> Exit {
         return run::run(args, &cli.global, console);
     }
     crate::host::raise_descriptor_limit();
+    crate::host::survive_file_limits();
     let looked = match &cli.command {
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
@@ -53,6 +55,7 @@ pub(crate) fn run(cli: &Cli, console: Console) -> Exit {
         Command::Status(args) => {
             status::run(args, &cli.global, console).map(|report| console.report(name, &report, None))
         }
+        Command::Debug(args) => debug::run(args).map(|report| console.report(name, &report, None)),
         Command::Derive(_)
         | Command::Heal(_)
         | Command::Apply(_)
@@ -96,9 +99,12 @@ fn act(cli: &Cli, name: &'static str, console: Console) -> Exit {
             let result = switch::on(&mut context);
             end(name, result, context)
         }
-        Command::Inspect(_) | Command::Status(_) | Command::Completions(_) | Command::Man(_) | Command::Run(_) => {
-            Exit::Done
-        }
+        Command::Inspect(_)
+        | Command::Status(_)
+        | Command::Debug(_)
+        | Command::Completions(_)
+        | Command::Man(_)
+        | Command::Run(_) => Exit::Done,
     }
 }
 

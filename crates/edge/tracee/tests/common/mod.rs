@@ -161,6 +161,7 @@ pub(crate) fn report(pair: &Pair, functions: &[&str], revert: RevertPolicy) -> I
             imports: vec![],
             requirements: vec![],
             revert,
+            unwind: salve_patch::Unwind::default(),
         }),
     }
 }

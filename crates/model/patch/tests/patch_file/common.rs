@@ -2,9 +2,9 @@
 
 use salve_elf::{BuildId, ContentHash, Va, VaRange};
 use salve_patch::{
-    Access, ChangeKind, Cves, Detour, Evidence, FORMAT_VERSION, FileChange, FileClass, Fixup, FixupKind,
+    Access, ChangeKind, Cie, Cves, Detour, Evidence, FORMAT_VERSION, Fde, FileChange, FileClass, Fixup, FixupKind,
     FunctionCounts, ImageId, ImageReport, Livepatch, NoiseReport, NotHealed, NotHealedGroup, Origin, PackageId,
-    PatchFile, Reason, ReferenceCounts, ReplacedFunction, Requirement, RevertPolicy, Segment, Verdict,
+    PatchFile, Reason, ReferenceCounts, ReplacedFunction, Requirement, RevertPolicy, Segment, Unwind, Verdict,
 };
 
 pub(crate) fn va(raw: u64) -> Va {
@@ -21,6 +21,20 @@ pub(crate) fn image(seed: &str) -> ImageId {
         len_bytes: 123_456,
         build_id: BuildId::parse(&[0xab; 20]).ok(),
         soname: Some("libsmall.so.1".to_owned()),
+    }
+}
+
+/// As gcc begins: the frame's address is rsp + 8, the return address lies 8 below it. The
+/// first part pushes nothing; the second is said to have pushed one register.
+pub(crate) fn unwind() -> Unwind {
+    let cie =
+        Cie { code_alignment: 1, data_alignment: -8, return_register: 16, instructions: vec![0x0c, 7, 8, 0x90, 1] };
+    Unwind {
+        cies: vec![cie],
+        fdes: vec![
+            Fde { cie: 0, new_range: range(0x5120, 8), instructions: Vec::new() },
+            Fde { cie: 0, new_range: range(0x5400, 2), instructions: vec![0x0e, 16] },
+        ],
     }
 }
 
@@ -62,6 +76,7 @@ pub(crate) fn livepatch() -> Livepatch {
             why: "a constant of its headers is baked in".to_owned(),
         }],
         revert: RevertPolicy::KeepMapped,
+        unwind: unwind(),
     }
 }
 

@@ -4,7 +4,7 @@ use crate::common::{patch, range, va};
 use salve_elf::{ContentHash, RuntimeAddr};
 use salve_patch::{
     Access, DecodeError, Distance, EncodeError, Fault, FixupKind, ImportSlot, Invalid, Limits, Livepatch, NotHealed,
-    NotHealedGroup, PatchFile, Segment, Verdict, decode, encode,
+    NotHealedGroup, PatchFile, Segment, Unwind, Verdict, decode, encode,
 };
 
 type Checked = Result<(), Box<dyn std::error::Error>>;
@@ -14,6 +14,21 @@ const FIXTURE: &[u8] = include_bytes!("../fixtures/format-1.salve");
 
 /// The same for version 2.
 const FIXTURE_2: &[u8] = include_bytes!("../fixtures/format-2.salve");
+
+/// The same for version 3.
+const FIXTURE_3: &[u8] = include_bytes!("../fixtures/format-3.salve");
+
+/// The same for version 4.
+const FIXTURE_4: &[u8] = include_bytes!("../fixtures/format-4.salve");
+
+/// The example as versions before 4 could say it.
+fn without_unwind(format_version: u32) -> PatchFile {
+    let mut patch = PatchFile { format_version, ..patch() };
+    for livepatch in patch.images.iter_mut().filter_map(|image| image.livepatch.as_mut()) {
+        livepatch.unwind = Unwind::default();
+    }
+    patch
+}
 
 fn first(patch: &mut PatchFile) -> &mut Livepatch {
     patch.images.iter_mut().find_map(|image| image.livepatch.as_mut()).expect("the example has a livepatch")
@@ -125,7 +140,7 @@ fn with_manifest(from: &str, to: &str) -> Vec<u8> {
 
 #[test]
 fn an_unknown_version_is_refused_by_its_number() {
-    let bytes = with_manifest("\"format_version\":3", "\"format_version\":7");
+    let bytes = with_manifest("\"format_version\":4", "\"format_version\":7");
     let error = decode(&bytes, &Limits::default());
     assert!(matches!(error, Err(DecodeError::UnknownVersion { found: 7 })), "{error:?}");
 }
@@ -183,7 +198,7 @@ fn a_file_may_lie_at_any_alignment_in_memory() -> Checked {
 #[test]
 fn the_first_file_of_format_version_1_can_be_read_forever() -> Checked {
     let patch = decode(FIXTURE, &Limits::default())?;
-    let then = PatchFile { format_version: 1, not_healed: None, ..crate::common::patch() };
+    let then = PatchFile { not_healed: None, ..without_unwind(1) };
     assert_eq!(patch, then, "an old file's meaning may never change");
     assert_eq!(patch.not_healed(), NotHealed::Unknown { present: Vec::new() }, "what it does not say is not known");
     let ids: Vec<String> = patch.images.iter().filter_map(|image| Some(image.livepatch_id()?.to_string())).collect();
@@ -194,16 +209,53 @@ fn the_first_file_of_format_version_1_can_be_read_forever() -> Checked {
 #[test]
 fn the_first_file_of_format_version_2_can_be_read_forever() -> Checked {
     let patch = decode(FIXTURE_2, &Limits::default())?;
-    assert_eq!(patch, PatchFile { format_version: 2, ..crate::common::patch() });
+    assert_eq!(patch, without_unwind(2));
     let ids: Vec<String> = patch.images.iter().filter_map(|image| Some(image.livepatch_id()?.to_string())).collect();
     assert_eq!(ids, FIXTURE_IDS, "the same livepatches as ever");
     Ok(())
 }
 
 #[test]
+fn the_first_file_of_format_version_3_can_be_read_forever() -> Checked {
+    let patch = decode(FIXTURE_3, &Limits::default())?;
+    assert_eq!(patch, without_unwind(3));
+    let ids: Vec<String> = patch.images.iter().filter_map(|image| Some(image.livepatch_id()?.to_string())).collect();
+    assert_eq!(ids, FIXTURE_IDS, "the same livepatches as ever");
+    Ok(())
+}
+
+#[test]
+fn the_first_file_of_format_version_4_can_be_read_forever() -> Checked {
+    assert_eq!(decode(FIXTURE_4, &Limits::default())?, patch());
+    Ok(())
+}
+
+#[test]
+fn call_frame_information_is_of_code_of_the_payload_and_belongs_to_its_version() {
+    let place = |change: fn(&mut Unwind)| fault_of(|l| change(&mut l.unwind));
+    let wrong: [fn(&mut Unwind); 6] = [
+        |u| u.fdes[0].new_range = range(0x8000, 8),
+        |u| u.fdes[0].new_range = range(0x5fff, 2),
+        |u| u.fdes[0].new_range = range(0x5120, 0),
+        |u| u.fdes[1].new_range = range(0x5127, 2),
+        |u| u.fdes.swap(0, 1),
+        |u| u.fdes[0].cie = 1,
+    ];
+    for change in wrong {
+        let fault = place(change);
+        assert!(matches!(fault, Some(Fault::UnwindPlace { .. })), "{fault:?}");
+    }
+    assert_eq!(place(|u| u.cies.push(u.cies[0].clone())), Some(Fault::UnwindEntry), "an entry of no use");
+    assert_eq!(place(|u| u.fdes[0].instructions = vec![0; 70_000]), Some(Fault::UnwindEntry));
+    assert_eq!(place(|u| *u = Unwind::default()), None, "there need not be any");
+    let against = invalid_of(|patch| patch.format_version = 3);
+    assert_eq!(against, Some(Invalid::UnwindAgainstVersion { image: 0 }));
+}
+
+#[test]
 fn what_is_not_healed_belongs_to_its_version_and_is_in_order() {
     let against = Some(Invalid::NotHealedAgainstVersion);
-    assert_eq!(invalid_of(|patch| patch.format_version = 1), against);
+    assert_eq!(invalid_of(|patch| *patch = without_unwind(1)), against);
     assert_eq!(invalid_of(|patch| patch.not_healed = None), against);
     let groups = |change: fn(&mut Vec<NotHealedGroup>)| {
         invalid_of(|patch| {

@@ -4,9 +4,9 @@ use crate::common::{image, range, va};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use salve_patch::{
-    Access, Cves, Detour, Evidence, FORMAT_VERSION, Fixup, FixupKind, FunctionCounts, ImageReport, Limits, Livepatch,
-    NoiseReport, Origin, PackageId, PatchFile, Reason, ReferenceCounts, ReplacedFunction, Requirement, RevertPolicy,
-    Segment, Verdict, decode, encode,
+    Access, Cie, Cves, Detour, Evidence, FORMAT_VERSION, Fde, Fixup, FixupKind, FunctionCounts, ImageReport, Limits,
+    Livepatch, NoiseReport, Origin, PackageId, PatchFile, Reason, ReferenceCounts, ReplacedFunction, Requirement,
+    RevertPolicy, Segment, Unwind, Verdict, decode, encode,
 };
 
 const PAGE: u64 = 4096;
@@ -66,6 +66,7 @@ fn livepatch() -> impl Strategy<Value = Livepatch> {
                     })
                     .collect(),
                 revert,
+                unwind: Unwind::default(),
             };
             for (name, len, endbr, may_overlap, target) in functions {
                 let entry = va(old);
@@ -83,9 +84,16 @@ fn livepatch() -> impl Strategy<Value = Livepatch> {
                 let (old_ranges, new_ranges) =
                     (vec![range(old, len)], vec![range(new, len / 2), range(new + len / 2, 1)]);
                 all.replaced.push(ReplacedFunction { name, old_ranges, new_ranges, may_overlap });
+                all.unwind.fdes.push(Fde {
+                    cie: 0,
+                    new_range: range(new, len),
+                    instructions: target.to_le_bytes().to_vec(),
+                });
                 old += len;
                 new += len;
             }
+            let instructions = Vec::new();
+            all.unwind.cies.push(Cie { code_alignment: 1, data_alignment: -8, return_register: 16, instructions });
             all
         },
     )

@@ -33,7 +33,23 @@ fn readelf_has_no_complaint() {
     }
     assert!(!all.contains("RWE") && !all.contains("WAX"), "writable and executable: {all}");
     let manifest = output("readelf", &["-p", ".salve.manifest"], &path);
-    assert!(manifest.contains("\"format_version\":3"), "{manifest}");
+    assert!(manifest.contains("\"format_version\":4"), "{manifest}");
+}
+
+#[test]
+fn readelf_reads_the_call_frame_information_of_each_function_at_its_place() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = written(dir.path(), &crate::common::patch());
+    let frames = output("readelf", &["--debug-dump=frames"], &path);
+    for line in [
+        "Contents of the .debug_frame section",
+        "DW_CFA_def_cfa: r7 (rsp) ofs 8",
+        "pc=0000000000005120..0000000000005128",
+        "pc=0000001000005400..0000001000005402",
+        "DW_CFA_def_cfa_offset: 16",
+    ] {
+        assert!(frames.contains(line), "no {line} in {frames}");
+    }
 }
 
 #[test]

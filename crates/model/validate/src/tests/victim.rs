@@ -304,6 +304,7 @@ fn livepatch(old: &Image<'_>, new: &Image<'_>, claims: &Claims) -> Livepatch {
         imports: Vec::new(),
         requirements: Vec::new(),
         revert: RevertPolicy::Refuse,
+        unwind: salve_patch::Unwind::default(),
     }
 }
 

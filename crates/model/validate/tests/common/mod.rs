@@ -17,6 +17,7 @@ pub(crate) fn empty_livepatch() -> Livepatch {
         imports: Vec::new(),
         requirements: Vec::new(),
         revert: RevertPolicy::Unmap,
+        unwind: salve_patch::Unwind::default(),
     }
 }
 

@@ -1,0 +1,104 @@
+//! `salve debug PID`: gdb's commands to see through the livepatches of a process.
+
+use crate::args::Debug;
+use crate::console::Report;
+use crate::event::ProcessRef;
+use crate::exit::Exit;
+use crate::machine::processes::{self, Processes};
+use crate::problem::{Problem, one_line};
+use salve_tracee::{DebugFile, ReadError};
+use serde::Serialize;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+#[derive(Serialize)]
+pub(crate) struct DebugReport {
+    process: ProcessRef,
+    files: Vec<Payload>,
+    /// The file with the commands, if one was asked for.
+    script: Option<PathBuf>,
+}
+
+/// An ELF file with the names and frames of new functions.
+#[derive(Serialize)]
+struct Payload {
+    livepatch: String,
+    /// The image that it changes.
+    path: String,
+    file: PathBuf,
+    /// What to add to an address of the file, in hexadecimal.
+    bias: String,
+}
+
+pub(crate) fn run(args: &Debug) -> Result<DebugReport, Problem> {
+    let processes = Processes::new();
+    let process = processes::open_named(args.pid)?;
+    let cannot_look = |error: ReadError| {
+        Problem::failed("no-permission", format!("cannot look at process {}", args.pid))
+            .because(error)
+            .hint("run it as root, or as the user of the process")
+    };
+    let found = processes.patcher.debug_files(&process).map_err(cannot_look)?;
+    let facts = processes.facts(&process).map_err(cannot_look)?;
+    let mut report = DebugReport { process: processes::name(&facts), files: Vec::new(), script: None };
+    for one in &found {
+        let file = match &args.dir {
+            Some(dir) => keep(one, dir)?,
+            None => one.live.clone(),
+        };
+        report.files.push(Payload {
+            livepatch: one.livepatch.to_string(),
+            path: one.mapped_path.to_string_lossy().into_owned(),
+            file,
+            bias: format!("{:#x}", one.bias.raw()),
+        });
+    }
+    if let Some(dir) = &args.dir {
+        let script = dir.join(format!("salve-{}.gdb", args.pid));
+        let mut text = Vec::new();
+        report.commands(&mut text).map_err(|error| cannot_write(&script, error))?;
+        std::fs::write(&script, text).map_err(|error| cannot_write(&script, error))?;
+        report.script = Some(script);
+    }
+    Ok(report)
+}
+
+/// Two payloads of one livepatch in one process lie at different places.
+fn keep(one: &DebugFile, dir: &Path) -> Result<PathBuf, Problem> {
+    let file = dir.join(format!("salve-{}-{:x}.elf", one.livepatch.0.short(), one.bias.raw()));
+    std::fs::write(&file, &one.bytes).map_err(|error| cannot_write(&file, error))?;
+    Ok(file)
+}
+
+fn cannot_write(path: &Path, error: io::Error) -> Problem {
+    Problem::failed("cannot-write", format!("cannot write {}", path.display())).because(error)
+}
+
+impl DebugReport {
+    fn commands(&self, out: &mut dyn Write) -> io::Result<()> {
+        for file in &self.files {
+            writeln!(out, "# livepatch {} of {}", file.livepatch, one_line(&file.path))?;
+            writeln!(out, "add-symbol-file \"{}\" -o {}", one_line(&file.file.display().to_string()), file.bias)?;
+        }
+        Ok(())
+    }
+}
+
+impl Report for DebugReport {
+    fn exit(&self) -> Exit {
+        Exit::Done
+    }
+
+    fn human(&self, out: &mut dyn Write, _verbose: bool) -> io::Result<()> {
+        if self.files.is_empty() {
+            return writeln!(out, "# process {} carries no livepatch", self.process.pid);
+        }
+        match &self.script {
+            Some(script) => {
+                writeln!(out, "# gdb -p {} -x {}", self.process.pid, one_line(&script.display().to_string()))?;
+            }
+            None => writeln!(out, "# for gdb, while the process lives; --dir keeps the files for a core dump")?,
+        }
+        self.commands(out)
+    }
+}
