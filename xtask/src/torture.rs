@@ -1,14 +1,16 @@
 //! `cargo xtask torture`: Salve killed at every moment.
 //!
-//! First at every system call of an apply and of a revert, one after the other, then at
-//! random moments, over a process with one thread and one with many. Everything that
-//! the victims notice is counted; all has to be zero.
+//! First at every call of an apply and of a revert, one after the other, then at random
+//! moments, over a process with one thread and one with many, side by side, so that both
+//! are under load; then everything else that may happen to a target, or be missing to
+//! Salve. Everything that the victims notice is counted; all has to be zero.
 
 use crate::cargo;
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use salve_testkit::needs::{self, Need};
 use salve_testkit::tools;
-use salve_testkit::torture::{Act, Bench, Life, Tally};
+use salve_testkit::torture::{Act, Adversity, Bench, Hardship, Life, Tally, Victim, rounds};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 #[derive(clap::Args)]
@@ -16,70 +18,173 @@ pub(crate) struct Arguments {
     /// Random moments, in all
     #[arg(long, default_value_t = 1000)]
     rounds: u32,
-    /// Kill at every n-th system call only; 0 for none
+    /// Kill at every n-th call only; 0 for none
     #[arg(long, default_value_t = 1)]
     stride: u32,
+    /// Moments at which the target is killed or executes itself, for each act and life
+    #[arg(long, default_value_t = 25)]
+    moments: u32,
     /// Where the random moments begin, to have the same ones again
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Write the table as Markdown
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
 }
+
+/// A column of the table.
+type Part = (String, Tally);
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if !tools::is_root() {
         bail!("the torture needs root, to trace the processes of others");
     }
-    needs::ensure(&[Need::Compiler])?;
+    needs::ensure(&[Need::Compiler, Need::RootMaker])?;
     if std::env::var_os("SALVE_BIN_DIR").is_none() {
         cargo::build_programs()?;
     }
+    let start = Instant::now();
     let bench = Bench::new()?;
-    let mut all = Tally::default();
-    for life in Life::ALL {
-        for act in Act::ALL {
-            let start = Instant::now();
-            let mut victim = bench.start(life)?;
-            let mut calls = 0;
-            if arguments.stride > 0 {
-                let step = u64::from(arguments.stride);
-                let mut at = 1;
-                while victim.kill_at(act, at)? {
-                    calls = at;
-                    at += step;
-                }
-            }
-            println!("{act}, {life}: killed at each of {calls} system calls, {} s", start.elapsed().as_secs());
-            print!("{}", victim.tally);
-            all.add(&victim.tally);
+    let mut parts = Vec::new();
+    for (what, task) in
+        [("every call", every_call as Task), ("random moments", random_moments), ("adversity", adversities)]
+    {
+        let begun = Instant::now();
+        let both = side_by_side(&bench, arguments, task)?;
+        println!("{what}: {} s", begun.elapsed().as_secs());
+        for (name, tally) in &both {
+            println!("{name}:\n{tally}");
         }
+        parts.extend(both);
     }
-    all.add(&random(&bench, arguments)?);
-    println!("all:\n{all}");
+    let mut all = Tally::default();
+    for (_, tally) in &parts {
+        all.add(tally);
+    }
+    let took = start.elapsed();
+    println!("all, in {} s:\n{all}", took.as_secs());
+    if let Some(file) = &arguments.output {
+        std::fs::write(file, page(&parts, &all, took)).with_context(|| format!("cannot write {}", file.display()))?;
+    }
     if all.is_clean() { Ok(()) } else { bail!("the targets noticed something") }
 }
 
-fn random(bench: &Bench, arguments: &Arguments) -> Result<Tally> {
-    let mut all = Tally::default();
+type Task = fn(&Bench, &Arguments, Life) -> Result<Vec<Part>>;
+
+/// One victim of each life at a time.
+fn side_by_side(bench: &Bench, arguments: &Arguments, task: Task) -> Result<Vec<Part>> {
+    std::thread::scope(|scope| {
+        let each = Life::ALL.map(|life| scope.spawn(move || task(bench, arguments, life)));
+        let mut parts = Vec::new();
+        for handle in each {
+            parts.extend(handle.join().unwrap_or_else(|_| bail!("a torturer failed"))?);
+        }
+        Ok(parts)
+    })
+}
+
+/// Kills each act at each of its calls; their number is in the name of the column.
+fn every_call(bench: &Bench, arguments: &Arguments, life: Life) -> Result<Vec<Part>> {
+    let step = u64::from(arguments.stride);
+    if step == 0 {
+        return Ok(Vec::new());
+    }
+    let mut victim = bench.start(life)?;
+    let mut tallies = [Tally::default(); 2];
+    let mut last = [0; 2];
+    let mut at = 1;
+    loop {
+        let mut killed = false;
+        for round in rounds(at, at + step) {
+            let of_act = usize::from(round.act == Act::Revert);
+            if victim.kill_at(round)? {
+                killed = true;
+                last[of_act] = last[of_act].max(round.at);
+            }
+            tallies[of_act].add(&victim.take_tally());
+        }
+        if !killed {
+            break;
+        }
+        at += 2 * step;
+    }
+    let of = if step == 1 { "each of".to_owned() } else { format!("one in {step} of") };
+    let named = Act::ALL.into_iter().zip(last).zip(tallies);
+    Ok(named.map(|((act, last), tally)| (format!("{act}, {life}: {of} {last} calls"), tally)).collect())
+}
+
+fn random_moments(bench: &Bench, arguments: &Arguments, life: Life) -> Result<Vec<Part>> {
     let mut state = arguments.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut in_time = 0;
-    let parts: Vec<(Life, Act)> = Life::ALL.iter().flat_map(|life| Act::ALL.map(|act| (*life, act))).collect();
-    let each = u64::from(arguments.rounds).div_ceil(4);
-    for (life, act) in parts {
-        let mut victim = bench.start(life)?;
-        let whole = victim.duration_of(act)?.max(Duration::from_millis(2));
-        let (mut in_this, mut tries) = (0, 0);
-        // A kill that comes too late counts for nothing.
-        while in_this < each && tries < each * 5 {
+    let mut victim = bench.start(life)?;
+    let whole = Act::ALL.map(|act| victim.duration_of(act));
+    let [apply, revert] = whole;
+    let (apply, revert) = (micros(apply?), micros(revert?));
+    let wanted = u64::from(arguments.rounds).div_ceil(2);
+    let (mut in_time, mut tries) = (0, 0);
+    // A kill that comes too late counts for nothing.
+    while in_time < wanted && tries < wanted * 5 {
+        for round in rounds(0, 0) {
             tries += 1;
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
-            let micros = u64::try_from(whole.as_micros()).unwrap_or(u64::MAX);
-            in_this += u64::from(victim.kill_after(act, Duration::from_micros(state % micros))?);
+            let whole = if round.act == Act::Apply { apply } else { revert };
+            let delay = Duration::from_micros(state % whole);
+            in_time += u64::from(victim.kill_after(round.act, delay, round.next)?);
         }
-        in_time += in_this;
-        all.add(&victim.tally);
     }
-    println!("random moments: {in_time} of {} kills came before the end", all.kills);
-    print!("{all}");
-    Ok(all)
+    Ok(vec![(format!("{in_time} random moments, {life}"), victim.take_tally())])
+}
+
+fn micros(whole: Duration) -> u64 {
+    u64::try_from(whole.as_micros()).unwrap_or(u64::MAX).max(1000)
+}
+
+/// What may happen to the target, and what Salve may have too little of.
+fn adversities(bench: &Bench, arguments: &Arguments, life: Life) -> Result<Vec<Part>> {
+    let mut victim = bench.start(life)?;
+    let whole = victim.duration_of(Act::Apply)?;
+    let moments = || (0..arguments.moments).map(|moment| whole * moment / arguments.moments.max(1));
+    let mut killed = Tally::default();
+    for act in Act::ALL {
+        for delay in moments() {
+            killed.add(&bench.start(life)?.killed_during(act, delay)?);
+        }
+    }
+    victim.take_tally();
+    for _ in 0..arguments.moments {
+        victim.while_stopped_and_continued(Duration::from_micros(700))?;
+    }
+    let stopped = victim.take_tally();
+    for act in Act::ALL {
+        for delay in moments() {
+            victim.executes_itself_during(act, delay)?;
+        }
+    }
+    let executed = victim.take_tally();
+    let hard = hardships(&mut victim)?;
+    Ok([("killed", killed), ("stopped and continued", stopped), ("executes itself", executed), ("hardship", hard)]
+        .map(|(name, tally)| (format!("{name}, {life}"), tally))
+        .to_vec())
+}
+
+fn hardships(victim: &mut Victim<'_>) -> Result<Tally> {
+    let adversity = Adversity::new()?;
+    for hardship in Hardship::all() {
+        for act in Act::ALL {
+            victim.under(&adversity, hardship, act)?;
+        }
+    }
+    Ok(victim.take_tally())
+}
+
+fn page(parts: &[Part], all: &Tally, took: Duration) -> String {
+    let mut rows = parts.to_vec();
+    rows.push(("all".to_owned(), *all));
+    let (columns, seconds) = (Tally::table(&rows), took.as_secs());
+    format!(
+        "# Harmless when killed: what a full run of the torture counted\n\n\
+         Written by `cargo xtask torture --output docs/torture.md` in {seconds} s; not edited by hand. What it does, and \
+         what each line means, is in [the threat model](threat-model.md) and in `crates/testkit/src/torture`.\n\n{columns}"
+    )
 }

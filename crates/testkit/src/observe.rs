@@ -112,6 +112,14 @@ impl Text {
         !before.mappings.keys().any(|start| self.mappings.contains_key(start))
     }
 
+    /// The same as if its mappings lay where those of `like` do, in their order: for a
+    /// process that has executed the same program anew.
+    #[must_use]
+    pub fn moved_like(&self, like: &Self) -> Self {
+        let starts = like.mappings.keys();
+        Self { mappings: starts.copied().zip(self.mappings.values().cloned()).collect() }
+    }
+
     /// Only the differences inside mappings that were there before.
     pub fn changes_to(&self, before: &Self) -> Vec<String> {
         let kept = self.mappings.iter().filter(|(start, _)| before.mappings.contains_key(start));

@@ -1,19 +1,19 @@
 //! Running a program under a supervisor that kills it at its k-th system call.
 //!
 //! Every thread of it is stopped at each call's entry; the call at which it is killed is
-//! not made. Calls that only wait or read are not counted: they change nothing, and how
-//! often they are made is chance.
+//! not made. Of calls that only wait, one after the other on one thread, the first is
+//! counted: how many follow is chance.
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
-/// `read`, `pread64`, `sched_yield`, `wait4`, `clock_nanosleep`, `nanosleep`, `clock_gettime`,
-/// `futex`, `poll`.
-const UNCOUNTED: [u64; 9] = [0, 17, 24, 61, 230, 35, 228, 202, 7];
+/// `sched_yield`, `wait4`, `clock_nanosleep`, `nanosleep`, `clock_gettime`, `futex`, `poll`.
+const WAITING: [u64; 7] = [24, 61, 230, 35, 228, 202, 7];
 /// What `rax` holds at a call's entry (`-ENOSYS`).
 const AT_ENTRY: u64 = (-38_i64).cast_unsigned();
 
@@ -56,6 +56,7 @@ fn supervise(command: &Command, at: u64) -> Result<Ended> {
     ptrace::seize(pid, options).context("cannot trace the shell")?;
     kill(pid, Signal::SIGCONT).context("cannot continue the shell")?;
     let mut calls = 0;
+    let mut waiting = BTreeSet::new();
     let mut executed = false;
     let mut killed = false;
     let mut code = None;
@@ -69,7 +70,7 @@ fn supervise(command: &Command, at: u64) -> Result<Ended> {
         match status {
             WaitStatus::Exited(tid, status) if tid == pid => code = Some(status),
             WaitStatus::PtraceSyscall(tid) => {
-                let counts = executed && !killed && enters_counted_call(tid);
+                let counts = executed && !killed && enters_counted_call(tid, &mut waiting);
                 calls += u64::from(counts);
                 if counts && calls == at {
                     killed = true;
@@ -89,8 +90,16 @@ fn supervise(command: &Command, at: u64) -> Result<Ended> {
     Ok(if killed { Ended::Killed } else { Ended::By { itself: code, calls } })
 }
 
-fn enters_counted_call(tid: Pid) -> bool {
-    ptrace::getregs(tid).is_ok_and(|registers| registers.rax == AT_ENTRY && !UNCOUNTED.contains(&registers.orig_rax))
+fn enters_counted_call(tid: Pid, waiting: &mut BTreeSet<Pid>) -> bool {
+    let Ok(registers) = ptrace::getregs(tid) else { return false };
+    if registers.rax != AT_ENTRY {
+        return false;
+    }
+    if WAITING.contains(&registers.orig_rax) {
+        return waiting.insert(tid);
+    }
+    waiting.remove(&tid);
+    true
 }
 
 /// To the next stop; one that is gone shows itself when it is waited for.

@@ -1,53 +1,51 @@
-//! Salve killed at every so manieth moment; `cargo xtask torture` does it at every one.
+//! Salve killed at every so manieth moment, and what else may happen meanwhile;
+//! `cargo xtask torture` does it at every one.
 
 use anyhow::Result;
 use salve_testkit::not_run;
-use salve_testkit::torture::{Act, Bench, Life};
+use salve_testkit::torture::{Act, Adversity, Bench, Hardship, Life, rounds};
 use std::time::Duration;
 
 /// So that a process with one thread and one with many see each part of an act.
-const STRIDE: u64 = 29;
-const RANDOM: u64 = 15;
+const STRIDE: u64 = 37;
+const RANDOM: u32 = 8;
 
-fn torture(life: Life, act: Act) -> Result<()> {
+fn torture(life: Life) -> Result<()> {
     if not_run::unless_root("Salve killed at many moments") {
         return Ok(());
     }
     let bench = Bench::new()?;
     let mut victim = bench.start(life)?;
-    let mut at = 1;
-    while victim.kill_at(act, at)? {
-        at += STRIDE;
+    let (mut at, mut killed) = (1, true);
+    while killed {
+        killed = false;
+        for round in rounds(at, at + STRIDE) {
+            killed |= victim.kill_at(round)?;
+        }
+        at += 2 * STRIDE;
     }
-    let whole = victim.duration_of(act)?;
-    for round in 0..RANDOM {
-        let part = u32::try_from(round)?;
-        victim.kill_after(act, whole * part / u32::try_from(RANDOM)?)?;
+    let wholes = (victim.duration_of(Act::Apply)?, victim.duration_of(Act::Revert)?);
+    for part in 0..RANDOM {
+        for round in rounds(0, 0) {
+            let whole = if round.act == Act::Apply { wholes.0 } else { wholes.1 };
+            victim.kill_after(round.act, whole * part / RANDOM, round.next)?;
+        }
     }
+    let tally = victim.take_tally();
     // It makes hundreds of calls: fewer kills would mean that nothing was killed.
-    assert!(victim.tally.kills > 20, "only {} kills", victim.tally.kills);
-    assert!(victim.tally.is_clean(), "\n{}", victim.tally);
+    assert!(tally.rounds > 40, "only {} kills", tally.rounds);
+    assert!(tally.is_clean(), "\n{tally}");
     Ok(())
 }
 
 #[test]
-fn one_thread_notices_nothing_of_an_apply_that_is_killed() -> Result<()> {
-    torture(Life::OneThread, Act::Apply)
+fn one_thread_notices_nothing_of_an_apply_or_a_revert_that_is_killed() -> Result<()> {
+    torture(Life::OneThread)
 }
 
 #[test]
-fn one_thread_notices_nothing_of_a_revert_that_is_killed() -> Result<()> {
-    torture(Life::OneThread, Act::Revert)
-}
-
-#[test]
-fn many_threads_notice_nothing_of_an_apply_that_is_killed() -> Result<()> {
-    torture(Life::ManyThreads, Act::Apply)
-}
-
-#[test]
-fn many_threads_notice_nothing_of_a_revert_that_is_killed() -> Result<()> {
-    torture(Life::ManyThreads, Act::Revert)
+fn many_threads_notice_nothing_of_an_apply_or_a_revert_that_is_killed() -> Result<()> {
+    torture(Life::ManyThreads)
 }
 
 #[test]
@@ -61,7 +59,8 @@ fn a_process_that_is_stopped_and_continued_all_the_while_changes_and_goes_back()
         for _ in 0..10 {
             victim.while_stopped_and_continued(Duration::from_micros(700))?;
         }
-        assert!(victim.tally.is_clean(), "\n{}", victim.tally);
+        let tally = victim.take_tally();
+        assert!(tally.is_clean(), "\n{tally}");
     }
     Ok(())
 }
@@ -75,8 +74,53 @@ fn a_process_that_is_killed_meanwhile_is_reported_as_gone() -> Result<()> {
     for life in Life::ALL {
         let whole = bench.start(life)?.duration_of(Act::Apply)?;
         for round in 0..12 {
-            bench.start(life)?.killed_during(Act::Apply, whole * round / 12)?;
+            let tally = bench.start(life)?.killed_during(Act::Apply, whole * round / 12)?;
+            assert!(tally.is_clean(), "\n{tally}");
         }
     }
+    Ok(())
+}
+
+#[test]
+fn a_process_that_executes_itself_meanwhile_begins_anew_unharmed() -> Result<()> {
+    if not_run::unless_root("a process that executes itself meanwhile") {
+        return Ok(());
+    }
+    let bench = Bench::new()?;
+    for life in Life::ALL {
+        let mut victim = bench.start(life)?;
+        let whole = victim.duration_of(Act::Apply)?;
+        for act in Act::ALL {
+            for round in 0..6 {
+                victim.executes_itself_during(act, whole * round / 6)?;
+            }
+        }
+        let tally = victim.take_tally();
+        assert!(tally.is_clean(), "\n{tally}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_full_disk_few_descriptors_short_files_and_no_threads_leave_nothing_half_done() -> Result<()> {
+    if not_run::unless_root("Salve with too little of everything") {
+        return Ok(());
+    }
+    let adversity = match Adversity::new() {
+        Ok(adversity) => adversity,
+        Err(error) => {
+            not_run::record("Salve with too little of everything", &format!("{error:#}"));
+            return Ok(());
+        }
+    };
+    let bench = Bench::new()?;
+    let mut victim = bench.start(Life::OneThread)?;
+    for hardship in Hardship::all() {
+        for act in Act::ALL {
+            victim.under(&adversity, hardship, act)?;
+        }
+    }
+    let tally = victim.take_tally();
+    assert!(tally.is_clean(), "\n{tally}");
     Ok(())
 }

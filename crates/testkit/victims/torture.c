@@ -13,6 +13,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
@@ -31,7 +32,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum word { WRONG, MIXED, FLOAT, SENT, HANDLED, INTERRUPTED, INTERRUPTED_ALWAYS, BROKEN, NOW, THREADS, BEATS = 16 };
+enum word { WRONG, MIXED, FLOAT, SENT, HANDLED, INTERRUPTED, INTERRUPTED_ALWAYS, BROKEN, NOW, THREADS, STARTS, BEATS = 16 };
 static _Atomic uint64_t *shared;
 
 #define KEEP __attribute__((noipa))
@@ -134,7 +135,7 @@ struct sleeper {
     int index;
 };
 
-enum { SLEEP_NS = 40000000, SLEEP_MS = 40 };
+enum { SLEEP_NS = 15000000, SLEEP_MS = 15 };
 static const struct timespec nap = {0, SLEEP_NS};
 
 static int in_epoll(struct sleeper *s) {
@@ -174,7 +175,8 @@ static int in_sigtimedwait(struct sleeper *s) {
 }
 static int in_semtimedop(struct sleeper *s) {
     struct sembuf op = {0, -1, 0};
-    if (!s->fd[0]) s->fd[0] = semget(IPC_PRIVATE, 1, 0600) + 1;
+    /* One for all of them: nobody would remove it after a death. Its value stays 0. */
+    if (!s->fd[0]) s->fd[0] = semget(0x5a17e, 1, IPC_CREAT | 0600) + 1;
     return semtimedop(s->fd[0] - 1, &op, 1, &nap) && errno != EAGAIN ? -1 : 0;
 }
 static int in_read(struct sleeper *s) {
@@ -214,21 +216,38 @@ static void *sleeper(void *argument) {
     return NULL;
 }
 
+static char **arguments;
+
+/* On SIGUSR1 it begins anew, as the same process. */
+static void begin_anew(int signal) {
+    (void)signal;
+    close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
+    execv("/proc/self/exe", arguments);
+    _exit(3);
+}
+
 int main(int argc, char **argv) {
     if (argc != 3)
         return 2;
+    arguments = argv;
     int fd = open(argv[1], O_RDWR);
     shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (fd < 0 || shared == MAP_FAILED)
         return 2;
     close(fd);
+    /* What was on its way ended with the threads that it was for. */
+    shared[SENT] = shared[HANDLED] = 0;
     right_floats = floats(0.4, 1.5L);
     struct sigaction action = {.sa_sigaction = count, .sa_flags = SA_SIGINFO};
     sigaction(SIGRTMIN, &action, NULL);
+    struct sigaction anew = {.sa_handler = begin_anew};
+    sigaction(SIGUSR1, &anew, NULL);
+    sigset_t all;
+    sigfillset(&all);
+    /* Inherited from the handler that executed it. */
+    pthread_sigmask(SIG_UNBLOCK, &all, NULL);
     if (!strcmp(argv[2], "many")) {
         pthread_t t;
-        sigset_t all;
-        sigfillset(&all);
         pthread_sigmask(SIG_BLOCK, &all, NULL);
         for (int i = 0; i < SLEEPERS; i++) {
             sleepers[i].index = WORKERS + i;
@@ -242,6 +261,7 @@ int main(int argc, char **argv) {
     } else {
         shared[THREADS] = 1;
     }
+    atomic_fetch_add(&shared[STARTS], 1);
     puts("ready");
     fflush(stdout);
     worker((void *)0);

@@ -124,8 +124,7 @@ fn try_apply(
     replaced: &[LivepatchId],
     run: &mut Run<'_>,
 ) -> Result<Outcome, End> {
-    let scene = Scene::read(patcher, process)?;
-    tidy::up(&scene.target(patcher, process), &scene)?;
+    let scene = tidy::scene(patcher, process)?;
     let mut planned: Vec<Planned<'_>> =
         changes.iter().map(|change| plan(&scene, change, replaced)).collect::<Result<_, _>>()?;
     let mut states = Vec::new();

@@ -35,7 +35,7 @@ fn wants_kit(need: &Need<'_>) -> bool {
 }
 
 pub(crate) fn open<'a>(target: &'a Target<'a>, need: &Need<'_>) -> Result<(Workshop<'a>, Option<Kit>), RemoteError> {
-    let threads = target.process.threads(target.limits).map_err(|_| RemoteError::Gone)?.len();
+    let threads = target.process.threads(target.limits)?.len();
     let gates = if wants_kit(need) { commit::gates(threads) } else { 0 };
     let rows = deliver::rows(need.files.saturating_add(2), need.pieces.len().saturating_add(2))
         .max(commit::rows(need.writes))

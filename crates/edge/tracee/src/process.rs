@@ -159,17 +159,18 @@ impl Process {
             other => OpenError::Read(ReadError::of("pidfd", other)),
         })?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory =
-            rustix::fs::open(format!("/proc/{pid}"), flags, Mode::empty()).map_err(|_| OpenError::NoSuchProcess)?;
-        let mut process = Self { id: ProcessId { pid, start_time: 0 }, directory, pidfd };
-        let stat = process.stat().map_err(|error| match error {
+        let read = |error: ReadError| match error {
             ReadError::Exited => OpenError::NoSuchProcess,
             other => OpenError::Read(other),
-        })?;
+        };
+        let directory = rustix::fs::open(format!("/proc/{pid}"), flags, Mode::empty())
+            .map_err(|errno| read(ReadError::of("/proc/PID", errno)))?;
+        let mut process = Self { id: ProcessId { pid, start_time: 0 }, directory, pidfd };
+        let stat = process.stat().map_err(read)?;
         process.id.start_time = stat.start_time;
         // The directory was opened after the pidfd: if the pidfd's process still
         // lives, the number was not recycled in between.
-        process.still_there().map_err(|_| OpenError::NoSuchProcess)?;
+        process.still_there().map_err(read)?;
         match stat {
             Stat { flags, .. } if flags & PF_KTHREAD != 0 => Err(OpenError::KernelThread),
             Stat { state: b'Z' | b'X', .. } => Err(OpenError::Zombie),

@@ -65,6 +65,17 @@ pub(crate) enum RemoteError {
     Unseen,
     /// The tracing thread could not be started.
     Thread(std::io::Error),
+    /// The process is there and could not be looked at.
+    Unread(ReadError),
+}
+
+impl From<ReadError> for RemoteError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Exited => Self::Gone,
+            other => Self::Unread(other),
+        }
+    }
 }
 
 impl From<Errno> for RemoteError {
@@ -165,7 +176,7 @@ fn run_once(target: &Target<'_>, slot: &Slot, task: &Task<'_>) -> Result<(Result
 
 /// Threads in the order of preference: running ones first, for those lose least.
 fn candidates(target: &Target<'_>) -> Result<Vec<i32>, RemoteError> {
-    let tids = target.process.threads(target.limits).map_err(|_| RemoteError::Gone)?;
+    let tids = target.process.threads(target.limits)?;
     let mut ranked: Vec<(u32, i32)> =
         tids.into_iter().take(1024).filter_map(|tid| Some((rank(target.process, tid)?, tid))).collect();
     ranked.sort_unstable();
@@ -430,7 +441,7 @@ fn filters(process: &Process, tid: i32) -> Result<Vec<Vec<BpfInstruction>>, Remo
     if sys::is_unfiltered(tid) == Some(true) {
         return Ok(Vec::new());
     }
-    let status = process.status(Some(tid)).map_err(|_| RemoteError::Gone)?;
+    let status = process.status(Some(tid))?;
     match status.seccomp().map_err(|error| unknown(error.to_string()))? {
         Seccomp::Off => return Ok(Vec::new()),
         Seccomp::Strict => return Err(RemoteError::Unsuitable("it is in strict seccomp mode".to_owned())),

@@ -100,9 +100,8 @@ fn try_revert(
     options: &RevertOptions,
     run: &mut Run<'_>,
 ) -> Result<RevertOutcome, End> {
-    let scene = Scene::read(patcher, process)?;
+    let scene = tidy::scene(patcher, process)?;
     let target = scene.target(patcher, process);
-    tidy::up(&target, &scene)?;
     let mut plan = scene.plan();
     let mut chosen = Vec::new();
     for present in scene.present.iter().filter(|present| selection.contains(present.payload.id)) {

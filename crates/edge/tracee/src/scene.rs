@@ -49,6 +49,7 @@ impl From<RemoteError> for End {
                 Self::Not(NotApplied::NoThread { why: "a borrowed thread was not seen again".to_owned() })
             }
             RemoteError::Thread(error) => Self::Error(ApplyError::Thread(error)),
+            RemoteError::Unread(error) => error.into(),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::look::{Checker, Space, check};
 use crate::maps::Mapping;
 use crate::memory::Memory;
 use crate::outcome::Blocking;
+use crate::patcher::Patcher;
 use crate::process::Process;
 use crate::program::{Descriptor, Else, Program, Row};
 use crate::remote::{self, CLOSE, MUNMAP, RemoteError, Target, Task};
@@ -32,6 +33,8 @@ use std::time::Instant;
 pub(crate) const ROOM_NAME: &str = "salve-room";
 /// Threads on their way home get there in well under this, unless their process is stopped.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The second look finds what the first could not yet see, the third that nothing is left.
+const MOST_LOOKS: usize = 3;
 /// Rows that fit into the smallest workshop.
 const ROWS: usize = 32;
 
@@ -95,13 +98,29 @@ fn descriptors(process: &Process, memory: &Memory, workshop: &Mapping) -> Vec<i3
     all
 }
 
-/// Cleans up, if there is anything; what comes after may rely on there being nothing.
-pub(crate) fn up(target: &Target<'_>, scene: &Scene) -> Result<(), End> {
-    let found = &scene.leftovers;
-    if found.is_empty() {
-        return Ok(());
+/// The scene with nothing left in it of a Salve that was killed: whatever is planned from
+/// it may rely on that.
+///
+/// A thread that was in the stub when that Salve died works through its table to the end:
+/// what it makes meanwhile was not there at the first look, and is at the next.
+pub(crate) fn scene(patcher: &Patcher, process: &Process) -> Result<Scene, End> {
+    for _ in 1..MOST_LOOKS {
+        // It holds the lock on the process: it has to end before the next look.
+        let scene = Scene::read(patcher, process)?;
+        if scene.leftovers.is_empty() {
+            return Ok(scene);
+        }
+        up(&scene.target(patcher, process), &scene)?;
     }
+    Scene::read(patcher, process)
+}
+
+/// Takes away what was found.
+fn up(target: &Target<'_>, scene: &Scene) -> Result<(), End> {
     vacate(target, scene)?;
+    // Who was still in the stub may have made more, and the workshop says what.
+    let mappings = target.process.mappings(target.limits)?;
+    let found = &Leftovers::find(target.process, target.memory, &mappings, &scene.images);
     let slot = Slot::take(target)?;
     let mut rows: Vec<Row> = found
         .descriptors

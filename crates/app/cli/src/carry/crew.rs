@@ -21,19 +21,27 @@ pub(crate) fn each<T: Sync, R: Send>(
 ) {
     let next = AtomicUsize::new(0);
     let (results, finished) = mpsc::channel();
-    std::thread::scope(|scope| {
-        for _ in 0..hands.clamp(1, items.len().max(1)) {
-            let (results, next, work) = (results.clone(), &next, &work);
-            scope.spawn(move || {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(item) = items.get(index) else { break };
-                    // Nobody listens any more only when the calling thread is gone.
-                    let _ = results.send((index, work(item)));
-                }
-            });
+    let lend_a_hand = |results: mpsc::Sender<(usize, R)>| {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(index) else { break };
+            // Nobody listens any more only when the calling thread is gone.
+            let _ = results.send((index, work(item)));
         }
-        drop(results);
+    };
+    std::thread::scope(|scope| {
+        let mut hired = 0_usize;
+        for _ in 0..hands.clamp(1, items.len().max(1)) {
+            let (results, lend_a_hand) = (results.clone(), &lend_a_hand);
+            let hand = std::thread::Builder::new().spawn_scoped(scope, move || lend_a_hand(results));
+            hired = hired.saturating_add(usize::from(hand.is_ok()));
+        }
+        if hired == 0 {
+            // There can be no more threads: then it does the work itself.
+            lend_a_hand(results);
+        } else {
+            drop(results);
+        }
         for (index, result) in finished {
             done(index, result);
         }

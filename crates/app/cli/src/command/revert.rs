@@ -143,8 +143,8 @@ fn look(processes: &Processes, pid: i32, wanted: &Wanted, any: bool) -> Result<O
         return Err(Problem::failed("no-permission", format!("cannot look at process {pid}"))
             .hint("run it as root, or as the user of the process"));
     };
-    let selection = select(wanted, &status)?;
     let (name, untidy) = (processes::name(&facts), status.has_leftovers());
+    let selection = select(wanted, &status, untidy)?;
     Ok(Some(Carrier { id: process.id(), name, ties, selection, untidy }))
 }
 
@@ -283,7 +283,15 @@ fn wanted(text: Option<&str>) -> Result<Wanted, Problem> {
 }
 
 /// Those of the wanted livepatches that this process carries, in whatever state.
-fn select(wanted: &Wanted, status: &ProcessStatus) -> Result<Selection, Problem> {
+///
+/// Where a Salve was killed, threads of the process may still be finishing what it began:
+/// what is not in force at this look can be at the next, and is meant as well.
+fn select(wanted: &Wanted, status: &ProcessStatus, untidy: bool) -> Result<Selection, Problem> {
+    match wanted {
+        Wanted::All if untidy => return Ok(Selection::All),
+        Wanted::Ids(ids) if untidy => return Ok(Selection::These(ids.clone())),
+        Wanted::All | Wanted::Ids(_) | Wanted::Beginning(_) => {}
+    }
     let there = || status.livepatches.iter().filter(|l| l.state != LivepatchState::Reverted).map(|l| l.livepatch);
     let ids: Vec<LivepatchId> = match wanted {
         Wanted::All => there().collect(),

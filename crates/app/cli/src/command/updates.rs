@@ -54,10 +54,14 @@ pub(crate) fn runners(patcher: &Patcher, seen: &[Seen], offers: &[Offer<'_>]) ->
         .collect()
 }
 
-/// Old and new content of every livepatch that is applied in full.
+/// Old and new content of every livepatch that is applied in full. None where a Salve that
+/// was killed left something besides: then it is applied again, which clears that away.
 pub(crate) fn carried(patcher: &Patcher, process: &Seen) -> Vec<(ContentHash, ContentHash)> {
     let Ok(Some(open)) = process.reopen() else { return Vec::new() };
     let Ok(status) = patcher.status(&open) else { return Vec::new() };
+    if status.leftover_stubs > 0 || status.leftover_workshops > 0 {
+        return Vec::new();
+    }
     let applied = status.livepatches.iter().filter(|livepatch| livepatch.state == LivepatchState::Applied);
     applied
         .flat_map(|livepatch| &livepatch.patch.images)
