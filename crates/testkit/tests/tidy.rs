@@ -246,6 +246,25 @@ fn every_decision_record_is_in_the_index_and_has_its_parts() -> Result<()> {
 }
 
 #[test]
+fn every_behaviour_that_others_check_names_tests_that_exist() -> Result<()> {
+    let table = std::fs::read_to_string(root().join("docs/behaviours.md")).context("docs/behaviours.md")?;
+    let sources = sources()?;
+    let victims = root().join("crates/testkit/victims/behaviours");
+    let mut checked = 0;
+    for row in table.lines().filter(|line| line.starts_with("| ") && line.contains('`')) {
+        let tests = row.split('|').nth(2).with_context(|| format!("no tests in: {row}"))?;
+        for name in tests.split('`').skip(1).step_by(2) {
+            let function = format!("fn {name}(");
+            let victim = ["c", "cc"].iter().any(|kind| victims.join(name).with_extension(kind).exists());
+            assert!(victim || sources.iter().any(|(_, text)| text.contains(&function)), "there is no test {name}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 50, "only {checked} names were found");
+    Ok(())
+}
+
+#[test]
 fn every_crate_takes_the_workspaces_lints() -> Result<()> {
     for package in metadata()?.workspace_packages() {
         let manifest = std::fs::read_to_string(&package.manifest_path)?;
