@@ -177,6 +177,8 @@ pub enum NotApplied {
     MemoryGroup { headroom_bytes: u64, need_bytes: u64 },
     #[error("its address space limit leaves {headroom_bytes} bytes and {need_bytes} are needed")]
     AddressSpaceLimit { headroom_bytes: u64, need_bytes: u64 },
+    #[error("it keeps its memory locked, and its limit on locked memory leaves no room")]
+    LockedMemoryLimit,
     #[error("the kernel forbids writing to its text")]
     TextWriteForbidden,
     #[error("it is a statically linked program")]
@@ -223,6 +225,7 @@ impl NotApplied {
             Self::NoStubRoom => "no-stub-room",
             Self::MemoryGroup { .. } => "memory-group",
             Self::AddressSpaceLimit { .. } => "address-space-limit",
+            Self::LockedMemoryLimit => "locked-memory-limit",
             Self::TextWriteForbidden => "text-write-forbidden",
             Self::StaticProgram => "static-program",
             Self::NotX86_64 => "not-x86-64",

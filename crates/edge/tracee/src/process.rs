@@ -267,7 +267,8 @@ impl Process {
     /// Opens the file behind a mapping, even if it was deleted or lies in another
     /// mount namespace. Regular files only: opening a device can have effects.
     pub fn open_mapped(&self, mapping: &Mapping) -> Result<File, ReadError> {
-        let what = "map_files";
+        // `proc_pid_map_files(5)`: whoever else may trace the process.
+        let what = "what it has mapped, which takes root or CAP_CHECKPOINT_RESTORE";
         let name = mapping.map_files_name();
         // Looked at through O_PATH first: a plain open of a FIFO would block, of a device act.
         let path = self.open_entry(&name, what, OFlags::PATH)?;

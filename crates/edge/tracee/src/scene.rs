@@ -1,5 +1,6 @@
 //! What is known of a process before anything is done to it, and what rules it out.
 
+use crate::Errno;
 use crate::image::Found;
 use crate::maps::Mapping;
 use crate::memory::Memory;
@@ -7,7 +8,7 @@ use crate::outcome::{Blocking, NotApplied};
 use crate::patcher::{ApplyError, Patcher};
 use crate::present::Present;
 use crate::process::{Process, ReadError};
-use crate::remote::{RemoteError, Target};
+use crate::remote::{MMAP, RemoteError, Target};
 use crate::tidy::Leftovers;
 use crate::transition::Plan;
 use core::time::Duration;
@@ -43,6 +44,10 @@ impl From<RemoteError> for End {
             RemoteError::Unsuitable(why) => Self::Not(NotApplied::NoThread { why }),
             RemoteError::Gone => Self::Not(NotApplied::Exited),
             RemoteError::Not(why) => Self::Not(why),
+            // mmap(2): only for want of memory that may be locked.
+            RemoteError::Call { call, errno: Errno(libc::EAGAIN) } if call == MMAP.1 => {
+                Self::Not(NotApplied::LockedMemoryLimit)
+            }
             RemoteError::Call { call, errno } => Self::Not(NotApplied::RemoteCall { call, errno }),
             RemoteError::Late => Self::Not(NotApplied::NoThread { why: "it did not stop in time".to_owned() }),
             RemoteError::Unseen => {

@@ -1,6 +1,7 @@
 // Threads that sleep in every call that an interruption could end, and count what
 // they see of it. A line on standard input asks for the counts; every sleeper has
-// a name and says how often it was told of an interruption that no signal caused.
+// a name and says how often it was told of an interruption that no signal caused, and
+// how often it was woken before its time or, where it has none, for nothing.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/futex.h>
@@ -13,11 +14,13 @@
 #include <sys/epoll.h>
 #include <sys/ipc.h>
 #include <sys/msg.h>
+#include <sys/prctl.h>
 #include <sys/select.h>
 #include <sys/sem.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -32,8 +35,9 @@ struct sleeper {
     const char *name;
     int (*sleep)(struct sleeper *);
     int fd[2];
-    volatile int interrupted, rounds;
+    volatile int interrupted, early;
 };
+#define FOR_EVER 1
 
 static int in_epoll(struct sleeper *s) {
     struct epoll_event event;
@@ -84,7 +88,40 @@ static int in_receive(struct sleeper *s) {
 static int in_read(struct sleeper *s) {
     char byte;
     if (!s->fd[0]) pipe(s->fd);
-    return read(s->fd[0], &byte, 1) < 0 ? -1 : 0;
+    return read(s->fd[0], &byte, 1) < 0 ? -1 : FOR_EVER;
+}
+
+static int in_clock_nanosleep(struct sleeper *s) {
+    struct timespec until;
+    (void)s;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += 400000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    errno = clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+    return errno ? -1 : 0;
+}
+static int in_futex_for_ever(struct sleeper *s) {
+    static int word;
+    (void)s;
+    return syscall(SYS_futex, &word, FUTEX_WAIT, 0, NULL, NULL, 0) ? -1 : FOR_EVER;
+}
+static int in_accept(struct sleeper *s) {
+    if (!s->fd[0]) {
+        s->fd[0] = socket(AF_INET, SOCK_STREAM, 0);
+        listen(s->fd[0], 1);
+    }
+    return accept(s->fd[0], NULL, NULL) < 0 ? -1 : FOR_EVER;
+}
+static int in_wait(struct sleeper *s) {
+    int status;
+    if (!s->fd[0] && !(s->fd[0] = fork())) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        execlp("sleep", "sleep", "1000000", (char *)NULL);
+        _exit(1);
+    }
+    // Neither its end nor a stop that somebody else caused.
+    return waitpid(s->fd[0], &status, WUNTRACED | WCONTINUED) < 0 ? -1 : FOR_EVER;
 }
 
 static struct sleeper sleepers[] = {
@@ -92,7 +129,9 @@ static struct sleeper sleepers[] = {
     {"select", in_select, {0}, 0, 0},        {"nanosleep", in_nanosleep, {0}, 0, 0},
     {"futex", in_futex, {0}, 0, 0},          {"sigtimedwait", in_sigtimedwait, {0}, 0, 0},
     {"semtimedop", in_semtimedop, {0}, 0, 0}, {"recv", in_receive, {0}, 0, 0},
-    {"read", in_read, {0}, 0, 0},
+    {"read", in_read, {0}, 0, 0},            {"clock_nanosleep", in_clock_nanosleep, {0}, 0, 0},
+    {"futex_for_ever", in_futex_for_ever, {0}, 0, 0}, {"accept", in_accept, {0}, 0, 0},
+    {"wait", in_wait, {0}, 0, 0},
 };
 enum { COUNT = sizeof sleepers / sizeof *sleepers };
 
@@ -100,9 +139,14 @@ static void *run(void *argument) {
     struct sleeper *s = argument;
     pthread_setname_np(pthread_self(), s->name);
     for (;;) {
+        struct timespec from, to;
+        clock_gettime(CLOCK_MONOTONIC, &from);
         errno = 0;
-        if (s->sleep(s) < 0 && errno == EINTR) s->interrupted++;
-        s->rounds++;
+        int result = s->sleep(s);
+        clock_gettime(CLOCK_MONOTONIC, &to);
+        long passed = (to.tv_sec - from.tv_sec) * 1000 + (to.tv_nsec - from.tv_nsec) / 1000000;
+        if (result < 0 && errno == EINTR) s->interrupted++;
+        else if (result == FOR_EVER || (result == 0 && passed < 398)) s->early++;
     }
     return NULL;
 }
@@ -127,7 +171,8 @@ int main(int argc, char **argv) {
     while (fgets(line, sizeof line, stdin)) {
         printf("%d", answer());
         for (int i = 0; i < COUNT; i++)
-            if (sleepers[i].interrupted) printf(" %s=%d", sleepers[i].name, sleepers[i].interrupted);
+            if (sleepers[i].interrupted || sleepers[i].early)
+                printf(" %s=%d,%d", sleepers[i].name, sleepers[i].interrupted, sleepers[i].early);
         putchar('\n');
     }
     return 0;
