@@ -28,6 +28,8 @@ macro_rules! behaviours {
 }
 
 behaviours! {
+    callback_of_changed_code
+    callbacks_exchanged
     cancelled
     changed_table
     children

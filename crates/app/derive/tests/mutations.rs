@@ -167,6 +167,10 @@ impl Case {
             mutants.push(self.mutant(format!("changed function {index} is not claimed"), |_, claims| {
                 claims.changed.remove(index);
             }));
+            mutants.push(self.mutant(format!("changed function {index} is said to be unreached"), |_, claims| {
+                let pair = claims.changed.remove(index);
+                claims.unreached.push(pair);
+            }));
         }
         mutants
     }
@@ -248,6 +252,24 @@ impl Case {
         mutants
     }
 
+    /// What shows that one function has the role of another, forgotten or untrue.
+    fn wrong_takings(&self) -> Vec<Mutant> {
+        let mut mutants = Vec::new();
+        for index in 0..self.claims.takings.len() {
+            mutants.push(self.mutant(format!("taking {index} is forgotten"), |_, claims| {
+                claims.takings.remove(index);
+            }));
+            for (old, new) in [(7, 7), (-7, -7), (0, 7), (7, 0), (1, 1)] {
+                mutants.push(self.mutant(format!("taking {index} is moved by {old} and {new}"), |_, claims| {
+                    let site = &mut claims.takings[index];
+                    site.old_at = site.old_at.wrapping_offset(old);
+                    site.new_at = site.new_at.wrapping_offset(new);
+                }));
+            }
+        }
+        mutants
+    }
+
     /// `step` thins out bytes and claims. Where it does, references lose kinds of
     /// mutants, and none of them all of its own: there are more than `FEWEST` for each.
     fn all(&self, step: usize) -> Vec<Mutant> {
@@ -290,9 +312,13 @@ fn package(name: &str, versions: (&str, &str)) -> Case {
 }
 
 fn compiled(source: &Path, new: bool, directory: &Path) -> Vec<u8> {
+    built(source, new, directory, &["-fno-builtin", "-fPIC", "-shared", "-DIMAGE_one"])
+}
+
+fn built(source: &Path, new: bool, directory: &Path, flags: &[&str]) -> Vec<u8> {
     let output = directory.join(if new { "new" } else { "old" });
     let mut gcc = Command::new("gcc");
-    gcc.args(["-O2", "-g0", "-s", "-fno-builtin", "-fPIC", "-shared", "-DIMAGE_one"]);
+    gcc.args(["-O2", "-g0", "-s"]).args(flags);
     let status = gcc.arg(format!("-DNEW={}", u8::from(new))).arg("-o").arg(&output).arg(source).status();
     assert!(status.expect("gcc runs").success());
     std::fs::read(output).expect("an image")
@@ -327,4 +353,16 @@ fn no_mutant_of_a_livepatch_with_new_imports_passes() {
     let case = Case::of(compiled(&source, false, directory.path()), compiled(&source, true, directory.path()), None);
     assert!(case.livepatch.imports.len() >= 3, "{:?}", case.livepatch.imports);
     case.assert_all_are_caught("new imports", &case.all(1));
+}
+
+#[test]
+fn no_mutant_of_a_livepatch_whose_roles_rest_on_changed_code_passes() {
+    let source =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testkit/victims/behaviours/callback_of_changed_code.c");
+    let directory = tempfile::tempdir().expect("a directory");
+    let image = |new| built(&source, new, directory.path(), &["-fPIE", "-pie"]);
+    let case = Case::of(image(false), image(true), None);
+    assert_eq!(case.claims.takings.len(), 1, "{:?}", case.claims.takings);
+    case.assert_all_are_caught("roles", &case.wrong_takings());
+    case.assert_all_are_caught("roles", &case.all(1));
 }

@@ -341,9 +341,24 @@ impl<'c> Tracker<'c> {
             self.note_step(Origin::JoinedSlot(block, *at), form);
         }
         let ways = self.incoming.entry(block).or_default();
-        ways.insert(from, state);
-        let mut ways = ways.values();
-        let Some(mut merged) = ways.next().cloned() else { return false };
+        let new_way = match ways.get(&from) {
+            // It was brought before: nothing that follows from it changes.
+            Some(known) if *known == state => return false,
+            known => known.is_none(),
+        };
+        // A further way joins what is known already. Where one is left in another state
+        // than before, all are joined again, because what it said before is void.
+        let known = self.entry.get(&block).filter(|_| new_way).cloned();
+        let ways = if let Some(known) = known {
+            let way = state.clone();
+            ways.insert(from, state);
+            vec![known, way]
+        } else {
+            ways.insert(from, state);
+            ways.values().cloned().collect()
+        };
+        let mut ways = ways.into_iter();
+        let Some(mut merged) = ways.next() else { return false };
         for way in ways {
             for (n, (slot, form)) in (0_u8..).zip(merged.registers.iter().zip(&way.registers)) {
                 if slot != form {

@@ -2,7 +2,7 @@
 
 use salve_elf::{SectionRole, Va, VaRange};
 use salve_match::{ContentDifference, DataChange, DataChangeKind, ImageDiff, Place, Side, text_at};
-use salve_patch::{Claims, DataRun, FunctionPair, JumpTable, NoiseClaim, NoiseKind, NoiseSite, TextPair};
+use salve_patch::{Claims, DataRun, FunctionPair, JumpTable, NoiseClaim, NoiseKind, NoiseSite, TakingSite, TextPair};
 use salve_verdict::Judgement;
 use std::collections::BTreeSet;
 
@@ -30,6 +30,8 @@ pub fn claims(diff: &ImageDiff<'_, '_>, judgement: &Judgement) -> Claims {
     noise.sort_by_key(|c| c.pair.new);
     let mut changed: Vec<FunctionPair> = judgement.carried.pairs.iter().filter_map(|p| pair(p.old, p.new)).collect();
     changed.sort_by_key(|p| p.new);
+    let mut unreached: Vec<FunctionPair> = judgement.unreached.iter().filter_map(|(o, n)| pair(*o, *n)).collect();
+    unreached.sort_by_key(|p| p.new);
     let mut tables: Vec<JumpTable> = diff.tables.clone();
     tables.sort_by_key(|t| (t.new, t.old));
     tables.dedup_by_key(|t| (t.new, t.old));
@@ -45,6 +47,8 @@ pub fn claims(diff: &ImageDiff<'_, '_>, judgement: &Judgement) -> Claims {
         same,
         noise,
         changed,
+        unreached,
+        takings: takings(diff, judgement),
         added: judgement.carried.added.iter().filter_map(|n| range(&diff.new, *n)).collect(),
         gone: diff.gone.iter().filter_map(|o| range(&diff.old, *o)).collect(),
         data,
@@ -53,6 +57,20 @@ pub fn claims(diff: &ImageDiff<'_, '_>, judgement: &Judgement) -> Claims {
         text_slots: text_slots(diff),
         jump_tables: tables,
     }
+}
+
+/// Where changed functions show which one has the role of which, as far as nothing else does.
+fn takings(diff: &ImageDiff<'_, '_>, judgement: &Judgement) -> Vec<TakingSite> {
+    let pairs = &judgement.carried.pairs;
+    let carried: BTreeSet<(usize, usize)> = pairs.iter().map(|p| (p.old, p.new)).collect();
+    let mut sites: Vec<TakingSite> = diff
+        .takings
+        .iter()
+        .filter(|t| t.surrounded && carried.contains(&t.taker) && carried.contains(&t.taken))
+        .map(|t| TakingSite { new_at: t.new_at, old_at: t.old_at })
+        .collect();
+    sites.sort_unstable();
+    sites
 }
 
 /// What is left of a run before and behind a table.

@@ -1,10 +1,12 @@
 //! Two versions of one function, instruction by instruction.
 
 use crate::side::Side;
+use core::cell::RefCell;
 use iced_x86::{Instruction, OpKind, Register};
 use salve_code::{decode, is_immediate};
 use salve_elf::{Va, VaRange};
 use std::collections::HashMap;
+use std::rc::Rc;
 
 /// Indices of a longest common subsequence of two sequences (Hunt–Szymanski's
 /// problem by dynamic programming after common ends are cut off). Bounded by the
@@ -146,6 +148,28 @@ impl Difference {
     /// Instruction for instruction the same, numbers apart.
     pub fn same_shape(&self) -> bool {
         !self.too_large && self.only_old.is_empty() && self.only_new.is_empty()
+    }
+}
+
+/// Alignments of pairs of functions, each made once, when it is first asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Alignments(RefCell<HashMap<(usize, usize), Rc<Difference>>>);
+
+impl Alignments {
+    /// How the two functions differ; indices into `functions()`.
+    pub(crate) fn of(&self, old: (&Side<'_, '_>, usize), new: (&Side<'_, '_>, usize)) -> Rc<Difference> {
+        let pair = (old.1, new.1);
+        if let Some(made) = self.0.borrow().get(&pair) {
+            return Rc::clone(made);
+        }
+        let range = |side: &Side<'_, '_>, index: usize| side.image.functions().get(index).map(|f| f.range);
+        let made = match (range(old.0, old.1), range(new.0, new.1)) {
+            (Some(f), Some(g)) => align(old.0, f, new.0, g),
+            _ => Difference { too_large: true, ..Difference::default() },
+        };
+        let made = Rc::new(made);
+        self.0.borrow_mut().insert(pair, Rc::clone(&made));
+        made
     }
 }
 

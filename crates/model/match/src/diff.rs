@@ -1,13 +1,16 @@
 //! The whole comparison.
 
+use crate::align::{Alignments, Difference};
 use crate::content::ContentDifference;
 use crate::data::{DataChange, DataMap};
 use crate::pair::Pairing;
 use crate::side::{Names, Place, Side};
+use crate::takes::{Taking, takes_any, takings};
 use crate::verify::{Class, Learnt, Mismatch, Verifier, code_votes, slot_votes};
 use salve_elf::{Binding, Image, Va};
 use salve_patch::{DataRun, JumpTable};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 /// Why two functions with different code are taken for versions of one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,12 +23,19 @@ pub struct PairEvidence {
     pub slots: u32,
     /// References in the same place of changed functions.
     pub changed_callers: u32,
+    /// Places where two versions of a changed function take both addresses, in equal
+    /// surroundings.
+    pub takers: u32,
+    /// Aligned instructions take the address of one of them and of something else.
+    pub contradicted: bool,
+    /// Only the places that take their addresses say that one replaces the other.
+    pub unlike: bool,
 }
 
 impl PairEvidence {
     /// Something outside the two bodies says that they have one role.
     pub fn proves_role(self) -> bool {
-        self.name || self.callers > 0 || self.slots > 0
+        self.name || self.callers > 0 || self.slots > 0 || (self.takers > 0 && !self.contradicted)
     }
 }
 
@@ -71,6 +81,9 @@ pub struct ImageDiff<'i, 'a> {
     pub tables: Vec<JumpTable>,
     /// Parts of runs in writable data whose initial bytes differ.
     pub kept: Vec<DataRun>,
+    /// Where changed functions take the address of others.
+    pub takings: Vec<Taking>,
+    alignments: Alignments,
     pub(crate) old_of_new: Vec<Option<usize>>,
     pub(crate) new_of_old: Vec<Option<usize>>,
 }
@@ -85,6 +98,11 @@ impl ImageDiff<'_, '_> {
     pub fn new_of(&self, old: usize) -> Option<usize> {
         self.new_of_old.get(old).copied().flatten()
     }
+
+    /// How two functions differ, instruction by instruction.
+    pub fn difference(&self, old: usize, new: usize) -> Rc<Difference> {
+        self.alignments.of((&self.old, old), (&self.new, new))
+    }
 }
 
 /// Compares two images.
@@ -93,10 +111,17 @@ pub fn diff<'i, 'a>(old: &'i Image<'a>, new: &'i Image<'a>) -> ImageDiff<'i, 'a>
     let old = Side::new(old, &mut names);
     let new = Side::new(new, &mut names);
     let mut pairing = Pairing::new(&old, &new);
-    let (classes, data) = loop {
+    let alignments = Alignments::default();
+    let mut unlike = HashSet::new();
+    let (classes, data, takings) = loop {
         let (classes, data) = fixpoint(&old, &new, &pairing);
-        if !pair_by_slots(&old, &new, &data, &mut pairing) {
-            break (classes, data);
+        if pair_by_slots(&old, &new, &data, &mut pairing) {
+            continue;
+        }
+        let verifier = Verifier { old: &old, new: &new, pairing: &pairing, classes: &classes, data: &data };
+        let takings = all_takings(&verifier, &alignments);
+        if !pair_by_takings(&takings, &mut pairing, &mut unlike) {
+            break (classes, data, takings);
         }
     };
     let mut learnt = Learnt::default();
@@ -138,10 +163,12 @@ pub fn diff<'i, 'a>(old: &'i Image<'a>, new: &'i Image<'a>) -> ImageDiff<'i, 'a>
         runs: learnt.runs,
         tables: learnt.tables,
         kept: learnt.kept,
+        takings,
+        alignments,
         old_of_new: pairing.of_new,
         new_of_old: pairing.of_old,
     };
-    gather_evidence(&mut diff);
+    gather_evidence(&mut diff, &unlike);
     diff
 }
 
@@ -235,6 +262,35 @@ fn pair_by_slots(old: &Side<'_, '_>, new: &Side<'_, '_>, data: &DataMap, pairing
     pairing.take_unanimous(&votes)
 }
 
+/// Every place where two versions of a changed function take addresses of others.
+fn all_takings(verifier: &Verifier<'_, '_, '_>, alignments: &Alignments) -> Vec<Taking> {
+    let mut found = Vec::new();
+    for (n, class) in verifier.classes.iter().enumerate() {
+        let Some(o) = verifier.pairing.old_of(n).filter(|_| *class != Class::Identical) else { continue };
+        if takes_any(verifier.old, o) && takes_any(verifier.new, n) {
+            let difference = alignments.of((verifier.old, o), (verifier.new, n));
+            found.extend(takings(verifier, (o, n), &difference));
+        }
+    }
+    found
+}
+
+/// Where equal surroundings take the addresses of two functions that nothing else
+/// pairs, one was rewritten, or replaced, by the other.
+fn pair_by_takings(takings: &[Taking], pairing: &mut Pairing, unlike: &mut HashSet<usize>) -> bool {
+    let mut votes: HashMap<(usize, usize), u32> = HashMap::new();
+    for taking in takings.iter().filter(|t| t.surrounded) {
+        let (f, g) = taking.taken;
+        if pairing.of_old.get(f).is_some_and(Option::is_none) && pairing.old_of(g).is_none() {
+            let count = votes.entry((f, g)).or_default();
+            *count = count.saturating_add(1);
+        }
+    }
+    let found = pairing.take_unanimous(&votes);
+    unlike.extend(votes.keys().filter(|(f, g)| pairing.old_of(*g) == Some(*f)).map(|(_, g)| *g));
+    found
+}
+
 /// Functions whose addresses stand in corresponding slots.
 fn slot_pairs(old: &Side<'_, '_>, new: &Side<'_, '_>, data: &DataMap) -> Vec<(usize, usize)> {
     let mut pairs = Vec::new();
@@ -250,8 +306,19 @@ fn slot_pairs(old: &Side<'_, '_>, new: &Side<'_, '_>, data: &DataMap) -> Vec<(us
     pairs
 }
 
-fn gather_evidence(diff: &mut ImageDiff<'_, '_>) {
+fn gather_evidence(diff: &mut ImageDiff<'_, '_>, unlike: &HashSet<usize>) {
     let mut evidence: HashMap<(usize, usize), PairEvidence> = HashMap::new();
+    let mut contradicted = (HashSet::new(), HashSet::new());
+    for taking in &diff.takings {
+        let (f, g) = taking.taken;
+        if diff.old_of(g) != Some(f) {
+            contradicted.0.insert(f);
+            contradicted.1.insert(g);
+        } else if taking.surrounded {
+            let entry = evidence.entry((f, g)).or_default();
+            entry.takers = entry.takers.saturating_add(1);
+        }
+    }
     for &(o, n) in &diff.identical {
         let (Some(a), Some(b)) = (diff.old.code.get(o), diff.new.code.get(n)) else { continue };
         for (x, y) in a.references.iter().zip(&b.references) {
@@ -290,6 +357,8 @@ fn gather_evidence(diff: &mut ImageDiff<'_, '_>) {
         if let Some(found) = evidence.get(&(pair.old, pair.new)) {
             pair.evidence = *found;
         }
+        pair.evidence.contradicted = contradicted.0.contains(&pair.old) || contradicted.1.contains(&pair.new);
+        pair.evidence.unlike = unlike.contains(&pair.new);
         let functions = (diff.old.image.functions().get(pair.old), diff.new.image.functions().get(pair.new));
         if let (Some(f), Some(g)) = functions {
             pair.evidence.name =

@@ -30,6 +30,7 @@ mod pair;
 mod readers;
 mod side;
 mod stamp;
+mod takes;
 mod verify;
 
 pub use align::{AlignedPair, Difference, OperandChange, align, compare_operands};
@@ -41,3 +42,4 @@ pub use flow::{Destination, Flow, Handover, follow};
 pub use noise::{DataStamp, NoiseContext, data_stamp, noise, only_stamps};
 pub use readers::{Purpose, Reader, exported_names, object_around, readers};
 pub use side::{Place, Side};
+pub use takes::Taking;

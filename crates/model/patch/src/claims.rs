@@ -23,6 +23,13 @@ pub struct Claims {
     /// Functions whose new body is in the payload and replaces the old one:
     /// their entries correspond, nothing inside does. Sorted by `new`.
     pub changed: Vec<FunctionPair>,
+    /// Functions that differ, of which neither image has a way to run them: no claim
+    /// covers what they do, and nothing may lead to them. Sorted by `new`.
+    pub unreached: Vec<FunctionPair>,
+    /// Where two versions of a `changed` function take the addresses of both versions
+    /// of another one, in straight code that is equal: what shows that the one has the
+    /// role of the other where nothing that stays does.
+    pub takings: Vec<TakingSite>,
     /// Functions of the new image in the payload that have no old counterpart.
     pub added: Vec<VaRange>,
     /// Functions of the old image that have no new counterpart.
@@ -53,6 +60,13 @@ pub struct Claims {
 pub struct FunctionPair {
     pub old: VaRange,
     pub new: VaRange,
+}
+
+/// Two instructions, one in each version of a changed function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TakingSite {
+    pub new_at: Va,
+    pub old_at: Va,
 }
 
 /// A function that differs at some sites in values that are noise.

@@ -32,7 +32,7 @@ mod unwind;
 mod verdict;
 
 pub use check::{Fault, Invalid};
-pub use claims::{Claims, DataRun, FunctionPair, JumpTable, NoiseClaim, NoiseKind, NoiseSite, TextPair};
+pub use claims::{Claims, DataRun, FunctionPair, JumpTable, NoiseClaim, NoiseKind, NoiseSite, TakingSite, TextPair};
 pub use decode::{DecodeError, Limits, decode};
 pub use encode::{EncodeError, encode};
 pub use livepatch::{

@@ -22,7 +22,7 @@
 
 use crate::decode::{Decoder, Use};
 use crate::image::{Binding, Image, Role};
-use crate::index::{Index, Pair};
+use crate::index::{Class, Index, Pair};
 use crate::invalid::Mismatch;
 use crate::lockstep::nop_len;
 use crate::marks::Marks;
@@ -81,6 +81,9 @@ impl<'a> Correspondence<'a> {
         match role {
             Use::Jump | Use::Call | Use::Address | Use::Pointer | Use::Entry => {}
             Use::Access(_) | Use::Through => return Err(Mismatch::SlotUse),
+        }
+        if pair.class == Class::Unreached {
+            return Err(Mismatch::Unreached);
         }
         let inside = new.raw().wrapping_sub(pair.new.start().raw());
         if inside != 0 && !pair.stays() {

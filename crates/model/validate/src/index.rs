@@ -13,6 +13,8 @@ pub(crate) enum Class {
     /// Index into `Claims::noise`.
     Noise(usize),
     Changed,
+    /// It differs, and nothing leads to it.
+    Unreached,
 }
 
 #[derive(Debug)]
@@ -24,13 +26,15 @@ pub(crate) struct Pair {
     pub(crate) reached: Cell<bool>,
     /// The livepatch has a detour for it.
     pub(crate) detoured: bool,
+    /// Something besides the claim says that the two are versions of one function.
+    pub(crate) witnessed: Cell<bool>,
 }
 
 impl Pair {
     pub(crate) fn stays(&self) -> bool {
         match self.class {
             Class::Same | Class::Noise(_) => true,
-            Class::Changed => false,
+            Class::Changed | Class::Unreached => false,
         }
     }
 }
@@ -58,10 +62,12 @@ impl Index {
             class,
             reached: Cell::new(false),
             detoured: false,
+            witnessed: Cell::new(false),
         };
         let mut pairs: Vec<Pair> = claims.same.iter().map(|p| pair(p, Class::Same)).collect();
         pairs.extend(claims.noise.iter().enumerate().map(|(i, n)| pair(&n.pair, Class::Noise(i))));
         pairs.extend(claims.changed.iter().map(|p| pair(p, Class::Changed)));
+        pairs.extend(claims.unreached.iter().map(|p| pair(p, Class::Unreached)));
         pairs.sort_unstable_by_key(|p| p.new.start());
         let mut carried: Vec<VaRange> = claims.changed.iter().map(|p| p.new).collect();
         carried.extend(&claims.added);

@@ -62,6 +62,8 @@ pub enum Mismatch {
     Elsewhere { expected: Va },
     #[error("the target is inside a function whose inside does not correspond")]
     Interior,
+    #[error("the target is a function to which nothing is claimed to lead")]
+    Unreached,
     #[error("the targets are stubs for different symbols")]
     Stub,
     #[error("the slots are bound to different things")]
@@ -191,6 +193,12 @@ pub enum Invalid {
     DetourEntered { at: Va, target: Va },
     #[error("changed function at {old_entry} is reached from outside and has no detour")]
     DetourMissing { old_entry: Va },
+    #[error("changed function at {old_entry} has a detour, and nothing shows that the new one has its role")]
+    RoleUnproven { old_entry: Va },
+    #[error("instructions at {old_at} (old) and {new_at} (new) do not take the two versions of one function alike")]
+    Taking { old_at: Va, new_at: Va },
+    #[error("{side} image: something leads to the function at {entry}, to which nothing is claimed to lead")]
+    Reached { side: Side, entry: Va },
     #[error("{side} range {range} is missing from, or has no place in, the list of replaced functions")]
     Replaced { side: Side, range: VaRange },
 }

@@ -20,8 +20,8 @@
 //!
 //! * **All code is claimed.** Every byte of every executable section, but `.plt*` and
 //!   padding (no-operations, `int3`, zeros *between* claimed ranges), lies in exactly
-//!   one range: of `same`, `noise`, `changed` or `added` on the new side, of `same`,
-//!   `noise`, `changed` or `gone` on the old. Ranges never overlap.
+//!   one range: of `same`, `noise`, `changed`, `unreached` or `added` on the new side, of
+//!   `same`, `noise`, `changed`, `unreached` or `gone` on the old. Ranges never overlap.
 //! * **Code without frame description** (`_init`, `_fini`, `_start`'s neighbours from
 //!   the C run-time, hand-written code) is claimed in `same` like any function: one
 //!   range for a stretch that lies between others will do, if all of it decodes.
@@ -35,6 +35,12 @@
 //!   needs a detour unless only carried code reaches it; `reached` is any reference
 //!   from code that stays, any slot of the old image that points to its entry (in a
 //!   run or not), any export, and any fix-up.
+//! * **Roles.** That the two functions of a `changed` pair with a detour are versions of
+//!   one is shown by code that stays, a slot in a run, an export, the entry point, a
+//!   name in `.symtab`, or a listed *taking*: two instructions of a `changed` pair that
+//!   take both addresses, in straight code (from the branch or call before to the one
+//!   behind) that is equal and in which every reference corresponds.
+//! * **Unreached** functions differ, are in no payload, and nothing leads to them.
 //! * **References between functions** correspond at equal offsets inside `same` and
 //!   `noise` pairs, at entries only of `changed` pairs. A function that runs on past
 //!   its end has to run on into the same thing.
@@ -118,6 +124,7 @@ mod loader;
 mod lockstep;
 mod marks;
 mod payload;
+mod roles;
 mod segments;
 #[cfg(test)]
 mod tests;
@@ -181,7 +188,10 @@ pub fn validate(old: &[u8], new: &[u8], livepatch: &Livepatch, claims: &Claims) 
         Correspondence { old: &old, new: &new, index, marks: Marks::new(&new), decoder: Decoder::new(), tls_same };
     let mut seen = Seen::default();
     check_staying(&map, &decoder, claims, &mut seen, &mut proof)?;
+    // What the payload itself refers to says nothing about roles.
+    let by_staying = roles::reached(&map);
     (proof.references, proof.payload_bytes) = Payload::new(&map, &decoder, livepatch)?.check(&mut seen)?;
+    let by_payload = roles::reached(&map);
     let old_code = OldCode { map: &map, decoder: &decoder, livepatch, claims };
     old_code.check(&mut seen)?;
 
@@ -198,7 +208,10 @@ pub fn validate(old: &[u8], new: &[u8], livepatch: &Livepatch, claims: &Claims) 
     ends::check(&map, &targets)?;
     loader::check_exports(&map)?;
     loader::check_run_by_loader(&map)?;
+    roles::check(&map, &decoder, claims, &by_staying)?;
+    roles::restore(&map, [&by_staying, &by_payload]);
     detours::check_reached(&map)?;
+    roles::check_unreached(&map)?;
     // Last, when everything has said where it leads.
     match map.marks.dangling(&new) {
         Some(target) => Err(Invalid::NotAnInstruction { side: Side::New, target }),
@@ -219,7 +232,7 @@ fn account(
     let old_code = index.pairs.iter().map(|p| p.old).chain(claims.gone.iter().copied());
     proof.old_code_bytes = check_accounting(old, Side::Old, decoder, old_code, old_data)?;
     let new_data = index.runs.iter().filter_map(|r| VaRange::new(r.new, r.len_bytes));
-    let staying = index.pairs.iter().filter(|p| p.stays()).map(|p| p.new);
+    let staying = index.pairs.iter().filter(|p| p.class != Class::Changed).map(|p| p.new);
     let new_code = staying.chain(index.carried.iter().copied());
     proof.new_code_bytes = check_accounting(new, Side::New, decoder, new_code, new_data)?;
     proof.carried = u64::try_from(index.carried.len()).unwrap_or(u64::MAX);
@@ -237,7 +250,7 @@ fn check_staying(
     let mut unwind = Unwind::new(map);
     for pair in &map.index.pairs {
         let sites = match pair.class {
-            Class::Changed => continue,
+            Class::Changed | Class::Unreached => continue,
             Class::Same => &[][..],
             Class::Noise(index) => claims.noise.get(index).map_or(&[][..], |noise| &noise.sites),
         };

@@ -11,7 +11,7 @@ use crate::registry;
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 use salve_code::affine::{Access, Form, Forms, Origin, forms};
 use salve_elf::{Va, VaRange};
-use salve_match::{AlignedPair, ImageDiff, Side, align};
+use salve_match::{AlignedPair, ImageDiff, Side};
 use salve_patch::{Evidence, Reason};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,13 +31,13 @@ pub(crate) fn reason(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Reas
         let mut flags = Vec::new();
         let meets_objects = meets_objects(&diff.old, f.range) || meets_objects(&diff.new, g.range);
         let (old, new) = (by_address(&before), by_address(&after));
-        for aligned in align(&diff.old, f.range, &diff.new, g.range).aligned {
+        for aligned in &diff.difference(pair.old, pair.new).aligned {
             let (old_at, new_at) = (Va::new(aligned.old.ip()), Va::new(aligned.new.ip()));
             let accesses = old.get(&old_at).zip(new.get(&new_at));
             let stored = accesses.and_then(|(a, b)| stored_otherwise(a, b, (&before, &after)));
             if let Some(how) = stored {
                 seen(Some(old_at), Some(new_at), how);
-            } else if let Some((from, to)) = flag_moved(&aligned).filter(|_| meets_objects) {
+            } else if let Some((from, to)) = flag_moved(aligned).filter(|_| meets_objects) {
                 flags.push((from, to, old_at, new_at));
             }
         }

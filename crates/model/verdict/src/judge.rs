@@ -5,11 +5,11 @@ use crate::carry::{Carried, carried};
 use crate::layout::Layout;
 use crate::{
     columns, contracts, data, dependency, encoding, identity, meaning, objects, once, order, registry, resources,
-    witness,
+    unreached, witness,
 };
 use salve_code::ReferenceKind;
 use salve_elf::{Function, ImageKind, Reloc, SectionRole};
-use salve_match::{ContentDifference, ImageDiff, NoiseContext, Place, Side, align, compare_operands, noise};
+use salve_match::{ContentDifference, ImageDiff, NoiseContext, Place, Side, compare_operands, noise};
 use salve_patch::{Evidence, FunctionCounts, NoiseReport, Reason, Requirement, RevertPolicy, Verdict};
 use std::collections::BTreeSet;
 
@@ -21,6 +21,8 @@ pub struct Judgement {
     pub noise: Vec<NoiseReport>,
     /// Pairs that are noise: `(old, new)`.
     pub noise_pairs: Vec<(usize, usize)>,
+    /// Pairs that differ and that nothing in either image leads to: `(old, new)`.
+    pub unreached: Vec<(usize, usize)>,
     pub reasons: Vec<Reason>,
     pub requirements: Vec<Requirement>,
     pub revert: RevertPolicy,
@@ -44,9 +46,15 @@ pub fn judge(diff: &ImageDiff<'_, '_>, context: &NoiseContext) -> Judgement {
         judgement.reasons.push(reason);
         return judgement;
     }
+    let unreached = unreached::reason(diff, &judgement.carried);
+    if unreached.is_some() {
+        let carried = core::mem::take(&mut judgement.carried);
+        judgement.unreached = carried.pairs.iter().map(|p| (p.old, p.new)).collect();
+    }
     let carried = &judgement.carried;
     let nothing_carried = carried.pairs.is_empty() && carried.added.is_empty();
     let mut reasons = data::reasons(diff, carried, context);
+    reasons.extend(unreached);
     let mut requirements = Vec::new();
     if !nothing_carried {
         if diff.new.image.kind() == ImageKind::FixedAddress {
@@ -72,6 +80,7 @@ pub fn judge(diff: &ImageDiff<'_, '_>, context: &NoiseContext) -> Judgement {
         reasons.extend(once::reason(diff, carried));
         reasons.extend(callbacks(diff, carried, &old_callers, &new_callers));
         reasons.extend(roles(diff, carried, &old_callers));
+        reasons.extend(rewritten(diff, carried));
         reasons.extend(dependencies(diff, carried, &mut requirements));
         judgement.revert = revert_policy(diff, carried, &new_callers);
     }
@@ -118,6 +127,7 @@ fn sort_out(diff: &ImageDiff<'_, '_>, context: &NoiseContext) -> Judgement {
         carried,
         noise: reports,
         noise_pairs,
+        unreached: Vec::new(),
         reasons: Vec::new(),
         requirements: Vec::new(),
         revert: RevertPolicy::Unmap,
@@ -284,15 +294,36 @@ fn roles(diff: &ImageDiff<'_, '_>, carried: &Carried, old: &Callers) -> Option<R
         .then(|| registry::ROLE_UNPROVEN.because("the role of a changed function is not proven", evidence))
 }
 
+/// Functions that only the places which take their addresses call two versions of one.
+fn rewritten(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Reason> {
+    let evidence: Vec<Evidence> = carried
+        .pairs
+        .iter()
+        .filter(|p| p.evidence.unlike && p.evidence.proves_role())
+        .filter_map(|p| Some((p, diff.old.image.functions().get(p.old)?, diff.new.image.functions().get(p.new)?)))
+        .map(|(p, f, g)| Evidence {
+            function: Some(named(g)),
+            old_va: Some(f.range.start()),
+            new_va: Some(g.range.start()),
+            seen: format!(
+                "{} places take its address where the old one's was taken; its code is another",
+                p.evidence.takers
+            ),
+        })
+        .collect();
+    (!evidence.is_empty())
+        .then(|| registry::CALLBACK_REWRITTEN.because("a function whose address is held was rewritten", evidence))
+}
+
 fn dependencies(diff: &ImageDiff<'_, '_>, carried: &Carried, requirements: &mut Vec<Requirement>) -> Option<Reason> {
     let mut evidence = Vec::new();
     for pair in &carried.pairs {
         let functions = (diff.old.image.functions().get(pair.old), diff.new.image.functions().get(pair.new));
         let (Some(f), Some(g)) = functions else { continue };
-        for aligned in align(&diff.old, f.range, &diff.new, g.range).aligned {
-            for change in compare_operands(&aligned, f.range, g.range) {
+        for aligned in &diff.difference(pair.old, pair.new).aligned {
+            for change in compare_operands(aligned, f.range, g.range) {
                 let Some(requirement) = dependency::explain(diff.new.image.needed(), &change) else { continue };
-                evidence.push(dependency::evidence(&named(g), &aligned, &requirement));
+                evidence.push(dependency::evidence(&named(g), aligned, &requirement));
                 if !requirements.contains(&requirement) {
                     requirements.push(requirement);
                 }

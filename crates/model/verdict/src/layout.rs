@@ -7,10 +7,10 @@
 
 use crate::carry::Carried;
 use crate::registry;
-use iced_x86::{Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
 use salve_code::is_immediate;
 use salve_elf::{Binding, Va, VaRange};
-use salve_match::{Difference, ImageDiff, OperandChange, Side, align, compare_operands};
+use salve_match::{AlignedPair, Difference, ImageDiff, OperandChange, Side, compare_operands};
 use salve_patch::{Evidence, Reason};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -70,7 +70,7 @@ impl Layout {
         for pair in &carried.pairs {
             let functions = (diff.old.image.functions().get(pair.old), diff.new.image.functions().get(pair.new));
             let (Some(f), Some(g)) = functions else { continue };
-            let delta = align(&diff.old, f.range, &diff.new, g.range);
+            let delta = diff.difference(pair.old, pair.new);
             if delta.too_large {
                 layout.too_large.push(Evidence {
                     function: Some(g.display_name()),
@@ -171,9 +171,17 @@ impl Layout {
                 continue;
             }
             let before = delta.aligned.get(index.saturating_sub(WINDOW)..index).unwrap_or_default();
+            // What a register held before another call is no argument of this one.
+            let calls = |i: &Instruction| matches!(i.flow_control(), FlowControl::Call | FlowControl::IndirectCall);
+            let ends = |alone: &[Instruction], at: &Instruction| {
+                alone.iter().filter(|i| calls(i)).map(Instruction::ip).filter(|ip| *ip < at.ip()).max().unwrap_or(0)
+            };
+            let from = (ends(&delta.only_old, &pair.old), ends(&delta.only_new, &pair.new));
+            let straight = |p: &&AlignedPair| !calls(&p.old) && p.old.ip() > from.0 && p.new.ip() > from.1;
             for (name, argument) in ALLOCATORS.iter().filter(|(name, _)| *name == x) {
                 let Some(register) = ARGUMENTS.get(*argument) else { continue };
-                let size = before.iter().rev().find(|p| p.old.op0_register().full_register() == *register);
+                let mut straight = before.iter().rev().take_while(straight);
+                let size = straight.find(|p| p.old.op0_register().full_register() == *register);
                 let Some(size) = size.filter(|p| {
                     p.old.mnemonic() == Mnemonic::Mov
                         && is_immediate(p.old.op1_kind())

@@ -31,6 +31,7 @@ mod once;
 mod order;
 pub mod registry;
 mod resources;
+mod unreached;
 mod witness;
 
 pub use carry::{Carried, CarriedPair};

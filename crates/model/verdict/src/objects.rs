@@ -12,7 +12,7 @@ use crate::layout::{ALLOCATORS, import_at};
 use crate::registry;
 use salve_code::affine::{Call, Form, Forms, Origin, forms};
 use salve_elf::{Binding, Va};
-use salve_match::{ImageDiff, Place, Side, align};
+use salve_match::{ImageDiff, Place, Side};
 use salve_patch::{Evidence, Reason};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,7 +47,7 @@ pub(crate) fn reasons(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Vec<Reason
         let arguments =
             |forms: &Forms| -> BTreeMap<Va, Call> { forms.calls.iter().map(|c| (c.at, c.clone())).collect() };
         let (old_calls, new_calls) = (arguments(&before), arguments(&after));
-        for aligned in align(&diff.old, f.range, &diff.new, g.range).aligned {
+        for aligned in &diff.difference(pair.old, pair.new).aligned {
             let (old_at, new_at) = (Va::new(aligned.old.ip()), Va::new(aligned.new.ip()));
             let (Some(a), Some(b)) = (old_calls.get(&old_at), new_calls.get(&new_at)) else { continue };
             let callees = (callee(&diff.old, &aligned.old), callee(&diff.new, &aligned.new));

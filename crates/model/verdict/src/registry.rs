@@ -54,6 +54,8 @@ registry! {
     IDENTICAL_FILE = "identical-file", Unchanged, "the two files are byte for byte the same";
     NO_CODE_CHANGE = "no-code-change", Unchanged,
         "no function and no data that a function reads differ; only notes, build-ids or checksums do";
+    UNREACHABLE_CODE = "unreachable-code", Unchanged,
+        "functions differ that nothing in either image leads to: no process runs them";
     BUILD_STAMP = "build-stamp", Safe,
         "functions or texts differ in line numbers, versions or dates only, and their values are proven to be passed on unexamined";
     BUILD_NAME_KEPT = "build-name-kept", Safe,
@@ -88,6 +90,8 @@ registry! {
         "another number is handed to a function that returns an object: it may be the object's size";
     NEW_CALLBACK = "new-callback", Review,
         "the address of a new function is taken and may be stored in memory that outlives a revert";
+    CALLBACK_REWRITTEN = "callback-rewritten", Review,
+        "a function whose address is taken has another body; only the places that take it say that it is a version of the old one";
     CALLBACK_GONE = "callback-gone", Review,
         "a function whose address was taken is gone; old state may still call it";
     RESOURCE_PAIR_MOVED = "resource-pair-moved", Review,

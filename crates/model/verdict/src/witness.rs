@@ -11,7 +11,7 @@ use crate::carry::Carried;
 use crate::registry;
 use iced_x86::Instruction;
 use salve_elf::{Binding, SectionRole, Va};
-use salve_match::{Correspondence, ImageDiff, Side, align};
+use salve_match::{Correspondence, ImageDiff, Side};
 use salve_patch::{Evidence, Reason};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -96,9 +96,7 @@ fn witnesses(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Witnesses {
         is_variable(side, va).then_some(va)
     };
     for pair in &carried.pairs {
-        let functions = (diff.old.image.functions().get(pair.old), diff.new.image.functions().get(pair.new));
-        let (Some(f), Some(g)) = functions else { continue };
-        for aligned in align(&diff.old, f.range, &diff.new, g.range).aligned {
+        for aligned in &diff.difference(pair.old, pair.new).aligned {
             if let (Some(old), Some(new)) = (target(&diff.old, &aligned.old), target(&diff.new, &aligned.new)) {
                 witnesses.entry(new).or_default().insert(old);
             }

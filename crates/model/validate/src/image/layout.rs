@@ -106,6 +106,9 @@ pub(crate) struct Image<'a> {
     pub(crate) common: Vec<Common>,
     /// `DT_INIT` and `DT_FINI`.
     pub(crate) run_by_loader: [Option<Va>; 2],
+    pub(crate) entry: Va,
+    /// What the static symbol table, where the file has one, calls functions.
+    pub(crate) static_names: Vec<(Va, &'a [u8])>,
 }
 
 impl<'a> Image<'a> {
@@ -167,6 +170,8 @@ impl<'a> Image<'a> {
             frames: Vec::new(),
             common: Vec::new(),
             run_by_loader: [None; 2],
+            entry: Va::new(header.e_entry.get(endian)),
+            static_names: symbols::static_names(&table, endian, bytes)?,
         };
         slots::read(&mut image)?;
         frames::read(&mut image)?;

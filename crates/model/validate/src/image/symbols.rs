@@ -34,6 +34,22 @@ impl Symbol<'_> {
     }
 }
 
+/// Functions by their names in `.symtab`, which a stripped file lacks.
+pub(super) fn static_names<'a>(
+    table: &SectionTable<'a, Header>,
+    endian: Endianness,
+    bytes: &'a [u8],
+) -> Result<Vec<(Va, &'a [u8])>, ImageFault> {
+    let symbols = table.symbols(endian, bytes, elf::SHT_SYMTAB).map_err(ImageFault::Malformed)?;
+    let functions = symbols.iter().filter(|s| s.st_type() == elf::STT_FUNC && s.st_shndx(endian) != elf::SHN_UNDEF);
+    functions
+        .map(|symbol| {
+            let name = symbol.name(endian, symbols.strings()).map_err(ImageFault::Malformed)?;
+            Ok((Va::new(symbol.st_value(endian)), name))
+        })
+        .collect()
+}
+
 pub(super) fn read<'a>(
     table: &SectionTable<'a, Header>,
     endian: Endianness,
