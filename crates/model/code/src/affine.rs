@@ -147,6 +147,11 @@ struct State {
 }
 
 impl State {
+    /// How many values it holds.
+    fn size(&self) -> u64 {
+        u64::try_from(self.registers.len().saturating_add(self.slots.len())).unwrap_or(u64::MAX)
+    }
+
     fn get(&self, register: Register) -> Option<&Form> {
         self.registers.get(usize::from(number(register)?))
     }
@@ -190,6 +195,10 @@ impl State {
     }
 }
 
+/// Values that are copied and compared before a function counts as too large: some
+/// tenths of a second of it.
+const MOST_WORK: u64 = 2_000_000;
+
 /// Tracks the function in `range`.
 pub fn forms(image: &Image<'_>, range: VaRange) -> Forms {
     const MOST_INSTRUCTIONS: usize = 30_000;
@@ -213,6 +222,8 @@ struct Tracker<'c> {
     joined: BTreeSet<(u64, u8)>,
     joined_slots: BTreeSet<(u64, i64)>,
     steps: BTreeSet<(Origin, i64)>,
+    /// Values that were copied and compared, for [`MOST_WORK`].
+    work: u64,
 }
 
 impl<'c> Tracker<'c> {
@@ -266,6 +277,7 @@ impl<'c> Tracker<'c> {
             joined: BTreeSet::new(),
             joined_slots: BTreeSet::new(),
             steps: BTreeSet::new(),
+            work: 0,
         }
     }
 
@@ -276,12 +288,16 @@ impl<'c> Tracker<'c> {
         self.arrive(u64::MAX, start, State { registers, slots: BTreeMap::new() });
         let mut queue = BTreeSet::from([start]);
         let mut budget = self.leaders.len().saturating_mul(24).saturating_add(64);
-        while let Some(block) = queue.pop_first() {
+        // In sweeps by address: what jumps back is joined once a sweep, not once a jump.
+        let mut sweep = 0_u64;
+        while let Some(block) = queue.range(sweep..).next().or(queue.first()).copied() {
+            queue.remove(&block);
+            sweep = block.saturating_add(1);
+            let Some(state) = self.join(block) else { continue };
             budget = budget.saturating_sub(1);
-            if budget == 0 {
+            if budget == 0 || self.work > MOST_WORK {
                 return Forms { too_large: true, ..Forms::default() };
             }
-            let Some(state) = self.entry.get(&block).cloned() else { continue };
             for (to, state) in self.through(block, state, &mut None) {
                 if self.arrive(block, to, state) {
                     queue.insert(to);
@@ -328,12 +344,13 @@ impl<'c> Tracker<'c> {
         Vec::new()
     }
 
-    /// Brings the state in which `from` is left to the start of a block; whether what is
-    /// known there changed.
+    /// Brings the state in which `from` is left to the start of a block; whether it is
+    /// another than before.
     fn arrive(&mut self, from: u64, block: u64, state: State) -> bool {
         if !self.leaders.contains_key(&block) {
             return false;
         }
+        self.work = self.work.saturating_add(state.size());
         for (n, form) in (0_u8..).zip(&state.registers) {
             self.note_step(Origin::Joined(block, n), form);
         }
@@ -341,25 +358,19 @@ impl<'c> Tracker<'c> {
             self.note_step(Origin::JoinedSlot(block, *at), form);
         }
         let ways = self.incoming.entry(block).or_default();
-        let new_way = match ways.get(&from) {
-            // It was brought before: nothing that follows from it changes.
-            Some(known) if *known == state => return false,
-            known => known.is_none(),
-        };
-        // A further way joins what is known already. Where one is left in another state
-        // than before, all are joined again, because what it said before is void.
-        let known = self.entry.get(&block).filter(|_| new_way).cloned();
-        let ways = if let Some(known) = known {
-            let way = state.clone();
-            ways.insert(from, state);
-            vec![known, way]
-        } else {
-            ways.insert(from, state);
-            ways.values().cloned().collect()
-        };
-        let mut ways = ways.into_iter();
-        let Some(mut merged) = ways.next() else { return false };
+        if ways.get(&from) == Some(&state) {
+            return false;
+        }
+        ways.insert(from, state);
+        true
+    }
+
+    /// Joins all ways into a block; what is known there, if that is new.
+    fn join(&mut self, block: u64) -> Option<State> {
+        let mut ways = self.incoming.get(&block)?.values();
+        let mut merged = ways.next()?.clone();
         for way in ways {
+            self.work = self.work.saturating_add(merged.size());
             for (n, (slot, form)) in (0_u8..).zip(merged.registers.iter().zip(&way.registers)) {
                 if slot != form {
                     self.joined.insert((block, n));
@@ -383,9 +394,11 @@ impl<'c> Tracker<'c> {
                 *slot = Form::unknown(Origin::JoinedSlot(block, *at));
             }
         }
-        let changed = self.entry.get(&block) != Some(&merged);
-        self.entry.insert(block, merged);
-        changed
+        if self.entry.get(&block) == Some(&merged) {
+            return None;
+        }
+        self.entry.insert(block, merged.clone());
+        Some(merged)
     }
 
     fn note_step(&mut self, origin: Origin, form: &Form) {
