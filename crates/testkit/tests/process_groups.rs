@@ -61,8 +61,9 @@ impl Scene {
 
     fn apply(&self, targets: &[&str], wait: &str) -> Result<Run> {
         // The verdict sees that a number changed alike in two functions: a protocol, perhaps.
-        let words = ["apply", "--wait", wait, "--accept", "direction-unknown", "--accept", "constant-renumbered"];
-        self.command(&words.iter().chain(targets).copied().collect::<Vec<_>>())
+        let accepted = ["direction-unknown", "constant-renumbered", "field-meaning"].map(|code| ["--accept", code]);
+        let words = ["apply", "--wait", wait];
+        self.command(&words.iter().chain(accepted.as_flattened()).chain(targets).copied().collect::<Vec<_>>())
     }
 
     fn revert(&self, targets: &[&str], wait: &str) -> Result<Run> {

@@ -1,7 +1,8 @@
 //#ExpectVerdict: review
 //#ExpectReason: constant-renumbered
-//#ExpectChanged: ask
+//#ExpectReason: field-meaning
 //#ExpectChanged: answer
+//#ExpectChanged: ask
 /* A contract between two functions in different processes: `ask` in one waits for
  * `answer` in another, over memory that both share, and both have to be of the same
  * version. Whoever changes one process without the other is caught at once.
