@@ -8,7 +8,7 @@ use salve_testkit::observe::Text;
 use salve_testkit::running::Running;
 use salve_testkit::salve::{Run, Salve, exit};
 use salve_testkit::sleeper::Sleeper;
-use salve_testkit::victim::packages;
+use salve_testkit::victim::{Kind, Source, packages};
 use salve_testkit::{not_run, tree};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -76,6 +76,28 @@ fn after_a_fork_storm_no_process_of_the_program_is_left_old() -> Result<()> {
     assert_eq!(asked.ask("old")?, "0 old, some new", "somebody still runs the old code");
     asked.ask("end")?;
     asked.end()
+}
+
+/// As HAProxy does in Debian: what it runs is the machine's, where it lives is empty.
+#[test]
+fn a_service_that_shut_itself_into_an_empty_directory_is_healed() -> Result<()> {
+    if not_run::unless_root("a process that has changed its root directory") {
+        return Ok(());
+    }
+    let salve = Salve::built()?;
+    let directory = tree::scratch("chroot")?;
+    let [old, new, empty] = ["shut-in", "shut-in-new", "empty"].map(|name| directory.path().join(name));
+    let source = Source::named("shut_in.c")?;
+    source.compile(Kind::Program, false, &old, &[])?;
+    source.compile(Kind::Program, true, &new, &[])?;
+    std::fs::create_dir(&empty)?;
+    let pair = packages(directory.path(), &old, &new)?;
+    let mut shut_in = Running::start(Command::new(&old).arg(&empty), directory.path().join("out"))?;
+    shut_in.wait_for_line("got 100")?;
+    let run = heal(&salve, &pair, "30s")?.expect_code(exit::DONE)?;
+    assert_eq!(outcomes(&run.report()?), [(u64::from(shut_in.pid()), "applied".to_owned())], "{}", run.stdout);
+    shut_in.wait_for_line("got 200")?;
+    shut_in.must_run()
 }
 
 /// Two processes run the same bytes; one of them lives elsewhere. That the one

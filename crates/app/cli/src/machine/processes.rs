@@ -10,7 +10,7 @@ use salve_tracee::{
 };
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// One process that was looked at. It is not held open: with its id it is
 /// found again, or it is gone.
@@ -192,12 +192,13 @@ impl Processes {
     /// Everything about one process.
     pub(crate) fn look(&self, process: &Process) -> Result<Seen, ReadError> {
         let facts = self.facts(process)?;
-        let leave = leave(&self.standing(&facts));
+        let images = self.patcher.images(process)?;
+        let leave = leave(&self.standing(&facts, &images));
         Ok(Seen {
             id: facts.id,
             leave,
             privilege: privilege(&facts)?,
-            images: self.patcher.images(process)?,
+            images,
             started_at: self.started_at(facts.id),
             ties: process.ties(&self.limits)?,
             relative: false,
@@ -205,7 +206,7 @@ impl Processes {
         })
     }
 
-    fn standing(&self, facts: &Facts) -> Standing {
+    fn standing(&self, facts: &Facts, images: &[MappedImage]) -> Standing {
         let own_line = matches!(protected(facts.id.pid), Some(Protected::Own | Protected::Ancestor));
         let program = PathBuf::from(&facts.exe);
         Standing {
@@ -213,12 +214,12 @@ impl Processes {
             own_line,
             storage_mark: facts.cmdline.first().is_some_and(|word| word.starts_with('@')),
             program: program.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
-            elsewhere: self.elsewhere(facts),
+            elsewhere: self.elsewhere(facts, images),
         }
     }
 
     /// In what way paths and numbers mean something else to the process.
-    fn elsewhere(&self, facts: &Facts) -> Option<&'static str> {
+    fn elsewhere(&self, facts: &Facts, images: &[MappedImage]) -> Option<&'static str> {
         let Some(own) = self.own else { return Some("namespaces that cannot be compared with") };
         let theirs = facts.namespaces;
         if theirs.pid != own.pid {
@@ -227,8 +228,10 @@ impl Processes {
             Some("a mount namespace")
         } else if theirs.user != own.user {
             Some("a user namespace")
-        } else if !same_root(facts.id.pid) {
-            Some("a root directory")
+        } else if !same_root(facts.id.pid)
+            && runs_code_beneath(&own_root(facts.id.pid), images.iter().map(|image| Path::new(&image.path)))
+        {
+            Some("a root directory with code")
         } else {
             None
         }
@@ -256,6 +259,17 @@ fn same_root(pid: i32) -> bool {
     (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino())
 }
 
+/// The root directory of a process, as a path of this one's; `/` if it cannot be told.
+fn own_root(pid: i32) -> PathBuf {
+    std::fs::read_link(format!("/proc/{pid}/root")).unwrap_or_else(|_| PathBuf::from("/"))
+}
+
+/// Whether some of the code comes from beneath `root`. A service that shut itself into
+/// an empty directory after its start still runs the machine's own files.
+fn runs_code_beneath<'p>(root: &Path, mut images: impl Iterator<Item = &'p Path>) -> bool {
+    images.any(|image| image.starts_with(root))
+}
+
 /// What the process may do (`proc_pid_status(5)`: `Uid`, `CapPrm`, `CapAmb`).
 /// What cannot be read counts as privileged.
 fn privilege(facts: &Facts) -> Result<Privilege, ReadError> {
@@ -276,4 +290,18 @@ fn privilege(facts: &Facts) -> Result<Privilege, ReadError> {
 fn boot_seconds() -> Option<i64> {
     let stat = std::fs::read_to_string("/proc/stat").ok()?;
     stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_is_somewhere_else_if_code_comes_from_it() {
+        let beneath = |root: &str, images: &[&str]| runs_code_beneath(Path::new(root), images.iter().map(Path::new));
+        assert!(!beneath("/var/lib/haproxy", &["/usr/sbin/haproxy", "/usr/lib/libssl.so.3"]));
+        assert!(beneath("/var/lib/haproxy", &["/usr/sbin/haproxy", "/var/lib/haproxy/lib/plugin.so"]));
+        assert!(!beneath("/var/lib/haproxy", &["/var/lib/haproxy-old/sbin/haproxy"]), "another directory");
+        assert!(beneath("/", &["/usr/sbin/haproxy"]), "unknown");
+    }
 }
