@@ -1,0 +1,126 @@
+//! What an instruction does with what is known.
+
+use super::form::{Form, Origin, Store};
+use super::state::State;
+use super::{Access, Call, Comparison, Forms, LOADED, Tested};
+use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind};
+use salve_elf::{Va, VaRange};
+
+/// Records what the instruction accesses, compares and calls.
+pub(super) fn note(
+    state: &State,
+    store: &mut Store,
+    instruction: &Instruction,
+    range: VaRange,
+    factory: &mut InstructionInfoFactory,
+    found: &mut Forms,
+) {
+    let calls = match instruction.flow_control() {
+        FlowControl::Call | FlowControl::IndirectCall => true,
+        FlowControl::UnconditionalBranch => !range.contains(Va::new(instruction.near_branch64())),
+        FlowControl::IndirectBranch => instruction.is_ip_rel_memory_operand(),
+        _ => false,
+    };
+    if calls {
+        let arguments = state.arguments().map(|id| id.map(|id| store.form(id).clone()).unwrap_or_default());
+        found.calls.push(Call { at: Va::new(instruction.ip()), arguments });
+    }
+    if instruction.mnemonic() == Mnemonic::Cmp
+        && let (Some(left), Some(right)) = (state.operand(store, instruction, 0), state.operand(store, instruction, 1))
+    {
+        let (left, right) = (store.form(left).clone(), store.form(right).clone());
+        found.comparisons.push(Comparison { at: Va::new(instruction.ip()), left, right });
+    }
+    found.tested.extend(tested(state, store, instruction));
+    if matches!(instruction.mnemonic(), Mnemonic::Lea | Mnemonic::Nop) {
+        return;
+    }
+    let has_operand = (0..instruction.op_count()).any(|n| instruction.op_kind(n) == OpKind::Memory);
+    if has_operand {
+        found.accesses.extend(access(state, store, instruction, factory));
+    }
+}
+
+/// The operand in memory, where it is not in the frame.
+fn access(
+    state: &State,
+    store: &mut Store,
+    instruction: &Instruction,
+    factory: &mut InstructionInfoFactory,
+) -> Option<Access> {
+    let used = factory.info(instruction).used_memory().first()?.access();
+    let address = state.address(store, instruction);
+    if State::slot(store, address).is_some() {
+        return None;
+    }
+    let writes = !matches!(used, OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess);
+    let moves = instruction.mnemonic() == Mnemonic::Mov;
+    let stored = if moves && writes { state.operand(store, instruction, 1) } else { None };
+    let is_integer = moves
+        || matches!(
+            instruction.mnemonic(),
+            Mnemonic::Add | Mnemonic::Sub | Mnemonic::Cmp | Mnemonic::Cvtsi2ss | Mnemonic::Cvtsi2sd
+        );
+    Some(Access {
+        at: Va::new(instruction.ip()),
+        address: store.form(address).clone(),
+        len_bytes: instruction.memory_size().size(),
+        writes,
+        stored: stored.map(|id| store.form(id).clone()),
+        is_integer,
+        is_float: is_float(instruction),
+    })
+}
+
+/// A comparison with a number; `test` of a register with itself is one with zero.
+fn tested(state: &State, store: &Store, instruction: &Instruction) -> Option<Tested> {
+    let mnemonic = instruction.mnemonic();
+    let itself = mnemonic == Mnemonic::Test
+        && instruction.op0_kind() == OpKind::Register
+        && instruction.op1_kind() == OpKind::Register
+        && instruction.op0_register() == instruction.op1_register();
+    let number = match instruction.op1_kind() {
+        OpKind::Register | OpKind::Memory => None,
+        _ if mnemonic == Mnemonic::Cmp => Some(instruction.immediate(1)),
+        _ => None,
+    };
+    let with = if itself { 0 } else { number? };
+    let (value, len_bytes) = match instruction.op0_kind() {
+        OpKind::Register => {
+            let value = store.form(state.get(instruction.op0_register())?);
+            (value.clone(), instruction.op0_register().size())
+        }
+        OpKind::Memory => {
+            let terms = vec![(Origin::Made(instruction.ip(), LOADED), 1)];
+            (Form { terms, constant: 0 }, instruction.memory_size().size())
+        }
+        _ => return None,
+    };
+    let bits = u32::try_from(len_bytes.saturating_mul(8)).ok().filter(|bits| (1..=64).contains(bits))?;
+    let mask = u64::MAX.checked_shr(64_u32.saturating_sub(bits))?;
+    Some(Tested { at: Va::new(instruction.ip()), value, with: with & mask, len_bytes })
+}
+
+/// Scalar arithmetic of SSE on a single or double: the operand in memory is one.
+fn is_float(instruction: &Instruction) -> bool {
+    matches!(
+        instruction.mnemonic(),
+        Mnemonic::Movss
+            | Mnemonic::Addss
+            | Mnemonic::Addsd
+            | Mnemonic::Subss
+            | Mnemonic::Subsd
+            | Mnemonic::Mulss
+            | Mnemonic::Mulsd
+            | Mnemonic::Divss
+            | Mnemonic::Divsd
+            | Mnemonic::Comiss
+            | Mnemonic::Comisd
+            | Mnemonic::Ucomiss
+            | Mnemonic::Ucomisd
+            | Mnemonic::Cvtss2sd
+            | Mnemonic::Cvtsd2ss
+            | Mnemonic::Cvttss2si
+            | Mnemonic::Cvttsd2si
+    )
+}
