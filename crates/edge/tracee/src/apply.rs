@@ -14,7 +14,7 @@ use crate::patcher::{ApplyError, Change, Patcher};
 use crate::payload::Payload;
 use crate::place::{Chosen, Places};
 use crate::present::{AtDetour, Present, at_detour};
-use crate::process::Process;
+use crate::process::{Process, ReadError};
 use crate::remote::{MMAP, Target};
 use crate::requirement;
 use crate::scene::{End, Scene, is_of_an_end};
@@ -89,13 +89,13 @@ impl<'a> Work for Applying<'a> {
         }
     }
 
-    fn job_for(&self, process: &Process) -> Option<Job<'a>> {
-        let images = self.patcher.images(process).ok()?;
+    fn job_for(&self, process: &Process) -> Result<Option<Job<'a>>, ReadError> {
+        let images = self.patcher.images(process)?;
         let maps = |change: &&Change<'_>| {
             change.image.old.as_ref().is_some_and(|old| images.iter().any(|image| image.sha256 == old.sha256))
         };
         let changes: Vec<Change<'a>> = self.all.changes.iter().filter(maps).copied().collect();
-        (!changes.is_empty()).then(|| Job { changes, replaced: self.all.replaced.clone() })
+        Ok((!changes.is_empty()).then(|| Job { changes, replaced: self.all.replaced.clone() }))
     }
 }
 

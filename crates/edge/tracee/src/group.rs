@@ -16,7 +16,7 @@ use crate::Limits;
 use crate::gone::{self, Answer};
 use crate::outcome::{Blocking, NotApplied};
 use crate::patcher::ApplyError;
-use crate::process::{Process, ProcessId};
+use crate::process::{OpenError, Process, ProcessId, ReadError};
 use crate::ties::Watch;
 use crate::transition::{MOST_JOINED, Site, Tried};
 use crate::tries::{self, Ended, Round, Terms, Transition};
@@ -52,7 +52,7 @@ pub(crate) trait Work: Sync {
     fn end_without(ended: Ended) -> Self::End;
 
     /// What is to be done with one that joined, if anything.
-    fn job_for(&self, process: &Process) -> Option<Self::Job>;
+    fn job_for(&self, process: &Process) -> Result<Option<Self::Job>, ReadError>;
 }
 
 /// Why a process never came to its transition.
@@ -154,10 +154,7 @@ impl<W: Work> Group<'_, W> {
         });
         let transition = match (shared, &result) {
             (Some(transition), _) => transition,
-            (None, Err(error)) => {
-                let why = chain(error);
-                Transition::untried(Ended::Not(process.pid(), NotApplied::NoThread { why }))
-            }
+            (None, Err(error)) => Transition::untried(Ended::Not(process.pid(), unread(error))),
             (None, Ok(ended)) => match W::end_before(ended) {
                 None => self.go(others, sites, end),
                 Some(Before::Not(why)) => Transition::untried(Ended::Not(process.pid(), why)),
@@ -185,7 +182,10 @@ impl<W: Work> Group<'_, W> {
             Ok(Round::Joined(pids)) => pids,
             Err(error) => return not_run(sites, &error),
         };
-        let more = self.newcomers(&pids);
+        let more = match self.newcomers(&pids) {
+            Ok(more) => more,
+            Err(error) => return not_run(sites, &error),
+        };
         let fewer = more.len().saturating_mul(2) <= before || more.len() <= MOST_JOINED;
         let room = sites.len().saturating_add(more.len()) < self.capacity;
         if round >= MOST_ROUNDS || !room || (round > 0 && !fewer) {
@@ -209,7 +209,10 @@ impl<W: Work> Group<'_, W> {
 
     /// Prepares those who joined while the others are held.
     fn grow(&self, pids: &[i32], end: &mut dyn FnMut(&[Site<'_>]) -> Tried) -> Option<Tried> {
-        let more = self.newcomers(pids);
+        let more = match self.newcomers(pids) {
+            Ok(more) => more,
+            Err(error) => return Some(Tried::Not(pids.first().copied().unwrap_or(0), unread(&error))),
+        };
         let more: Vec<(&Process, &W::Job)> = more.iter().map(|(process, job)| (process, job)).collect();
         let mut ended = None;
         self.go(&more, &[], &mut |sites| {
@@ -221,22 +224,37 @@ impl<W: Work> Group<'_, W> {
         ended
     }
 
-    fn newcomers(&self, pids: &[i32]) -> Vec<(Process, W::Job)> {
+    fn newcomers(&self, pids: &[i32]) -> Result<Vec<(Process, W::Job)>, ApplyError> {
         let mut more = Vec::new();
-        for process in pids.iter().filter_map(|pid| Process::open(*pid).ok()) {
-            if let Some(job) = self.work.job_for(&process) {
-                more.push((process, job));
-            } else {
-                self.watch.knows(process.id());
+        for pid in pids {
+            let process = match Process::open(*pid) {
+                Ok(process) => process,
+                Err(OpenError::Read(error)) => return Err(ApplyError::Read(error)),
+                // It may not be traced, and so it cannot change with the others.
+                Err(OpenError::NoPermission) => return Err(ReadError::NoPermission { what: "/proc/PID" }.into()),
+                Err(OpenError::NoSuchProcess | OpenError::Zombie | OpenError::KernelThread) => continue,
+            };
+            match self.work.job_for(&process) {
+                Ok(Some(job)) => more.push((process, job)),
+                Ok(None) => self.watch.knows(process.id()),
+                Err(ReadError::Exited) => {}
+                Err(error) => return Err(ApplyError::Read(error)),
             }
         }
-        more
+        Ok(more)
+    }
+}
+
+fn unread(error: &ApplyError) -> NotApplied {
+    match error {
+        ApplyError::Read(error) => NotApplied::of_unread(error),
+        other => NotApplied::NoThread { why: chain(other) },
     }
 }
 
 fn not_run(sites: &[Site<'_>], error: &ApplyError) -> Transition {
     let pid = sites.first().map_or(0, |site| site.process.pid());
-    Transition::untried(Ended::Not(pid, NotApplied::NoThread { why: chain(error) }))
+    Transition::untried(Ended::Not(pid, unread(error)))
 }
 
 fn chain(error: &ApplyError) -> String {

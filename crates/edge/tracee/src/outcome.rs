@@ -4,6 +4,7 @@
 //! `Indeterminate` is never folded into "failed". The reasons are enums with
 //! fields; [`NotApplied::code`] gives each a stable word for machines.
 
+use crate::process::ReadError;
 use core::time::Duration;
 use salve_elf::{ContentHash, RuntimeAddr, Va};
 use salve_patch::LivepatchId;
@@ -193,6 +194,9 @@ pub enum NotApplied {
     Exited,
     #[error("it changed each time while it was looked at")]
     Restless,
+    /// It is there, and Salve lacks something to look at it with: descriptors, memory.
+    #[error("cannot read {what}: {errno}")]
+    Unreadable { what: &'static str, errno: Errno },
     #[error("the livepatch of {path} forbids a revert: its code may have escaped into old state")]
     RevertRefused { path: String },
     #[error("the livepatch of {path} cannot be used: {why}")]
@@ -203,6 +207,20 @@ pub enum NotApplied {
 }
 
 impl NotApplied {
+    /// Of a process that a stop or a transition needs to look at: only one that has
+    /// exited counts as gone.
+    pub(crate) fn of_unread(error: &ReadError) -> Self {
+        match error {
+            ReadError::Exited => Self::Exited,
+            ReadError::Restless => Self::Restless,
+            ReadError::NoPermission { what } => Self::Unreadable { what, errno: Errno(libc::EPERM) },
+            ReadError::Failed { what, errno } => Self::Unreadable { what, errno: *errno },
+            ReadError::TooLarge { what, .. } => Self::Unreadable { what, errno: Errno(libc::E2BIG) },
+            ReadError::Malformed { what } => Self::Unreadable { what, errno: Errno(libc::EPROTO) },
+            ReadError::Maps(_) => Self::Unreadable { what: "maps", errno: Errno(libc::EPROTO) },
+        }
+    }
+
     /// A stable word for machines; part of the API.
     pub fn code(&self) -> &'static str {
         match self {
@@ -233,6 +251,7 @@ impl NotApplied {
             Self::Executed => "executed",
             Self::Exited => "exited",
             Self::Restless => "restless",
+            Self::Unreadable { .. } => "unreadable",
             Self::RevertRefused { .. } => "revert-refused",
             Self::BadLivepatch { .. } => "bad-livepatch",
             Self::Group { .. } => "group",

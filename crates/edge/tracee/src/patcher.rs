@@ -85,8 +85,17 @@ fn deadline(wait: Duration) -> Instant {
     now.checked_add(wait).unwrap_or(now)
 }
 
-fn ties_of<'p>(processes: impl Iterator<Item = &'p Process>, limits: &Limits) -> BTreeSet<Tie> {
-    processes.filter_map(|process| process.ties(limits).ok()).flatten().collect()
+/// Of those that are still there.
+fn ties_of<'p>(processes: impl Iterator<Item = &'p Process>, limits: &Limits) -> Result<BTreeSet<Tie>, ReadError> {
+    let mut all = BTreeSet::new();
+    for process in processes {
+        match process.ties(limits) {
+            Ok(own) => all.extend(own),
+            Err(ReadError::Exited) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(all)
 }
 
 /// Which livepatches to revert.
@@ -180,7 +189,7 @@ impl Patcher {
     /// again. Which of them are older is the caller's business; where one is in force
     /// that is not named, nothing is done.
     pub fn apply_group(&self, members: &[ApplyMember<'_>], mark: Mark, options: &ApplyOptions) -> Ends<Outcome> {
-        let watch = Watch::new(ties_of(members.iter().map(|member| member.process), &self.limits), mark);
+        let watch = Watch::new(ties_of(members.iter().map(|member| member.process), &self.limits)?, mark);
         self.apply_watching(members, &watch, options)
     }
 
@@ -222,7 +231,7 @@ impl Patcher {
         mark: Mark,
         options: &RevertOptions,
     ) -> Ends<RevertOutcome> {
-        let watch = Watch::new(ties_of(members.iter().map(|(process, _)| *process), &self.limits), mark);
+        let watch = Watch::new(ties_of(members.iter().map(|(process, _)| *process), &self.limits)?, mark);
         self.revert_watching(members, &watch, options)
     }
 

@@ -64,11 +64,8 @@ impl Present {
         images: &[Found],
         limits: &Limits,
     ) -> Result<Result<(Payload, usize, LoadBias), String>, ReadError> {
-        let file = match process.open_mapped(mapping) {
-            Ok(file) => file,
-            Err(ReadError::Exited) => return Err(ReadError::Exited),
-            Err(error) => return Ok(Err(error.to_string())),
-        };
+        // What cannot be opened may be a livepatch in force: nothing can be said without it.
+        let file = process.open_mapped(mapping)?;
         let mut bytes = Vec::new();
         if let Err(error) = file.take(limits.max_payload_bytes.saturating_add(1)).read_to_end(&mut bytes) {
             return Ok(Err(error.to_string()));

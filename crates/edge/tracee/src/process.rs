@@ -44,7 +44,7 @@ pub enum OpenError {
     #[error("no permission")]
     NoPermission,
     #[error(transparent)]
-    Read(ReadError),
+    Read(#[from] ReadError),
 }
 
 /// Why something about a process could not be read.
@@ -78,7 +78,7 @@ impl ReadError {
         }
     }
 
-    fn of_io(what: &'static str, error: &std::io::Error) -> Self {
+    pub(crate) fn of_io(what: &'static str, error: &std::io::Error) -> Self {
         match rustix::io::Errno::from_io_error(error) {
             Some(errno) => Self::of(what, errno),
             None => Self::Failed { what, errno: Errno::of(error) },
@@ -133,8 +133,11 @@ pub struct Process {
 /// The numbers of all processes there are now.
 pub fn list_pids() -> Result<Vec<i32>, ReadError> {
     let entries = std::fs::read_dir("/proc").map_err(|e| ReadError::of_io("/proc", &e))?;
-    let mut pids: Vec<i32> =
-        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).filter(|&pid| pid > 0).collect();
+    let mut pids: Vec<i32> = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(|e| ReadError::of_io("/proc", &e))?.file_name();
+        pids.extend(name.to_str().and_then(|name| name.parse().ok()).filter(|&pid: &i32| pid > 0));
+    }
     pids.sort_unstable();
     Ok(pids)
 }

@@ -12,7 +12,7 @@ use crate::maps;
 use crate::outcome::{Committed, Lost, NotApplied, RevertOutcome, Reverted};
 use crate::patcher::{ApplyError, Patcher, RevertOptions, Selection};
 use crate::present::{AtDetour, Present};
-use crate::process::Process;
+use crate::process::{Process, ReadError};
 use crate::remote::Target;
 use crate::scene::{End, Scene, is_of_an_end};
 use crate::tidy;
@@ -70,8 +70,8 @@ impl Work for Reverting<'_> {
         }
     }
 
-    fn job_for(&self, _process: &Process) -> Option<Selection> {
-        Some(self.all.clone())
+    fn job_for(&self, _process: &Process) -> Result<Option<Selection>, ReadError> {
+        Ok(Some(self.all.clone()))
     }
 }
 

@@ -122,7 +122,8 @@ impl Held {
     fn attach_new(&mut self, process: &Process, limits: &Limits) -> Result<usize, StopError> {
         let tids = process.threads(limits).map_err(|error| match error {
             ReadError::TooLarge { .. } => StopError::Not(NotApplied::TooManyThreads { threads: limits.max_threads }),
-            _ => StopError::Gone,
+            ReadError::Exited => StopError::Gone,
+            other => StopError::Not(NotApplied::of_unread(&other)),
         })?;
         self.threads.sort_unstable_by_key(|thread| thread.tid);
         let before = self.threads.len();

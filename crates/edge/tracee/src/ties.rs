@@ -13,7 +13,7 @@
 use crate::limits::Limits;
 use crate::maps::Mapping;
 use crate::memory::Memory;
-use crate::process::{Process, ProcessId, ReadError, list_pids};
+use crate::process::{OpenError, Process, ProcessId, ReadError, list_pids};
 use salve_elf::RuntimeAddr;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -32,7 +32,9 @@ pub enum Tie {
 const AUXV_LIMIT: usize = 4096;
 const AT_RANDOM: u64 = 25;
 /// More numbers than this between two looks are looked through by way of the list of all.
-const FEW: i32 = 64;
+const MANY: i32 = 4096;
+/// None that is ever given out: with it everybody is looked at.
+const NO_MARK: i32 = -MANY - 1;
 
 impl Process {
     /// All ties of the process as it is now.
@@ -82,6 +84,7 @@ pub(crate) struct Watch {
 enum Seen {
     /// Nothing, or a process in the making.
     Nobody,
+    /// One that is none of the group and will not become one of it.
     Stranger,
     Joined,
 }
@@ -92,10 +95,20 @@ struct State {
     /// The images that change, by device and inode of their mappings.
     images: BTreeSet<((u32, u32), u64)>,
     known: BTreeSet<ProcessId>,
-    /// Looked at since the group was let go last, and not of it.
-    strangers: BTreeSet<i32>,
     /// The number that was given out last when the group stood and everybody was looked at.
     mark: i32,
+    glance: Option<Glance>,
+}
+
+/// What was seen a moment before the group is stopped, so that it need not be looked at
+/// while it stands.
+struct Glance {
+    /// The number given out last, read before anybody was looked at.
+    last: i32,
+    /// Numbers up to that one behind which nobody was found: processes in the making
+    /// may be. `None` where they are too many to be named.
+    nobody: Option<Vec<i32>>,
+    strangers: BTreeSet<i32>,
 }
 
 /// A moment in the life of the machine, as the last process number that was given out.
@@ -105,7 +118,7 @@ pub struct Mark(i32);
 impl Mark {
     /// Take it before the processes are listed that are to change together.
     pub fn now() -> Self {
-        Self(last_pid())
+        Self(last_pid().unwrap_or(NO_MARK))
     }
 }
 
@@ -119,8 +132,8 @@ impl Watch {
     }
 
     fn of(ties: Option<BTreeSet<Tie>>, Mark(mark): Mark) -> Self {
-        let (images, known, strangers) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        Self { state: Mutex::new(State { ties, images, known, strangers, mark }) }
+        let (images, known) = (BTreeSet::new(), BTreeSet::new());
+        Self { state: Mutex::new(State { ties, images, known, mark, glance: None }) }
     }
 
     /// Who maps none of these files does not change.
@@ -138,26 +151,43 @@ impl Watch {
         self.lock().known.remove(&process);
     }
 
-    /// Processes that belong to the group and are not known, before it is stopped: what is
-    /// looked at now need not be looked at while it stands. A child in the making cannot be
-    /// seen yet, so this proves nothing.
-    pub(crate) fn joined_already(&self, limits: &Limits) -> Vec<i32> {
+    /// Processes that belong to the group and are not known, before it is stopped. A child
+    /// in the making cannot be seen yet, so this proves nothing.
+    pub(crate) fn joined_already(&self, limits: &Limits) -> Result<Vec<i32>, ReadError> {
         let mut state = self.lock();
-        state.strangers.clear();
-        let Some((_, looked_at)) = state.look(limits) else { return Vec::new() };
-        state.strangers = of_kind(&looked_at, Seen::Stranger).collect();
-        of_kind(&looked_at, Seen::Joined).collect()
+        state.glance = None;
+        let Some(last) = state.last_to_look_at()? else { return Ok(Vec::new()) };
+        let numbers = given_out(state.mark, last);
+        let looked_at = match &numbers {
+            Some(numbers) => state.look(numbers.clone(), limits)?,
+            None => state.look(list_pids()?.into_iter(), limits)?,
+        };
+        state.glance = Some(Glance {
+            last,
+            nobody: numbers.map(|_| of_kind(&looked_at, Seen::Nobody).collect()),
+            strangers: of_kind(&looked_at, Seen::Stranger).collect(),
+        });
+        Ok(of_kind(&looked_at, Seen::Joined).collect())
     }
 
     /// The same while the group stands and can make no more. Reads nothing but `/proc`.
-    pub(crate) fn joined(&self, limits: &Limits) -> Vec<i32> {
+    pub(crate) fn joined(&self, limits: &Limits) -> Result<Vec<i32>, ReadError> {
         let mut state = self.lock();
-        let Some((last, looked_at)) = state.look(limits) else { return Vec::new() };
+        let Some(last) = state.last_to_look_at()? else { return Ok(Vec::new()) };
+        let numbers: Vec<i32> = match state.glance.as_ref().and_then(|glance| glance.left(last)) {
+            Some(left) => left,
+            None => match given_out(state.mark, last) {
+                Some(numbers) => numbers.collect(),
+                None => list_pids()?,
+            },
+        };
+        let strange = |pid: &i32| state.glance.as_ref().is_some_and(|glance| glance.strangers.contains(pid));
+        let looked_at = state.look(numbers.into_iter().filter(|pid| !strange(pid)), limits)?;
         let joined: Vec<i32> = of_kind(&looked_at, Seen::Joined).collect();
         if joined.is_empty() {
             state.mark = last;
         }
-        joined
+        Ok(joined)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -169,66 +199,94 @@ fn of_kind(looked_at: &[(i32, Seen)], kind: Seen) -> impl Iterator<Item = i32> +
     looked_at.iter().filter(move |(_, seen)| *seen == kind).map(|(pid, _)| *pid)
 }
 
-impl State {
-    /// Everybody who came since the mark and was not looked at yet, and the number given
-    /// out last.
-    fn look(&self, limits: &Limits) -> Option<(i32, Vec<(i32, Seen)>)> {
-        let ties = self.ties.as_ref()?;
-        let last = last_pid();
-        if last == self.mark && last != 0 {
-            return None;
+/// The numbers that were given out since, unless they began anew or are too many.
+fn given_out(since: i32, last: i32) -> Option<std::ops::RangeInclusive<i32>> {
+    (1..=MANY).contains(&last.saturating_sub(since)).then(|| since.saturating_add(1)..=last)
+}
+
+impl Glance {
+    /// The numbers that may have become somebody since.
+    fn left(&self, last: i32) -> Option<Vec<i32>> {
+        let nobody = self.nobody.as_ref()?;
+        if last == self.last {
+            return Some(nobody.clone());
         }
-        let few = (1..=FEW).contains(&last.saturating_sub(self.mark));
-        let candidates: Vec<i32> =
-            if few { (self.mark.saturating_add(1)..=last).collect() } else { list_pids().unwrap_or_default() };
-        let looked_at = candidates
-            .into_iter()
-            .filter(|pid| !self.strangers.contains(pid))
-            .map(|pid| (pid, self.kind_of(pid, ties, limits)))
-            .collect();
-        Some((last, looked_at))
+        Some(nobody.iter().copied().chain(given_out(self.last, last)?).collect())
+    }
+}
+
+impl State {
+    /// The number given out last; `None` where nobody is watched for, or nobody came.
+    fn last_to_look_at(&self) -> Result<Option<i32>, ReadError> {
+        if self.ties.is_none() {
+            return Ok(None);
+        }
+        let last = last_pid()?;
+        Ok((last != self.mark).then_some(last))
     }
 
-    fn kind_of(&self, pid: i32, ties: &BTreeSet<Tie>, limits: &Limits) -> Seen {
-        match is_process(pid) {
-            None => return Seen::Nobody,
-            Some(false) => return Seen::Stranger,
+    fn look(&self, pids: impl Iterator<Item = i32>, limits: &Limits) -> Result<Vec<(i32, Seen)>, ReadError> {
+        let Some(ties) = &self.ties else { return Ok(Vec::new()) };
+        pids.map(|pid| Ok((pid, self.kind_of(pid, ties, limits)?))).collect()
+    }
+
+    fn kind_of(&self, pid: i32, ties: &BTreeSet<Tie>, limits: &Limits) -> Result<Seen, ReadError> {
+        match is_process(pid)? {
+            None => return Ok(Seen::Nobody),
+            Some(false) => return Ok(Seen::Stranger),
             Some(true) => {}
         }
         match Process::open(pid) {
-            Err(_) => Seen::Nobody,
-            Ok(process) if self.is_tied(&process, ties, limits) => Seen::Joined,
-            Ok(_) => Seen::Stranger,
+            // Who may not even be looked at is none that may be changed.
+            Err(
+                OpenError::NoSuchProcess
+                | OpenError::NoPermission
+                | OpenError::Read(ReadError::Exited | ReadError::NoPermission { .. }),
+            ) => Ok(Seen::Nobody),
+            // Neither forks any more, or ever did.
+            Err(OpenError::Zombie | OpenError::KernelThread) => Ok(Seen::Stranger),
+            Err(OpenError::Read(error)) => Err(error),
+            Ok(process) => self.is_tied(&process, ties, limits),
         }
     }
 
-    fn is_tied(&self, process: &Process, ties: &BTreeSet<Tie>, limits: &Limits) -> bool {
+    fn is_tied(&self, process: &Process, ties: &BTreeSet<Tie>, limits: &Limits) -> Result<Seen, ReadError> {
         if self.known.contains(&process.id()) {
-            return false;
+            return Ok(Seen::Stranger);
         }
-        let Ok(mappings) = process.mappings(limits) else { return false };
         let maps_image =
             |mapping: &Mapping| mapping.perms.execute && self.images.contains(&(mapping.dev, mapping.inode));
-        mappings.iter().any(maps_image) && process.ties_in(&mappings).is_ok_and(|own| !own.is_disjoint(ties))
+        let own = process.mappings(limits).and_then(|mappings| {
+            if mappings.iter().any(maps_image) { process.ties_in(&mappings).map(Some) } else { Ok(None) }
+        });
+        match own {
+            Ok(Some(own)) if !own.is_disjoint(ties) => Ok(Seen::Joined),
+            Ok(_) => Ok(Seen::Stranger),
+            // Parts that vanish are those of one that ends, or begins another program.
+            Err(ReadError::Exited | ReadError::Restless | ReadError::NoPermission { .. }) => Ok(Seen::Nobody),
+            Err(error) => Err(error),
+        }
     }
 }
 
 /// Whether a number is a process's and not only a thread's; `None` where it is nobody's.
-fn is_process(pid: i32) -> Option<bool> {
-    let number = rustix::process::Pid::from_raw(pid)?;
+fn is_process(pid: i32) -> Result<Option<bool>, ReadError> {
+    use rustix::io::Errno;
+    let Some(number) = rustix::process::Pid::from_raw(pid) else { return Ok(None) };
     match rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty()) {
-        Ok(_) => Some(true),
+        Ok(_) => Ok(Some(true)),
         // Since Linux 6.9 the latter, before it the former.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => Some(false),
-        Err(_) => None,
+        Err(Errno::INVAL | Errno::NOENT) => Ok(Some(false)),
+        Err(Errno::SRCH) => Ok(None),
+        Err(other) => Err(ReadError::of("pidfd", other)),
     }
 }
 
-/// The last word of `/proc/loadavg` (`proc_loadavg(5)`); 0 where it cannot be read, with
-/// which every look is at all processes.
-fn last_pid() -> i32 {
-    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split_ascii_whitespace().last().and_then(|word| word.parse().ok()).unwrap_or(0)
+/// The last word of `/proc/loadavg` (`proc_loadavg(5)`).
+fn last_pid() -> Result<i32, ReadError> {
+    let what = "/proc/loadavg";
+    let text = std::fs::read_to_string(what).map_err(|error| ReadError::of_io(what, &error))?;
+    text.split_ascii_whitespace().last().and_then(|word| word.parse().ok()).ok_or(ReadError::Malformed { what })
 }
 
 /// Which of these belong together: for each its group's number, the index of its first.

@@ -12,7 +12,7 @@ use crate::look::{Checker, Space, check};
 use crate::maps::Mapping;
 use crate::memory::Memory;
 use crate::outcome::{Blocking, BlockingReason, Lost, NotApplied, WriteFault};
-use crate::process::Process;
+use crate::process::{Process, ReadError};
 use crate::stop::{Held, StopError};
 use crate::ties::Watch;
 use core::time::Duration;
@@ -114,19 +114,23 @@ struct Stage<'a> {
 /// the first stands no longer than the last takes. Nothing is written before every
 /// thread of every process was looked at.
 pub(crate) fn attempt(sites: &[Site<'_>], limits: &Limits, watch: &Watch, grow: Option<&Grow<'_>>) -> Tried {
-    let pids = watch.joined_already(limits);
-    if !pids.is_empty() {
-        return Tried::Joined { pids };
+    let first = sites.first().map_or(0, |site| site.process.pid());
+    let unseen = |error: ReadError| Tried::Not(first, NotApplied::of_unread(&error));
+    match watch.joined_already(limits) {
+        Ok(pids) if pids.is_empty() => {}
+        Ok(pids) => return Tried::Joined { pids },
+        Err(error) => return unseen(error),
     }
     let _hurried = crate::wait::hurry();
     let mut stages = Vec::with_capacity(sites.len());
     if let Err(tried) = stop(&mut stages, sites, limits) {
         return tried;
     }
-    let joined = watch.joined(limits);
-    if joined.is_empty() {
-        return conclude(stages, limits);
-    }
+    let joined = match watch.joined(limits) {
+        Ok(joined) if joined.is_empty() => return conclude(stages, limits),
+        Ok(joined) => joined,
+        Err(error) => return unseen(error),
+    };
     // Nobody who is held can fork: those that are prepared now are the last.
     let held = Mutex::new(stages);
     let grown = grow.filter(|_| joined.len() <= MOST_JOINED).and_then(|grow| {
@@ -135,8 +139,11 @@ pub(crate) fn attempt(sites: &[Site<'_>], limits: &Limits, watch: &Watch, grow: 
             if let Err(tried) = stop(&mut all, more, limits) {
                 return tried;
             }
-            let pids = watch.joined(limits);
-            if pids.is_empty() { conclude(all, limits) } else { Tried::Joined { pids } }
+            match watch.joined(limits) {
+                Ok(pids) if pids.is_empty() => conclude(all, limits),
+                Ok(pids) => Tried::Joined { pids },
+                Err(error) => unseen(error),
+            }
         })
     });
     grown.unwrap_or(Tried::Joined { pids: joined })
@@ -147,7 +154,11 @@ pub(crate) fn attempt(sites: &[Site<'_>], limits: &Limits, watch: &Watch, grow: 
 fn stop<'a>(stages: &mut Vec<Stage<'a>>, sites: &[Site<'a>], limits: &Limits) -> Result<(), Tried> {
     let first = stages.len();
     for site in sites {
-        let Ok(space) = Space::open(site.process) else { continue };
+        let space = match Space::open(site.process) {
+            Ok(space) => space,
+            Err(ReadError::Exited) => continue,
+            Err(error) => return Err(Tried::Not(site.process.pid(), NotApplied::of_unread(&error))),
+        };
         match Held::attach(site.process, limits) {
             Ok(held) => stages.push(Stage { site: *site, held, space }),
             Err(StopError::Gone) => {}
@@ -324,8 +335,9 @@ fn look(stage: &mut Stage<'_>, limits: &Limits, chunk: &mut [u8]) -> Result<Vec<
     let Stage { site: Site { process, memory, plan }, held, space } = stage;
     // The pidfd and the `/proc` directory are this very process's, whatever its number
     // means by now; the memory is that of the program it ran when it was looked at.
-    process.still_there().map_err(|_| Act::Not(NotApplied::Exited))?;
-    space.refresh(process, limits).map_err(|_| Act::Not(NotApplied::Exited))?;
+    let unread = |error| Act::Not(NotApplied::of_unread(&error));
+    process.still_there().map_err(unread)?;
+    space.refresh(process, limits).map_err(unread)?;
     verify(memory, plan, space)?;
     let checker =
         Checker { memory, tables: &plan.tables, main_stack: plan.main_stack, limits, space, pid: process.pid() };

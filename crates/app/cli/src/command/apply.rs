@@ -7,7 +7,7 @@ use crate::command::{file, updates};
 use crate::console::Report;
 use crate::event::UpdateRef;
 use crate::exit::Exit;
-use crate::machine::processes::{Processes, Seen};
+use crate::machine::processes::{Processes, Seen, Unseen};
 use crate::plan::{self, Decision, Leave, Step, steps};
 use crate::problem::Problem;
 use crate::view::PatchView;
@@ -27,6 +27,9 @@ pub(crate) struct ApplyReport {
     update: UpdateRef,
     patch: PatchView,
     processes: Vec<Action>,
+    /// What it means for the end of the command that some could not be looked at.
+    #[serde(skip)]
+    not_looked_at: Exit,
 }
 
 pub(crate) fn run(args: &Apply, context: &mut Context) -> Result<ApplyReport, Problem> {
@@ -39,9 +42,7 @@ pub(crate) fn run(args: &Apply, context: &mut Context) -> Result<ApplyReport, Pr
     let update = updates::update_of(&patch);
     let processes = Processes::new();
     let (seen, unseen) = processes.survey(&args.targets.pids)?;
-    for missed in unseen {
-        context.console.note(&format!("pid {} was not looked at: {}", missed.pid, missed.why));
-    }
+    let mut not_looked_at = tell(&unseen, context);
     let offers = [updates::offer(&update, &patch)];
     let runners = updates::runners(&processes.patcher, &seen, &offers);
     let steps = steps(&runners, &offers, &accepted);
@@ -90,7 +91,8 @@ pub(crate) fn run(args: &Apply, context: &mut Context) -> Result<ApplyReport, Pr
             break;
         }
         // A process that forked before its turn left an old child behind.
-        let newcomers = processes.newcomers(&known);
+        let (newcomers, unseen) = processes.newcomers(&known)?;
+        not_looked_at = not_looked_at.and(tell(&unseen, context));
         known.extend(newcomers.iter().map(|process| process.id));
         let runners = updates::runners(&processes.patcher, &newcomers, &offers);
         let steps = plan::steps(&runners, &offers, &accepted);
@@ -98,7 +100,15 @@ pub(crate) fn run(args: &Apply, context: &mut Context) -> Result<ApplyReport, Pr
         tasks = fresh.filter_map(|(process, step)| planned(process, step, &patch, &update, true).ok()).collect();
     }
     actions.sort_by_key(|action| action.process.pid);
-    Ok(ApplyReport { file: args.file.clone(), update, patch: view, processes: actions })
+    Ok(ApplyReport { file: args.file.clone(), update, patch: view, processes: actions, not_looked_at })
+}
+
+/// Names them. Somebody else's are as they should be; any other may carry old code.
+fn tell(unseen: &[Unseen], context: &Context) -> Exit {
+    for missed in unseen {
+        context.console.note(&format!("pid {} was not looked at: {}", missed.pid, missed.why));
+    }
+    if unseen.iter().all(|missed| missed.barred) { Exit::Done } else { Exit::Incomplete }
 }
 
 /// A patch file made of two plain files says nothing about which is newer; one
@@ -188,7 +198,7 @@ pub(crate) fn obstacle(process: &Seen, step: &Step, action: &Action) -> Option<O
 
 impl Report for ApplyReport {
     fn exit(&self) -> Exit {
-        self.processes.iter().fold(Exit::Done, |exit, action| exit.and(action.outcome.exit()))
+        self.processes.iter().fold(self.not_looked_at, |exit, action| exit.and(action.outcome.exit()))
     }
 
     fn human(&self, out: &mut dyn Write, verbose: bool) -> io::Result<()> {

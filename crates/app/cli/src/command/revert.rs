@@ -86,23 +86,30 @@ pub(crate) fn run(args: &Revert, context: &mut Context) -> Result<RevertReport, 
     pids.dedup();
     let deadline = Instant::now().checked_add(args.wait);
     let progress = context.console.progress(pids.len(), "looking at processes");
-    let mut found = Vec::new();
+    let (mut found, mut unread) = (Vec::new(), Vec::new());
     for pid in &pids {
         progress.step(&format!("pid {pid}"));
-        match look(&processes, *pid, &wanted, args.targets.all)? {
-            Some(one) if args.targets.all && !one.has_something() => {}
-            Some(one) => found.push(one),
-            None => {}
+        if args.targets.all {
+            match look_at_any(&processes, *pid, &wanted)? {
+                Ok(one) => found.extend(one.filter(Carrier::has_something)),
+                Err(error) => unread.push(Reversion::unread(*pid, &error)),
+            }
+        } else {
+            let process = processes::open_named(u32::try_from(*pid).unwrap_or(u32::MAX))?;
+            found.push(look(&processes, &process, &wanted)?.map_err(|error| processes::cannot_look(*pid, error))?);
         }
     }
     if !args.targets.all {
         // What one of a group gets, all get.
-        for id in processes.tied_to(found.iter().map(|one| (one.id, &one.ties))) {
-            found.extend(look(&processes, id.pid, &wanted, true)?.filter(Carrier::has_something));
+        for id in processes.tied_to(found.iter().map(|one| (one.id, &one.ties)))? {
+            let one = look_at_any(&processes, id.pid, &wanted)?;
+            found.extend(one.map_err(|error| processes::cannot_look(id.pid, error))?.filter(Carrier::has_something));
         }
     }
     drop(progress);
-    let report = RevertReport { processes: revert_all(&processes, &found, deadline, args.while_off, context) };
+    let mut ends = revert_all(&processes, &found, deadline, args.while_off, context);
+    ends.extend(unread);
+    let report = RevertReport { processes: ends };
     if report.processes.is_empty()
         && let Some(text) = &args.patch
     {
@@ -128,24 +135,29 @@ impl Carrier {
     }
 }
 
-/// `None` for one that is not there, or that need not be looked at.
-fn look(processes: &Processes, pid: i32, wanted: &Wanted, any: bool) -> Result<Option<Carrier>, Problem> {
-    let process = match processes::open_named(u32::try_from(pid).unwrap_or(u32::MAX)) {
-        Ok(process) => process,
-        Err(problem) if !any => return Err(problem),
-        Err(_exited_or_a_kernel_thread) => return Ok(None),
+/// One of many; `None` for one that is not there, or is somebody else's.
+fn look_at_any(
+    processes: &Processes,
+    pid: i32,
+    wanted: &Wanted,
+) -> Result<Result<Option<Carrier>, ReadError>, Problem> {
+    let process = match processes::open_any(pid) {
+        Ok(Some(process)) => process,
+        Ok(None) => return Ok(Ok(None)),
+        Err(error) => return Ok(Err(error)),
     };
-    let status = processes.patcher.status(&process);
-    let (Ok(status), Ok(facts), Ok(ties)) = (status, processes.facts(&process), processes.ties(&process)) else {
-        if any {
-            return Ok(None);
-        }
-        return Err(Problem::failed("no-permission", format!("cannot look at process {pid}"))
-            .hint("run it as root, or as the user of the process"));
+    Ok(processes::those_there(look(processes, &process, wanted)?))
+}
+
+fn look(processes: &Processes, process: &Process, wanted: &Wanted) -> Result<Result<Carrier, ReadError>, Problem> {
+    let read = || Ok((processes.patcher.status(process)?, processes.facts(process)?, processes.ties(process)?));
+    let (status, facts, ties) = match read() {
+        Ok(read) => read,
+        Err(error) => return Ok(Err(error)),
     };
     let (name, untidy) = (processes::name(&facts), status.has_leftovers());
     let selection = select(wanted, &status, untidy)?;
-    Ok(Some(Carrier { id: process.id(), name, ties, selection, untidy }))
+    Ok(Ok(Carrier { id: process.id(), name, ties, selection, untidy }))
 }
 
 /// Group by group; each end is recorded as it comes.
@@ -309,6 +321,14 @@ fn select(wanted: &Wanted, status: &ProcessStatus, untidy: bool) -> Result<Selec
 }
 
 impl Reversion {
+    /// It could not be looked at, and may carry what was to be reverted.
+    fn unread(pid: i32, error: &ReadError) -> Self {
+        let pid = u32::try_from(pid).unwrap_or(u32::MAX);
+        let process = ProcessRef { pid, start_ticks: 0, program: String::new() };
+        let end = Self::new(process, &Selection::These(Vec::new()));
+        end.because(RevertEnding::Failed, "unreadable", chain(error))
+    }
+
     fn new(process: ProcessRef, selection: &Selection) -> Self {
         let livepatches = match selection {
             Selection::All => Vec::new(),

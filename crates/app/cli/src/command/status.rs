@@ -122,11 +122,8 @@ fn look_at_all(args: &Status, history: &History, console: Console) -> Result<Sta
     let mut disk = Disk::default();
     if let Some(pid) = args.pid {
         let process = processes::open_named(pid)?;
-        let view = look(&processes, &process, &mut disk).map_err(|error| {
-            Problem::failed("no-permission", format!("cannot look at process {pid}"))
-                .because(error)
-                .hint("run it as root, or as the user of the process")
-        })?;
+        let view =
+            look(&processes, &process, &mut disk).map_err(|error| processes::cannot_look(process.pid(), error))?;
         let exposure = Exposure::of(&processes, &[pid], history);
         let processes = vec![view];
         return Ok(StatusReport { switch, processes, looked_at: 1, not_looked_at: 0, exposure, single: true });

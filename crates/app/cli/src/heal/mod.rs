@@ -88,7 +88,8 @@ pub(crate) fn run(
                 break;
             }
             // A process that forked before its turn left an old child behind.
-            let newcomers = processes.newcomers(&known);
+            let (newcomers, unseen) = processes.newcomers(&known)?;
+            resolved.left.extend(unseen.into_iter().map(report::Left::unseen));
             known.extend(newcomers.iter().map(|process| process.id));
             tasks = healer.plan(&healer.concerned(newcomers), &BTreeMap::new()).0;
         }

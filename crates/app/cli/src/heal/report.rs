@@ -16,6 +16,8 @@ use std::io::{self, Write};
 
 /// The code for processes that could not be read.
 pub(super) const NOT_LOOKED_AT: &str = "not-looked-at";
+/// It is ours to look at, and Salve lacked something to do it with.
+const UNREADABLE: &str = "unreadable";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -104,9 +106,9 @@ impl Left {
             process: Some(name),
             update: None,
             path: None,
-            code: NOT_LOOKED_AT.into(),
+            code: if unseen.barred { NOT_LOOKED_AT } else { UNREADABLE }.into(),
             why: unseen.why,
-            exit: Exit::Done,
+            exit: if unseen.barred { Exit::Done } else { Exit::Incomplete },
         }
     }
 }

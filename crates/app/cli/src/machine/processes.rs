@@ -66,10 +66,14 @@ pub(crate) fn open_named(pid: u32) -> Result<Process, Problem> {
     })
 }
 
-fn cannot_look(pid: i32, error: OpenError) -> Problem {
-    Problem::failed("no-permission", format!("cannot look at process {pid}"))
-        .because(error)
-        .hint("run it as root, or as the user of the process")
+pub(crate) fn cannot_look(pid: i32, error: impl Into<OpenError>) -> Problem {
+    let error = error.into();
+    let barred = matches!(error, OpenError::NoPermission | OpenError::Read(ReadError::NoPermission { .. }));
+    let what = format!("cannot look at process {pid}");
+    if !barred {
+        return Problem::failed("unreadable", what).because(error);
+    }
+    Problem::failed("no-permission", what).because(error).hint("run it as root, or as the user of the process")
 }
 
 /// Who runs on this machine. Everything that one run asks more than once is kept.
@@ -87,7 +91,43 @@ pub(crate) struct Processes {
 pub(crate) struct Unseen {
     pub(crate) pid: i32,
     pub(crate) name: Option<ProcessRef>,
+    /// It belongs to somebody else, which is as it should be for an ordinary user.
+    pub(crate) barred: bool,
     pub(crate) why: String,
+}
+
+impl Unseen {
+    fn new(pid: i32, name: Option<ProcessRef>, error: &ReadError) -> Self {
+        Self { pid, name, barred: is_barred(error), why: chain(error) }
+    }
+}
+
+fn is_barred(error: &ReadError) -> bool {
+    matches!(error, ReadError::NoPermission { .. })
+}
+
+/// One of all processes; `None` for what is none any more, or is somebody else's.
+pub(crate) fn open_any(pid: i32) -> Result<Option<Process>, ReadError> {
+    match Process::open(pid) {
+        Ok(process) => Ok(Some(process)),
+        Err(OpenError::NoSuchProcess | OpenError::Zombie | OpenError::KernelThread | OpenError::NoPermission) => {
+            Ok(None)
+        }
+        Err(OpenError::Read(error)) => those_there(Err(error)),
+    }
+}
+
+/// What was read of one of all processes, if it is there and not somebody else's.
+pub(crate) fn those_there<T>(read: Result<T, ReadError>) -> Result<Option<T>, ReadError> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(ReadError::Exited | ReadError::NoPermission { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn cannot_list(error: ReadError) -> Problem {
+    Problem::failed("no-proc", "cannot list the processes").because(error).hint("is /proc mounted?")
 }
 
 impl Processes {
@@ -107,19 +147,8 @@ impl Processes {
         let mut seen = Vec::new();
         let mut unseen = Vec::new();
         if named.is_empty() {
-            let pids = list_pids().map_err(|error| {
-                Problem::failed("no-proc", "cannot list the processes").because(error).hint("is /proc mounted?")
-            })?;
-            for pid in pids {
-                let Ok(process) = Process::open(pid) else { continue };
-                match self.look(&process) {
-                    Ok(process) => seen.push(process),
-                    Err(ReadError::Exited) => {}
-                    Err(error) => {
-                        let name = self.facts(&process).ok().map(|facts| name(&facts));
-                        unseen.push(Unseen { pid, name, why: chain(&error) });
-                    }
-                }
+            for pid in list_pids().map_err(cannot_list)? {
+                self.look_at_one(pid, &mut seen, &mut unseen);
             }
             return Ok((seen, unseen));
         }
@@ -128,42 +157,66 @@ impl Processes {
         named.dedup();
         for pid in named {
             let process = open_named(pid)?;
-            seen.push(self.look(&process).map_err(|error| {
-                Problem::failed("no-permission", format!("cannot look at process {pid}"))
-                    .because(error)
-                    .hint("run it as root, or as the user of the process")
-            })?);
+            seen.push(self.look(&process).map_err(|error| cannot_look(process.pid(), error))?);
         }
-        let relatives = self.relatives(&seen);
+        let relatives = self.relatives(&seen)?;
         seen.extend(relatives);
         Ok((seen, unseen))
     }
 
-    /// Those who are tied to these and are none of them: what one of them gets, all get.
-    /// One that cannot be looked at shows when its turn comes.
-    fn relatives(&self, seen: &[Seen]) -> Vec<Seen> {
-        let tied = self.tied_to(seen.iter().map(|process| (process.id, &process.ties)));
-        let open = tied.into_iter().filter_map(|id| reopen(id).ok().flatten());
-        open.filter_map(|process| self.look(&process).ok()).map(|seen| Seen { relative: true, ..seen }).collect()
+    fn look_at_one(&self, pid: i32, seen: &mut Vec<Seen>, unseen: &mut Vec<Unseen>) {
+        let process = match open_any(pid) {
+            Ok(None) => return,
+            Ok(Some(process)) => process,
+            Err(error) => return unseen.push(Unseen::new(pid, None, &error)),
+        };
+        match self.look(&process) {
+            Ok(process) => seen.push(process),
+            Err(ReadError::Exited) => {}
+            Err(error) => {
+                let name = self.facts(&process).ok().map(|facts| name(&facts));
+                unseen.push(Unseen::new(pid, name, &error));
+            }
+        }
     }
 
-    /// Who is tied to these, directly or over others.
-    pub(crate) fn tied_to<'s>(&self, these: impl Iterator<Item = (ProcessId, &'s BTreeSet<Tie>)>) -> Vec<ProcessId> {
+    /// Those who are tied to these and are none of them: what one of them gets, all get.
+    fn relatives(&self, seen: &[Seen]) -> Result<Vec<Seen>, Problem> {
+        let mut relatives = Vec::new();
+        for id in self.tied_to(seen.iter().map(|process| (process.id, &process.ties)))? {
+            let Some(process) = reopen(id)? else { continue };
+            let seen = those_there(self.look(&process)).map_err(|error| cannot_look(id.pid, error))?;
+            relatives.extend(seen.map(|seen| Seen { relative: true, ..seen }));
+        }
+        Ok(relatives)
+    }
+
+    /// Who is tied to these, directly or over others. What belongs to somebody else
+    /// cannot be looked at, and could not be changed.
+    pub(crate) fn tied_to<'s>(
+        &self,
+        these: impl Iterator<Item = (ProcessId, &'s BTreeSet<Tie>)>,
+    ) -> Result<Vec<ProcessId>, Problem> {
         let (mut known, mut ties) = (BTreeSet::new(), BTreeSet::new());
         for (id, own) in these {
             known.insert(id);
             ties.extend(own.iter().copied());
         }
-        let open = list_pids().unwrap_or_default().into_iter().filter_map(|pid| Process::open(pid).ok());
-        let mut others: Vec<(ProcessId, BTreeSet<Tie>)> = open
-            .filter(|process| !known.contains(&process.id()))
-            .filter_map(|process| process.ties(&self.limits).ok().map(|own| (process.id(), own)))
-            .collect();
+        let mut others: Vec<(ProcessId, BTreeSet<Tie>)> = Vec::new();
+        for pid in list_pids().map_err(cannot_list)? {
+            let cannot = |error| cannot_look(pid, error);
+            let Some(process) = open_any(pid).map_err(cannot)? else { continue };
+            if known.contains(&process.id()) {
+                continue;
+            }
+            let own = those_there(process.ties(&self.limits)).map_err(cannot)?;
+            others.extend(own.map(|own| (process.id(), own)));
+        }
         let mut found = Vec::new();
         loop {
             let (tied, rest): (Vec<_>, Vec<_>) = others.into_iter().partition(|(_, own)| !own.is_disjoint(&ties));
             if tied.is_empty() {
-                return found;
+                return Ok(found);
             }
             for (id, own) in tied {
                 ties.extend(own);
@@ -178,11 +231,19 @@ impl Processes {
     }
 
     /// Processes that were not there when `known` was made: children that were
-    /// forked meanwhile, and programs that were started. One that cannot be looked
-    /// at is passed over; a survey from the start names it.
-    pub(crate) fn newcomers(&self, known: &BTreeSet<ProcessId>) -> Vec<Seen> {
-        let open = list_pids().unwrap_or_default().into_iter().filter_map(|pid| Process::open(pid).ok());
-        open.filter(|process| !known.contains(&process.id())).filter_map(|process| self.look(&process).ok()).collect()
+    /// forked meanwhile, and programs that were started; and those of which that
+    /// cannot be said.
+    pub(crate) fn newcomers(&self, known: &BTreeSet<ProcessId>) -> Result<(Vec<Seen>, Vec<Unseen>), Problem> {
+        let (mut seen, mut unseen) = (Vec::new(), Vec::new());
+        let numbers: BTreeSet<i32> = known.iter().map(|id| id.pid).collect();
+        for pid in list_pids().map_err(cannot_list)? {
+            let is_known = numbers.contains(&pid) && Process::open(pid).is_ok_and(|one| known.contains(&one.id()));
+            if !is_known {
+                self.look_at_one(pid, &mut seen, &mut unseen);
+            }
+        }
+        unseen.retain(|one| !one.barred);
+        Ok((seen, unseen))
     }
 
     pub(crate) fn facts(&self, process: &Process) -> Result<Facts, ReadError> {
