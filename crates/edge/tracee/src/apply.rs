@@ -17,7 +17,7 @@ use crate::present::{AtDetour, Present, at_detour};
 use crate::process::{Process, ReadError};
 use crate::remote::{MMAP, Target};
 use crate::requirement;
-use crate::scene::{End, Scene, is_of_an_end};
+use crate::scene::{End, Scene, did_not_stop, is_of_an_end};
 use crate::supersede::Superseded;
 use crate::tidy;
 use crate::transition::{Plan, Site, Write};
@@ -113,6 +113,7 @@ fn apply(
         Err(End::Error(_)) if process.is_over() => Ok(Outcome::NotApplied { why: NotApplied::Exited }),
         Err(End::Not(why)) => Ok(Outcome::NotApplied { why }),
         Err(End::Busy(blocking)) => Ok(Outcome::Deferred { blocking, tries: 0 }),
+        Err(End::Late { tid }) => Ok(Outcome::Deferred { blocking: did_not_stop(process, tid), tries: 0 }),
         Err(End::Error(error)) => Err(error),
     }
 }

@@ -90,6 +90,9 @@ impl Memory {
     /// All of it in one write, or an error.
     pub(crate) fn write(&self, at: RuntimeAddr, bytes: &[u8]) -> Result<(), Errno> {
         fault::step();
+        if fault::write_fails() {
+            return Err(Errno::EIO);
+        }
         loop {
             match self.file.write_at(bytes, at.raw()) {
                 Ok(len) if len == bytes.len() => return Ok(()),

@@ -54,7 +54,7 @@ pub(crate) enum RemoteError {
     /// This thread cannot be borrowed now; another may.
     Unsuitable(String),
     /// It did not stop in time: the machine is busy, or the thread in the kernel.
-    Late,
+    Late { tid: i32 },
     /// The process or the thread went away.
     Gone,
     /// No thread of this process will do.
@@ -138,11 +138,7 @@ pub(crate) fn run(
     loop {
         match run_once(target, slot, task) {
             // All of it was a matter of time.
-            Err(RemoteError::Late) if start.elapsed() < LATE_LIMIT => std::thread::sleep(LATE_PAUSE),
-            Err(RemoteError::Late) => {
-                let why = "it did not stop in time".to_owned();
-                return Err(RemoteError::Not(NotApplied::NoThread { why }));
-            }
+            Err(RemoteError::Late { .. }) if start.elapsed() < LATE_LIMIT => std::thread::sleep(LATE_PAUSE),
             other => return other,
         }
     }
@@ -150,8 +146,8 @@ pub(crate) fn run(
 
 fn run_once(target: &Target<'_>, slot: &Slot, task: &Task<'_>) -> Result<(Result<(), Failed>, Duration), RemoteError> {
     let mut last = "it has no thread that could be looked at".to_owned();
-    let mut late = false;
-    for tid in candidates(target)? {
+    let (candidates, mut late) = candidates(target)?;
+    for tid in candidates {
         // One tracing thread for each try: when it ends, the kernel releases whatever
         // it still holds, also a thread that never stopped.
         let tried = std::thread::scope(|scope| {
@@ -164,27 +160,42 @@ fn run_once(target: &Target<'_>, slot: &Slot, task: &Task<'_>) -> Result<(Result
         });
         match tried {
             Err(RemoteError::Unsuitable(why)) => last = why,
-            Err(RemoteError::Late) => late = true,
+            Err(RemoteError::Late { tid }) => late = Some(tid),
             Err(RemoteError::Gone) if target.process.still_there().is_ok() => {
                 "it exited meanwhile".clone_into(&mut last);
             }
             other => return other,
         }
     }
-    Err(if late { RemoteError::Late } else { RemoteError::Not(NotApplied::NoThread { why: last }) })
+    Err(match late {
+        Some(tid) => RemoteError::Late { tid },
+        None => RemoteError::Not(NotApplied::NoThread { why: last }),
+    })
 }
 
-/// Threads in the order of preference: running ones first, for those lose least.
-fn candidates(target: &Target<'_>) -> Result<Vec<i32>, RemoteError> {
-    let tids = target.process.threads(target.limits)?;
-    let mut ranked: Vec<(u32, i32)> =
-        tids.into_iter().take(1024).filter_map(|tid| Some((rank(target.process, tid)?, tid))).collect();
+/// Threads in the order of preference: running ones first, for those lose least. And one
+/// that will do when its `vfork` child is done.
+fn candidates(target: &Target<'_>) -> Result<(Vec<i32>, Option<i32>), RemoteError> {
+    let (mut ranked, mut waiting) = (Vec::new(), None);
+    for tid in target.process.threads(target.limits)?.into_iter().take(1024) {
+        match rank(target.process, tid) {
+            Some(Rank::Fit(rank)) => ranked.push((rank, tid)),
+            Some(Rank::Waiting) => waiting = Some(tid),
+            None => {}
+        }
+    }
     ranked.sort_unstable();
-    Ok(ranked.into_iter().take(MAX_CANDIDATES).map(|(_, tid)| tid).collect())
+    Ok((ranked.into_iter().take(MAX_CANDIDATES).map(|(_, tid)| tid).collect(), waiting))
+}
+
+enum Rank {
+    Fit(u32),
+    /// It cannot stop until its `vfork` child is done.
+    Waiting,
 }
 
 /// `/proc/PID/task/TID/syscall`: `running`, or the number of the call it sleeps in.
-fn rank(process: &Process, tid: i32) -> Option<u32> {
+fn rank(process: &Process, tid: i32) -> Option<Rank> {
     let text = process.read_entry(&format!("task/{tid}/syscall"), "syscall", 512).ok()?;
     let text = String::from_utf8_lossy(&text);
     let number = text.split_ascii_whitespace().next()?;
@@ -192,8 +203,7 @@ fn rank(process: &Process, tid: i32) -> Option<u32> {
         "running" | "-1" => 0,
         // read, poll, nanosleep, futex, clock_nanosleep, ppoll: these go on as if nothing was.
         "0" | "7" | "35" | "202" | "230" | "271" => 1,
-        // vfork: its caller cannot stop until the child is done.
-        "58" => return None,
+        "58" => return Some(Rank::Waiting),
         _ => 2,
     };
     let filtered = match process.status(Some(tid)).ok()?.seccomp().ok()? {
@@ -201,7 +211,7 @@ fn rank(process: &Process, tid: i32) -> Option<u32> {
         Seccomp::Filter => 4,
         Seccomp::Strict => return None,
     };
-    calm.checked_add(filtered)
+    calm.checked_add(filtered).map(Rank::Fit)
 }
 
 fn borrow(
@@ -217,7 +227,7 @@ fn borrow(
     sys::interrupt(tid)?;
     let deadline = start.checked_add(target.limits.max_stop).unwrap_or(start);
     if wait::stopped(tid, deadline)? == Stopped::NotYet {
-        return Err(RemoteError::Late);
+        return Err(RemoteError::Late { tid });
     }
     let prepared = mended_registers(tid)
         .map_err(RemoteError::from)

@@ -14,7 +14,7 @@ use crate::patcher::{ApplyError, Patcher, RevertOptions, Selection};
 use crate::present::{AtDetour, Present};
 use crate::process::{Process, ReadError};
 use crate::remote::Target;
-use crate::scene::{End, Scene, is_of_an_end};
+use crate::scene::{End, Scene, did_not_stop, is_of_an_end};
 use crate::tidy;
 use crate::transition::{JUMP_BYTES, Plan, Site, Write};
 use crate::tries::{Ended, Transition};
@@ -89,6 +89,7 @@ fn revert(
         Err(End::Error(_)) if process.is_over() => Ok(RevertOutcome::NotReverted { why: NotApplied::Exited }),
         Err(End::Not(why)) => Ok(RevertOutcome::NotReverted { why }),
         Err(End::Busy(blocking)) => Ok(RevertOutcome::Deferred { blocking, tries: 0 }),
+        Err(End::Late { tid }) => Ok(RevertOutcome::Deferred { blocking: did_not_stop(process, tid), tries: 0 }),
         Err(End::Error(error)) => Err(error),
     }
 }

@@ -4,7 +4,7 @@ use crate::Errno;
 use crate::image::Found;
 use crate::maps::Mapping;
 use crate::memory::Memory;
-use crate::outcome::{Blocking, NotApplied};
+use crate::outcome::{Blocking, BlockingReason, NotApplied};
 use crate::patcher::{ApplyError, Patcher};
 use crate::present::Present;
 use crate::process::{Process, ReadError};
@@ -20,6 +20,10 @@ pub(crate) enum End {
     Not(NotApplied),
     /// Threads are still on their way home from a Salve that was killed.
     Busy(Vec<Blocking>),
+    /// This thread did not stop, and no other could be borrowed.
+    Late {
+        tid: i32,
+    },
     Error(ApplyError),
 }
 
@@ -49,7 +53,7 @@ impl From<RemoteError> for End {
                 Self::Not(NotApplied::LockedMemoryLimit)
             }
             RemoteError::Call { call, errno } => Self::Not(NotApplied::RemoteCall { call, errno }),
-            RemoteError::Late => Self::Not(NotApplied::NoThread { why: "it did not stop in time".to_owned() }),
+            RemoteError::Late { tid } => Self::Late { tid },
             RemoteError::Unseen => {
                 Self::Not(NotApplied::NoThread { why: "a borrowed thread was not seen again".to_owned() })
             }
@@ -57,6 +61,12 @@ impl From<RemoteError> for End {
             RemoteError::Unread(error) => error.into(),
         }
     }
+}
+
+/// A thread that sleeps uninterruptibly, or waits for its `vfork` child.
+pub(crate) fn did_not_stop(process: &Process, tid: i32) -> Vec<Blocking> {
+    let comm = process.thread_name(tid);
+    vec![Blocking { pid: process.pid(), tid, comm, function: String::new(), why: BlockingReason::DidNotStop }]
 }
 
 /// Whether an attempt failed because the process ended: its memory and its threads go
