@@ -8,15 +8,15 @@
 //! staying code, data or a symbol refers to.
 
 use crate::carry::Carried;
+use crate::followed::Followed;
 use crate::registry;
 use salve_code::ReferenceKind;
-use salve_code::affine::{Origin, forms};
 use salve_elf::{Binding, SectionRole, Va, VaRange};
 use salve_match::{ImageDiff, Place, Side, text_at};
 use salve_patch::{Evidence, Reason};
 use std::collections::BTreeSet;
 
-pub(crate) fn reason(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Reason> {
+pub(crate) fn reason(diff: &ImageDiff<'_, '_>, carried: &Carried, followed: &Followed<'_, '_, '_>) -> Option<Reason> {
     let replaced = carried.new_functions();
     let staying: Vec<(usize, usize)> = diff
         .identical
@@ -38,7 +38,7 @@ pub(crate) fn reason(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Reas
                 continue;
             }
             let Some(at) = differs_behind(diff, &ends, x.target, y.target) else { continue };
-            if indexes(&diff.new, n, y.target) {
+            if indexes(followed, n, y.target) {
                 let function = diff.new.image.functions().get(n);
                 evidence.push(Evidence {
                     function: function.map(salve_elf::Function::display_name),
@@ -100,12 +100,10 @@ fn leads_to_code(side: &Side<'_, '_>, va: Va) -> bool {
 }
 
 /// Whether the function calculates addresses from that of the table.
-fn indexes(side: &Side<'_, '_>, function: usize, table: Va) -> bool {
-    let Some(range) = side.image.functions().get(function).map(|f| f.range) else { return true };
-    let forms = forms(side.image, range);
-    let from_table = |o: Origin| o == Origin::Static(table.raw());
-    forms.too_large
-        || forms.accesses.iter().any(|access| {
-            access.address.terms.len() >= 2 && access.address.terms.iter().any(|(origin, _)| from_table(*origin))
-        })
+fn indexes(followed: &Followed<'_, '_, '_>, function: usize, table: Va) -> bool {
+    if followed.side.image.functions().get(function).is_none() {
+        return true;
+    }
+    let digest = followed.digest(function);
+    digest.too_large || digest.indexed.contains(&table)
 }

@@ -9,16 +9,16 @@
 //! a lock, or by writing memory outside their frames.
 
 use crate::carry::Carried;
+use crate::followed::Followed;
 use crate::layout::import_at;
 use crate::registry;
 use crate::resources::{PAIRS, calls};
 use iced_x86::{Instruction, Mnemonic, OpKind};
 use salve_code::ReferenceKind;
-use salve_code::affine::forms;
 use salve_elf::Binding;
 use salve_match::{ImageDiff, Place, Side};
 use salve_patch::{Evidence, Reason};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A carried function that calls others more or less often than it did.
 struct Change {
@@ -27,7 +27,7 @@ struct Change {
     calls: BTreeMap<usize, i64>,
 }
 
-pub(crate) fn reason(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Reason> {
+pub(crate) fn reason(diff: &ImageDiff<'_, '_>, carried: &Carried, followed: &Followed<'_, '_, '_>) -> Option<Reason> {
     let changes: Vec<Change> = carried.pairs.iter().filter_map(|p| change(diff, (p.old, p.new))).collect();
     let mut moved = BTreeSet::new();
     for (index, change) in changes.iter().enumerate() {
@@ -41,7 +41,8 @@ pub(crate) fn reason(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Reas
         }
     }
     let carried_code = carried.new_functions();
-    moved.retain(|callee| !carried_code.contains(callee) && has_effect(&diff.new, *callee, 0));
+    let mut effects = Effects { followed, own: HashMap::new(), any: HashMap::new() };
+    moved.retain(|callee| !carried_code.contains(callee) && effects.any(*callee, 0));
     moved.extend(halves(diff, &changes));
     let mut evidence = given_back_elsewhere(diff, carried);
     let name = |side: &Side<'_, '_>, i: usize| side.image.functions().get(i).map(salve_elf::Function::display_name);
@@ -166,13 +167,36 @@ fn own_function(side: &Side<'_, '_>, target: salve_elf::Va) -> Option<usize> {
     }
 }
 
-/// Whether others see that the function was called.
-fn has_effect(side: &Side<'_, '_>, function: usize, depth: u8) -> bool {
-    const DEEPEST: u8 = 2;
-    let Some(range) = side.image.functions().get(function).map(|f| f.range) else { return true };
-    synchronises(side, function)
-        || forms(side.image, range).accesses.iter().any(|access| access.writes)
-        || (depth < DEEPEST && callees(side, function).keys().any(|g| has_effect(side, *g, depth.saturating_add(1))))
+/// What calls do that others see; each question is answered once.
+struct Effects<'f, 's, 'i, 'a> {
+    followed: &'f Followed<'s, 'i, 'a>,
+    own: HashMap<usize, bool>,
+    /// By function and how deep it was called.
+    any: HashMap<(usize, u8), bool>,
+}
+
+impl Effects<'_, '_, '_, '_> {
+    /// Whether others see that the function was called.
+    fn any(&mut self, function: usize, depth: u8) -> bool {
+        const DEEPEST: u8 = 2;
+        if let Some(known) = self.any.get(&(function, depth)) {
+            return *known;
+        }
+        let any = self.own(function)
+            || (depth < DEEPEST
+                && callees(self.followed.side, function).keys().any(|g| self.any(*g, depth.saturating_add(1))));
+        self.any.insert((function, depth), any);
+        any
+    }
+
+    /// Whether others see what the function itself does.
+    fn own(&mut self, function: usize) -> bool {
+        let followed = self.followed;
+        *self.own.entry(function).or_insert_with(|| {
+            let unknown = followed.side.image.functions().get(function).is_none();
+            unknown || synchronises(followed.side, function) || followed.digest(function).writes
+        })
+    }
 }
 
 /// Whether the function itself works with atomic operations or locks.

@@ -6,35 +6,34 @@
 //! old code made hold the old form. Bounds that changed, sums that are off by
 //! one and wider masks are everyday corrections and none of these.
 
-use crate::carry::Carried;
+use crate::followed::Versions;
 use crate::registry;
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
-use salve_code::affine::{Access, Form, Forms, Origin, forms};
+use salve_code::affine::{Access, Form, Forms, Origin};
 use salve_elf::{Va, VaRange};
 use salve_match::{AlignedPair, ImageDiff, Side};
 use salve_patch::{Evidence, Reason};
 use std::collections::{BTreeMap, BTreeSet};
 
-pub(crate) fn reason(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Reason> {
-    let mut evidence = Vec::new();
-    for pair in &carried.pairs {
-        let functions = (diff.old.image.functions().get(pair.old), diff.new.image.functions().get(pair.new));
-        let (Some(f), Some(g)) = functions else { continue };
-        let codes = (diff.old.code.get(pair.old), diff.new.code.get(pair.new));
-        if matches!(codes, (Some(a), Some(b)) if a.hash == b.hash) {
-            continue;
-        }
-        let (before, after) = (forms(diff.old.image, f.range), forms(diff.new.image, g.range));
+/// What was found so far.
+#[derive(Default)]
+pub(crate) struct Encoding {
+    evidence: Vec<Evidence>,
+}
+
+impl Encoding {
+    pub(crate) fn look(&mut self, diff: &ImageDiff<'_, '_>, versions: &Versions<'_>) {
+        let Versions { f, g, before, after, .. } = *versions;
         let mut seen = |old_va, new_va, seen| {
-            evidence.push(Evidence { function: Some(g.display_name()), old_va, new_va, seen });
+            self.evidence.push(Evidence { function: Some(g.display_name()), old_va, new_va, seen });
         };
         let mut flags = Vec::new();
         let meets_objects = meets_objects(&diff.old, f.range) || meets_objects(&diff.new, g.range);
-        let (old, new) = (by_address(&before), by_address(&after));
-        for aligned in &diff.difference(pair.old, pair.new).aligned {
+        let (old, new) = (by_address(before), by_address(after));
+        for aligned in &diff.difference(versions.old, versions.new).aligned {
             let (old_at, new_at) = (Va::new(aligned.old.ip()), Va::new(aligned.new.ip()));
             let accesses = old.get(&old_at).zip(new.get(&new_at));
-            let stored = accesses.and_then(|(a, b)| stored_otherwise(a, b, (&before, &after)));
+            let stored = accesses.and_then(|(a, b)| stored_otherwise(a, b, (before, after)));
             if let Some(how) = stored {
                 seen(Some(old_at), Some(new_at), how);
             } else if let Some((from, to)) = flag_moved(aligned).filter(|_| meets_objects) {
@@ -49,13 +48,16 @@ pub(crate) fn reason(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Reas
         {
             seen(Some(old_at), Some(new_at), format!("mask {to:#x}, before {from:#x}"));
         }
-        for (at, from, to) in widths_changed(&before, &after) {
+        for (at, from, to) in widths_changed(before, after) {
             let how = format!("the field at offset {at:#x} is {to} bytes wide, before {from}");
             seen(Some(f.range.start()), Some(g.range.start()), how);
         }
     }
-    let summary = "objects that exist hold what old code stored in its own form";
-    (!evidence.is_empty()).then(|| registry::FIELD_ENCODING.because(summary, evidence))
+
+    pub(crate) fn reason(self) -> Option<Reason> {
+        let summary = "objects that exist hold what old code stored in its own form";
+        (!self.evidence.is_empty()).then(|| registry::FIELD_ENCODING.because(summary, self.evidence))
+    }
 }
 
 fn by_address(forms: &Forms) -> BTreeMap<Va, &Access> {

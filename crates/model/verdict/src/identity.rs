@@ -9,15 +9,16 @@
 //! memory is not found.
 
 use crate::carry::Carried;
+use crate::followed::Followed;
 use crate::objects::callee;
 use crate::registry;
 use iced_x86::{ConditionCode, FlowControl, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 use salve_code::ReferenceKind;
-use salve_code::affine::{Form, Forms, Origin, argument, forms};
+use salve_code::affine::{Origin, argument};
 use salve_elf::{Binding, SectionRole, Va, VaRange};
 use salve_match::{ImageDiff, Place, Side, text_at};
 use salve_patch::{Evidence, Reason};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// How far an address is followed into callees.
 const DEEPEST: u8 = 2;
@@ -25,11 +26,11 @@ const DEEPEST: u8 = 2;
 /// doubt, which asks for review.
 const MOST_TRACKED: usize = 1500;
 
-pub(crate) fn reason(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Reason> {
+pub(crate) fn reason(diff: &ImageDiff<'_, '_>, carried: &Carried, followed: &Followed<'_, '_, '_>) -> Option<Reason> {
     let replaced = carried.new_functions();
     let constants: BTreeSet<Va> =
         replaced.iter().flat_map(|n| taken(&diff.new, *n)).map(|(_, constant)| constant).collect();
-    let mut comparisons = Comparisons::new(&diff.new);
+    let mut comparisons = Comparisons { followed, tracked: HashSet::new(), answers: HashMap::new() };
     let mut evidence = Vec::new();
     for (index, function) in diff.new.image.functions().iter().enumerate() {
         for (at, constant) in taken(&diff.new, index) {
@@ -91,18 +92,14 @@ fn may_be_token(side: &Side<'_, '_>, constant: Va) -> bool {
     longer && text_at(side, constant, 1).is_none()
 }
 
-/// Comparisons of one image, each function tracked once and each question asked once.
-struct Comparisons<'s, 'i, 'a> {
-    side: &'s Side<'i, 'a>,
-    forms: HashMap<usize, Forms>,
+/// Comparisons of one image, each question asked once.
+struct Comparisons<'f, 's, 'i, 'a> {
+    followed: &'f Followed<'s, 'i, 'a>,
+    tracked: HashSet<usize>,
     answers: HashMap<(usize, Origin), bool>,
 }
 
-impl<'s, 'i, 'a> Comparisons<'s, 'i, 'a> {
-    fn new(side: &'s Side<'i, 'a>) -> Self {
-        Self { side, forms: HashMap::new(), answers: HashMap::new() }
-    }
-
+impl Comparisons<'_, '_, '_, '_> {
     /// Whether the value that `origin` is in this function is compared for equality
     /// with one that is not calculated from it, here or in what it is handed to.
     fn has(&mut self, function: usize, origin: Origin) -> bool {
@@ -112,9 +109,10 @@ impl<'s, 'i, 'a> Comparisons<'s, 'i, 'a> {
             if !seen.insert((function, origin)) {
                 continue;
             }
-            if self.forms.len() >= MOST_TRACKED && !self.forms.contains_key(&function) {
+            if self.tracked.len() >= MOST_TRACKED && !self.tracked.contains(&function) {
                 return true;
             }
+            self.tracked.insert(function);
             let here = match self.answers.get(&(function, origin)) {
                 Some(known) => *known,
                 None => self.here(function, origin),
@@ -130,38 +128,19 @@ impl<'s, 'i, 'a> Comparisons<'s, 'i, 'a> {
         false
     }
 
-    fn forms(&mut self, function: usize) -> &Forms {
-        let side = self.side;
-        self.forms.entry(function).or_insert_with(|| {
-            let range = side.image.functions().get(function).map(|f| f.range);
-            range.map(|range| forms(side.image, range)).unwrap_or_default()
-        })
-    }
-
-    fn here(&mut self, function: usize, origin: Origin) -> bool {
-        let side = self.side;
-        let is = |form: &Form| form.constant == 0 && form.terms == [(origin, 1)];
-        let apart = |form: &Form| !form.terms.is_empty() && form.terms.iter().all(|(o, _)| *o != origin);
-        self.forms(function).comparisons.iter().any(|c| {
-            let identity = is(&c.left) && apart(&c.right) || is(&c.right) && apart(&c.left);
-            identity && for_equality(side, c.at)
-        })
+    fn here(&self, function: usize, origin: Origin) -> bool {
+        let digest = self.followed.digest(function);
+        digest.compared.iter().any(|(compared, at)| *compared == origin && for_equality(self.followed.side, *at))
     }
 
     /// Functions of the image that get the value, and as which argument.
-    fn onward(&mut self, function: usize, origin: Origin) -> Vec<(usize, Origin)> {
-        let side = self.side;
-        let is = |form: &Form| form.constant == 0 && form.terms == [(origin, 1)];
+    fn onward(&self, function: usize, origin: Origin) -> Vec<(usize, Origin)> {
+        let side = self.followed.side;
         let mut onward = Vec::new();
-        for call in &self.forms(function).calls {
-            let handed: Vec<usize> =
-                call.arguments.iter().enumerate().filter(|(_, form)| is(form)).map(|(n, _)| n).collect();
-            if handed.is_empty() {
-                continue;
-            }
-            let callee = salve_code::decode_at(side.image, call.at).and_then(|i| callee(side, &i));
+        for handed in self.followed.digest(function).handed.iter().filter(|h| h.whole && h.from == origin) {
+            let callee = salve_code::decode_at(side.image, handed.call).and_then(|i| callee(side, &i));
             if let Some(Place::Code { function, offset: 0 }) = callee {
-                onward.extend(handed.into_iter().map(|n| (function, argument(n))));
+                onward.push((function, argument(handed.argument)));
             }
         }
         onward

@@ -2,6 +2,7 @@
 
 use crate::callers::Callers;
 use crate::carry::{Carried, carried};
+use crate::followed::{Followed, each_rewritten};
 use crate::layout::Layout;
 use crate::{
     columns, contracts, data, dependency, encoding, identity, meaning, objects, once, order, registry, resources,
@@ -64,17 +65,16 @@ pub fn judge(diff: &ImageDiff<'_, '_>, context: &NoiseContext) -> Judgement {
         reasons.extend(text_relocations(diff));
         let layout = Layout::of(diff, carried);
         reasons.extend(layout.reasons(diff, carried));
-        reasons.extend(objects::reasons(diff, carried));
-        reasons.extend(encoding::reason(diff, carried));
-        reasons.extend(meaning::reasons(diff, carried));
+        let followed = Followed::new(&diff.new);
+        reasons.extend(values(diff, carried, &followed));
         reasons.extend(order::reason(diff, carried));
         reasons.extend(resources::reasons(diff, carried));
-        reasons.extend(contracts::reason(diff, carried));
-        reasons.extend(identity::reason(diff, carried));
+        reasons.extend(contracts::reason(diff, carried, &followed));
+        reasons.extend(identity::reason(diff, carried, &followed));
         reasons.extend(witness::reasons(diff, carried));
         reasons.extend(exceptions(diff, carried));
         reasons.extend(read_only(diff, carried));
-        reasons.extend(columns::reason(diff, carried));
+        reasons.extend(columns::reason(diff, carried, &followed));
         let (old_callers, new_callers) = (Callers::of(&diff.old), Callers::of(&diff.new));
         reasons.extend(startup(diff, carried, &new_callers));
         reasons.extend(once::reason(diff, carried));
@@ -95,6 +95,22 @@ pub fn judge(diff: &ImageDiff<'_, '_>, context: &NoiseContext) -> Judgement {
     judgement.reasons = reasons;
     judgement.requirements = requirements;
     judgement
+}
+
+/// The rules that compare the values of both versions, each function followed once for all of them.
+fn values(diff: &ImageDiff<'_, '_>, carried: &Carried, followed: &Followed<'_, '_, '_>) -> Vec<Reason> {
+    let mut objects = objects::Objects::default();
+    let mut encoding = encoding::Encoding::default();
+    let mut meaning = meaning::Meaning::of(carried);
+    each_rewritten(diff, carried, followed, |versions| {
+        objects.look(diff, followed, versions);
+        encoding.look(diff, versions);
+        meaning.look(diff, versions);
+    });
+    let mut reasons = objects.reasons();
+    reasons.extend(encoding.reason());
+    reasons.extend(meaning.reasons(diff, carried));
+    reasons
 }
 
 /// Tells noise from change, and counts.

@@ -21,6 +21,7 @@ mod contracts;
 mod data;
 mod dependency;
 mod encoding;
+mod followed;
 mod identity;
 mod judge;
 mod kept;

@@ -13,9 +13,10 @@
 //! Signs of a change, never proofs that there is none.
 
 use crate::carry::Carried;
+use crate::followed::Versions;
 use crate::registry;
 use iced_x86::{ConditionCode, FlowControl, Instruction, Mnemonic, OpKind};
-use salve_code::affine::{Access, Forms, Origin, argument, forms};
+use salve_code::affine::{Access, Forms, Origin, argument};
 use salve_elf::{Va, VaRange};
 use salve_match::{ImageDiff, Side};
 use salve_patch::{Evidence, Reason};
@@ -33,13 +34,15 @@ enum Field {
 /// Offsets from the start of objects, with widths in bytes.
 type Places = BTreeSet<(i64, usize)>;
 
-/// One function in both versions.
-struct Versions {
+/// A function whose versions were looked at: what is compared with all others.
+struct Seen {
     name: String,
     old_at: Va,
     new_at: Va,
-    old: Forms,
-    new: Forms,
+    /// Where objects are accessed.
+    old: Places,
+    written: Places,
+    read: Places,
     /// Instructions that swap bytes, in either version.
     swaps: (usize, usize),
 }
@@ -48,65 +51,71 @@ struct Versions {
 /// answered with a doubt, which asks for review.
 const MOST_FOLLOWED: usize = 400;
 
-pub(crate) fn reasons(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Vec<Reason> {
-    if carried.pairs.len() > MOST_FOLLOWED {
-        let summary = format!("{} functions are replaced, more than are followed", carried.pairs.len());
-        return vec![registry::FIELD_MEANING.because(summary, Vec::new())];
-    }
-    let all = versions(diff, carried);
-    let mut meaning = Vec::new();
-    for versions in &all {
-        if versions.old.too_large || versions.new.too_large {
-            meaning.push(versions.evidence("is too large to be followed".to_owned()));
-            continue;
-        }
-        let before = Known::of(&diff.old, &versions.old, &|va| Some(va));
-        let after = Known::of(&diff.new, &versions.new, &|va| Some(diff.data.old_of(va, &diff.new)?.old()));
-        let said = before.marks_changed(&after).into_iter();
-        let said = said.chain(before.kinds_changed(&after)).chain(arguments_changed(&versions.old, &versions.new));
-        meaning.extend(said.map(|seen| versions.evidence(seen)));
-    }
-    let swapping: Vec<&Versions> =
-        all.iter().filter(|v| v.swaps.0 != v.swaps.1 && (v.swaps.0 == 0 || v.swaps.1 == 0)).collect();
-    if swapping.len() >= 2 {
-        let seen = |v: &Versions| format!("swaps bytes in {} places, before in {}", v.swaps.1, v.swaps.0);
-        meaning.extend(swapping.iter().map(|v| v.evidence(seen(v))));
-    }
-    let mut reasons = Vec::new();
-    if !meaning.is_empty() {
-        let summary = "replaced code takes what is kept for something else";
-        reasons.push(registry::FIELD_MEANING.because(summary, meaning));
-    }
-    let added = added(diff, carried, &all);
-    if !added.is_empty() {
-        let summary = "replaced code writes and reads a field that old code does not know";
-        reasons.push(registry::FIELD_ADDED.because(summary, added));
-    }
-    reasons
+/// What was found so far.
+pub(crate) struct Meaning {
+    replaced: usize,
+    all: Vec<Seen>,
+    evidence: Vec<Evidence>,
 }
 
-fn versions(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Vec<Versions> {
-    let mut all = Vec::new();
-    for pair in &carried.pairs {
-        let functions = (diff.old.image.functions().get(pair.old), diff.new.image.functions().get(pair.new));
-        let (Some(f), Some(g)) = functions else { continue };
-        let codes = (diff.old.code.get(pair.old), diff.new.code.get(pair.new));
-        if matches!(codes, (Some(a), Some(b)) if a.hash == b.hash) {
-            continue;
+impl Meaning {
+    pub(crate) fn of(carried: &Carried) -> Self {
+        Self { replaced: carried.pairs.len(), all: Vec::new(), evidence: Vec::new() }
+    }
+
+    pub(crate) fn look(&mut self, diff: &ImageDiff<'_, '_>, versions: &Versions<'_>) {
+        if self.replaced > MOST_FOLLOWED {
+            return;
         }
-        all.push(Versions {
+        let Versions { f, g, before, after, .. } = *versions;
+        let seen = Seen {
             name: g.display_name(),
             old_at: f.range.start(),
             new_at: g.range.start(),
-            old: forms(diff.old.image, f.range),
-            new: forms(diff.new.image, g.range),
+            old: accessed(before, |_| true),
+            written: accessed(after, |a| a.writes),
+            read: accessed(after, |a| !a.writes),
             swaps: (swaps(&diff.old, f.range), swaps(&diff.new, g.range)),
-        });
+        };
+        if before.too_large || after.too_large {
+            self.evidence.push(seen.evidence("is too large to be followed".to_owned()));
+        } else {
+            let old = Known::of(&diff.old, before, &|va| Some(va));
+            let new = Known::of(&diff.new, after, &|va| Some(diff.data.old_of(va, &diff.new)?.old()));
+            let said = old.marks_changed(&new).into_iter();
+            let said = said.chain(old.kinds_changed(&new)).chain(arguments_changed(before, after));
+            self.evidence.extend(said.map(|how| seen.evidence(how)));
+        }
+        self.all.push(seen);
     }
-    all
+
+    pub(crate) fn reasons(self, diff: &ImageDiff<'_, '_>, carried: &Carried) -> Vec<Reason> {
+        if self.replaced > MOST_FOLLOWED {
+            let summary = format!("{} functions are replaced, more than are followed", self.replaced);
+            return vec![registry::FIELD_MEANING.because(summary, Vec::new())];
+        }
+        let Self { all, evidence: mut meaning, .. } = self;
+        let swapping: Vec<&Seen> =
+            all.iter().filter(|v| v.swaps.0 != v.swaps.1 && (v.swaps.0 == 0 || v.swaps.1 == 0)).collect();
+        if swapping.len() >= 2 {
+            let how = |v: &Seen| format!("swaps bytes in {} places, before in {}", v.swaps.1, v.swaps.0);
+            meaning.extend(swapping.iter().map(|v| v.evidence(how(v))));
+        }
+        let mut reasons = Vec::new();
+        if !meaning.is_empty() {
+            let summary = "replaced code takes what is kept for something else";
+            reasons.push(registry::FIELD_MEANING.because(summary, meaning));
+        }
+        let added = added(diff, carried, &all);
+        if !added.is_empty() {
+            let summary = "replaced code writes and reads a field that old code does not know";
+            reasons.push(registry::FIELD_ADDED.because(summary, added));
+        }
+        reasons
+    }
 }
 
-impl Versions {
+impl Seen {
     fn evidence(&self, seen: String) -> Evidence {
         Evidence { function: Some(self.name.clone()), old_va: Some(self.old_at), new_va: Some(self.new_at), seen }
     }
@@ -262,20 +271,15 @@ fn accessed(forms: &Forms, which: impl Fn(&Access) -> bool) -> Places {
 
 /// Fields that replaced code writes and reads, each in a function of its own, while
 /// no old version of replaced code and no code that stays accesses an object there.
-fn added(diff: &ImageDiff<'_, '_>, carried: &Carried, all: &[Versions]) -> Vec<Evidence> {
+fn added(diff: &ImageDiff<'_, '_>, carried: &Carried, all: &[Seen]) -> Vec<Evidence> {
     let overlaps = |(at, len): (i64, usize), known: &Places| {
         let end = |at: i64, len: usize| at.saturating_add(i64::try_from(len).unwrap_or(i64::MAX));
         let widest = 8;
         known.range((at.saturating_sub(widest), 0)..(end(at, len), 0)).any(|(a, l)| end(*a, *l) > at)
     };
-    let old: Places = all.iter().flat_map(|v| accessed(&v.old, |_| true)).collect();
-    let new_code: Vec<(&Versions, Places, Places)> = all
-        .iter()
-        .map(|v| {
-            let fresh = |set: Places| set.into_iter().filter(|f| !overlaps(*f, &old)).collect();
-            (v, fresh(accessed(&v.new, |a| a.writes)), fresh(accessed(&v.new, |a| !a.writes)))
-        })
-        .collect();
+    let old: Places = all.iter().flat_map(|v| v.old.iter().copied()).collect();
+    let fresh = |places: &Places| -> Places { places.iter().copied().filter(|f| !overlaps(*f, &old)).collect() };
+    let new_code: Vec<(&Seen, Places, Places)> = all.iter().map(|v| (v, fresh(&v.written), fresh(&v.read))).collect();
     let written: BTreeSet<_> = new_code.iter().flat_map(|(_, written, _)| written.iter().copied()).collect();
     let read: BTreeSet<_> = new_code.iter().flat_map(|(.., read)| read.iter().copied()).collect();
     let both: BTreeSet<_> = written.intersection(&read).copied().collect();
@@ -285,10 +289,10 @@ fn added(diff: &ImageDiff<'_, '_>, carried: &Carried, all: &[Versions]) -> Vec<E
     let known = staying(diff, carried);
     let fresh: BTreeSet<_> = both.into_iter().filter(|field| !known.contains(field)).collect();
     let mut evidence = Vec::new();
-    for (versions, written, read) in &new_code {
+    for (seen, written, read) in &new_code {
         for (at, len) in fresh.iter().filter(|f| written.contains(f) || read.contains(f)) {
             let does = if written.contains(&(*at, *len)) { "writes" } else { "reads" };
-            evidence.push(versions.evidence(format!("{does} {len} bytes at offset {at:#x}, where nothing was known")));
+            evidence.push(seen.evidence(format!("{does} {len} bytes at offset {at:#x}, where nothing was known")));
         }
     }
     evidence

@@ -7,47 +7,40 @@
 //! allocator, to a function that hands it on to one, or to any function whose
 //! result is then written through as an object.
 
-use crate::carry::Carried;
+use crate::followed::{Followed, Versions};
 use crate::layout::{ALLOCATORS, import_at};
 use crate::registry;
-use salve_code::affine::{Call, Form, Forms, Origin, forms};
+use salve_code::affine::{Call, Forms, Origin};
 use salve_elf::{Binding, Va};
 use salve_match::{ImageDiff, Place, Side};
 use salve_patch::{Evidence, Reason};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// `from` bytes became `to`, with where.
 type Elements = BTreeMap<(i64, i64), Vec<Evidence>>;
 
+/// What was found so far.
 #[derive(Default)]
-struct Found {
+pub(crate) struct Objects {
     elements: Elements,
     /// Sizes that reach an allocator.
     allocated: Vec<Evidence>,
     /// Numbers given to a function that returns an object.
     likely: Vec<Evidence>,
+    sizes: Sizes,
 }
 
-pub(crate) fn reasons(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Vec<Reason> {
-    let mut found = Found::default();
-    for pair in &carried.pairs {
-        let functions = (diff.old.image.functions().get(pair.old), diff.new.image.functions().get(pair.new));
-        let (Some(f), Some(g)) = functions else { continue };
-        let same = matches!((diff.old.code.get(pair.old), diff.new.code.get(pair.new)), (Some(a), Some(b)) if a.hash == b.hash);
-        if same {
-            continue;
-        }
-        let (before, after) = (forms(diff.old.image, f.range), forms(diff.new.image, g.range));
+impl Objects {
+    pub(crate) fn look(&mut self, diff: &ImageDiff<'_, '_>, followed: &Followed<'_, '_, '_>, versions: &Versions<'_>) {
+        let Versions { f, g, before, after, .. } = *versions;
         let seen = |old_va, new_va, seen| Evidence { function: Some(g.display_name()), old_va, new_va, seen };
-        for (from, to) in changed_factors(&before, &after) {
+        for (from, to) in changed_factors(before, after) {
             let said = format!("elements of {to:#x} bytes, before of {from:#x}");
             let places = (Some(f.range.start()), Some(g.range.start()));
-            found.elements.entry((from, to)).or_default().push(seen(places.0, places.1, said));
+            self.elements.entry((from, to)).or_default().push(seen(places.0, places.1, said));
         }
-        let arguments =
-            |forms: &Forms| -> BTreeMap<Va, Call> { forms.calls.iter().map(|c| (c.at, c.clone())).collect() };
-        let (old_calls, new_calls) = (arguments(&before), arguments(&after));
-        for aligned in &diff.difference(pair.old, pair.new).aligned {
+        let (old_calls, new_calls) = (by_address(before), by_address(after));
+        for aligned in &diff.difference(versions.old, versions.new).aligned {
             let (old_at, new_at) = (Va::new(aligned.old.ip()), Va::new(aligned.new.ip()));
             let (Some(a), Some(b)) = (old_calls.get(&old_at), new_calls.get(&new_at)) else { continue };
             let callees = (callee(&diff.old, &aligned.old), callee(&diff.new, &aligned.new));
@@ -61,19 +54,16 @@ pub(crate) fn reasons(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Vec<Reason
                 }
                 let said = format!("{y:#x} is handed over as argument {}, before {x:#x}", n.saturating_add(1));
                 let evidence = seen(Some(old_at), Some(new_at), said);
-                if is_size(&diff.new, callees.1, n, 0) {
-                    found.allocated.push(evidence);
-                } else if written_through(&after, new_at, x.max(y)) {
-                    found.likely.push(evidence);
+                if self.sizes.is_size(followed, callees.1, n, 0) {
+                    self.allocated.push(evidence);
+                } else if written_through(after, new_at, x.max(y)) {
+                    self.likely.push(evidence);
                 }
             }
         }
     }
-    found.reasons()
-}
 
-impl Found {
-    fn reasons(self) -> Vec<Reason> {
+    pub(crate) fn reasons(self) -> Vec<Reason> {
         let mut reasons = Vec::new();
         if !self.allocated.is_empty() {
             reasons.push(registry::STRUCT_LAYOUT.because("an object is allocated with another size", self.allocated));
@@ -95,6 +85,10 @@ impl Found {
         }
         reasons
     }
+}
+
+fn by_address(forms: &Forms) -> BTreeMap<Va, &Call> {
+    forms.calls.iter().map(|call| (call.at, call)).collect()
 }
 
 /// Factors and steps of the old version that are gone, with those of the new one
@@ -151,24 +145,33 @@ fn same_callee(diff: &ImageDiff<'_, '_>, callees: (Option<Place>, Option<Place>)
     }
 }
 
-/// Whether the callee takes its n-th argument for the size of an allocation.
-fn is_size(side: &Side<'_, '_>, callee: Option<Place>, argument: usize, depth: u8) -> bool {
-    const DEEPEST: u8 = 4;
-    let Some(Place::Code { function, offset: 0 }) = callee else { return false };
-    let Some(range) = side.image.functions().get(function).map(|f| f.range) else { return false };
-    if depth >= DEEPEST {
-        return false;
+/// Which arguments are sizes of allocations, by function, argument and how deep it was called.
+#[derive(Default)]
+struct Sizes(HashMap<(usize, usize, u8), bool>);
+
+impl Sizes {
+    /// Whether the callee takes its n-th argument for the size of an allocation.
+    fn is_size(&mut self, followed: &Followed<'_, '_, '_>, callee: Option<Place>, argument: usize, depth: u8) -> bool {
+        const DEEPEST: u8 = 4;
+        let Some(Place::Code { function, offset: 0 }) = callee else { return false };
+        if depth >= DEEPEST {
+            return false;
+        }
+        if let Some(known) = self.0.get(&(function, argument, depth)) {
+            return *known;
+        }
+        let side = followed.side;
+        let origin = salve_code::affine::argument(argument);
+        let is_size = followed.digest(function).handed.iter().filter(|handed| handed.from == origin).any(|handed| {
+            let Some(call) = salve_code::decode_at(side.image, handed.call) else { return false };
+            match import_at(side, &call) {
+                Some(name) => ALLOCATORS.iter().any(|(other, size)| *other == name && *size == handed.argument),
+                None => self.is_size(followed, self::callee(side, &call), handed.argument, depth.saturating_add(1)),
+            }
+        });
+        self.0.insert((function, argument, depth), is_size);
+        is_size
     }
-    let carries = |form: &Form| form.terms.iter().any(|(o, f)| *o == salve_code::affine::argument(argument) && *f > 0);
-    let inner = forms(side.image, range);
-    inner.calls.iter().any(|call| {
-        let Some(instruction) = salve_code::decode_at(side.image, call.at) else { return false };
-        let import = import_at(side, &instruction);
-        call.arguments.iter().enumerate().filter(|(_, form)| carries(form)).any(|(n, _)| match import {
-            Some(name) => ALLOCATORS.iter().any(|(allocator, size)| *allocator == name && *size == n),
-            None => is_size(side, self::callee(side, &instruction), n, depth.saturating_add(1)),
-        })
-    })
 }
 
 /// Whether what the call returns is written to, within an object of that size.
