@@ -6,6 +6,7 @@
 
 use crate::error::ImageError;
 use crate::functions::{self, Function};
+use crate::index::AddressIndex;
 use crate::reloc::{self, Reloc};
 use crate::section::{self, LoadSegment, Section};
 use crate::symbol::{self, Symbol};
@@ -60,6 +61,8 @@ pub struct Image<'a> {
     symbols: Vec<Symbol<'a>>,
     relocs: Vec<Reloc>,
     functions: Vec<Function>,
+    reloc_index: AddressIndex,
+    function_index: AddressIndex,
     soname: Option<String>,
     needed: Vec<String>,
     build_id: Option<BuildId>,
@@ -93,6 +96,8 @@ impl<'a> Image<'a> {
             segments,
             sections,
             symbols,
+            reloc_index: AddressIndex::new(relocs.iter().map(|reloc| reloc.at)),
+            function_index: AddressIndex::new(functions.iter().map(|function| function.range.start())),
             relocs,
             functions,
             soname: facts.soname,
@@ -190,15 +195,17 @@ impl<'a> Image<'a> {
 
     /// Index of the function that holds `va`.
     pub fn function_index_at(&self, va: Va) -> Option<usize> {
-        let after = self.functions.partition_point(|f| f.range.start() <= va);
-        let index = after.checked_sub(1)?;
+        let around = self.function_index.around(va);
+        let before = around.start;
+        let part = self.functions.get(around).unwrap_or_default();
+        let index = before.saturating_add(part.partition_point(|f| f.range.start() <= va)).checked_sub(1)?;
         self.functions.get(index).filter(|f| f.range.contains(va)).map(|_| index)
     }
 
     /// The relocation whose place is exactly `va`.
     pub fn reloc_at(&self, va: Va) -> Option<&Reloc> {
-        let index = self.relocs.binary_search_by_key(&va, |r| r.at).ok()?;
-        self.relocs.get(index)
+        let part = self.relocs.get(self.reloc_index.around(va)).unwrap_or_default();
+        part.binary_search_by_key(&va, |r| r.at).ok().and_then(|index| part.get(index))
     }
 
     /// The relocations whose places lie in `range`.

@@ -17,6 +17,7 @@ mod error;
 mod functions;
 mod identity;
 mod image;
+mod index;
 mod padding;
 mod reloc;
 mod section;

@@ -24,18 +24,19 @@ pub(crate) const PAIRS: &[(&str, &str)] = &[
 /// A function that acquires more than it did and one that releases more (or
 /// the other way round) share a contract that state made by old code breaks.
 pub(crate) fn reasons(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Reason> {
+    let functions = carried.pairs.iter().filter_map(|pair| {
+        Some((diff.old.image.functions().get(pair.old)?, diff.new.image.functions().get(pair.new)?))
+    });
+    let all: Vec<_> = functions.map(|(f, g)| (f, g, calls(&diff.old, f.range), calls(&diff.new, g.range))).collect();
     let mut evidence = Vec::new();
     for (acquire, release) in PAIRS {
         let mut unbalanced = Vec::new();
-        for pair in &carried.pairs {
-            let functions = (diff.old.image.functions().get(pair.old), diff.new.image.functions().get(pair.new));
-            let (Some(f), Some(g)) = functions else { continue };
-            let (a, b) = (calls(&diff.old, f.range), calls(&diff.new, g.range));
+        for (f, g, a, b) in &all {
             let balance = |calls: &BTreeMap<&str, i64>| {
                 let count = |name| calls.get(name).copied().unwrap_or(0);
                 count(*acquire).wrapping_sub(count(*release))
             };
-            let moved = balance(&b).wrapping_sub(balance(&a));
+            let moved = balance(b).wrapping_sub(balance(a));
             if moved != 0 {
                 unbalanced.push((moved, g.display_name(), f.range.start(), g.range.start()));
             }

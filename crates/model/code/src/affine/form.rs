@@ -1,5 +1,6 @@
 //! Sums of multiples of unknown values, each kept once.
 
+use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::rc::Rc;
@@ -60,11 +61,12 @@ pub(super) struct Id(u32);
 #[derive(Default)]
 pub(super) struct Store {
     forms: Vec<Rc<Form>>,
-    ids: HashMap<Rc<Form>, Id>,
+    /// Those with other than one term, or more to it.
+    ids: HashMap<Rc<Form>, Id, RandomState>,
     /// Forms that are one origin and nothing else, most by far.
-    origins: HashMap<Origin, Id>,
-    sums: HashMap<(Id, Id, i64), Id>,
-    shifted: HashMap<(Id, i64), Id>,
+    origins: HashMap<Origin, Id, RandomState>,
+    sums: HashMap<(Id, Id, i64), Id, RandomState>,
+    shifted: HashMap<(Id, i64), Id, RandomState>,
     nothing: Form,
 }
 
@@ -79,10 +81,12 @@ impl Store {
     }
 
     pub(super) fn unknown(&mut self, origin: Origin) -> Id {
-        if let Some(id) = self.origins.get(&origin) {
-            return *id;
+        let next = self.next();
+        let id = *self.origins.entry(origin).or_insert(next);
+        if id == next {
+            self.forms.push(Rc::new(Form { terms: vec![(origin, 1)], constant: 0 }));
         }
-        self.keep(Form { terms: vec![(origin, 1)], constant: 0 })
+        id
     }
 
     /// `a + factor × b`.
@@ -115,16 +119,20 @@ impl Store {
         self.plus(nothing, a, factor)
     }
 
+    fn next(&self) -> Id {
+        Id(u32::try_from(self.forms.len()).unwrap_or(u32::MAX))
+    }
+
     fn keep(&mut self, form: Form) -> Id {
-        let next = Id(u32::try_from(self.forms.len()).unwrap_or(u32::MAX));
+        if let ([(origin, 1)], 0) = (form.terms.as_slice(), form.constant) {
+            return self.unknown(*origin);
+        }
+        let next = self.next();
         let entry = match self.ids.entry(Rc::new(form)) {
             Entry::Occupied(known) => return *known.get(),
             Entry::Vacant(entry) => entry,
         };
         self.forms.push(Rc::clone(entry.key()));
-        if let ([(origin, 1)], 0) = (entry.key().terms.as_slice(), entry.key().constant) {
-            self.origins.insert(*origin, next);
-        }
         *entry.insert(next)
     }
 }
