@@ -1,6 +1,5 @@
 //! Sums of multiples of unknown values, each kept once.
 
-use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::rc::Rc;
@@ -62,11 +61,11 @@ pub(super) struct Id(u32);
 pub(super) struct Store {
     forms: Vec<Rc<Form>>,
     /// Those with other than one term, or more to it.
-    ids: HashMap<Rc<Form>, Id, RandomState>,
+    ids: HashMap<Rc<Form>, Id>,
     /// Forms that are one origin and nothing else, most by far.
-    origins: HashMap<Origin, Id, RandomState>,
-    sums: HashMap<(Id, Id, i64), Id, RandomState>,
-    shifted: HashMap<(Id, i64), Id, RandomState>,
+    origins: HashMap<Origin, Id>,
+    sums: HashMap<(Id, Id, i64), Id>,
+    shifted: HashMap<(Id, i64), Id>,
     nothing: Form,
 }
 
