@@ -133,3 +133,48 @@ fn off_and_on_are_events_with_who_did_it_and_why() -> Result<()> {
     assert!(named("switched-on")[0]["said"].as_str().is_some_and(|said| said.contains("pager")), "{log:?}");
     Ok(())
 }
+
+/// By its program, its directory, its user or its group; and everybody while the list
+/// cannot be understood.
+#[test]
+fn whom_the_hosts_list_names_is_left_alone_and_can_be_reverted_all_the_same() -> Result<()> {
+    if not_run::unless_root("the list of processes to leave alone") {
+        return Ok(());
+    }
+    let salve = Salve::built()?;
+    let programs = Programs::compile(&[])?;
+    let derived = patchfile::derive(&salve, &programs.old, &programs.new)?;
+    let mut victim = Spinner::start(&programs.old, 2)?;
+    let pid = victim.pid().to_string();
+    let before = Text::of(victim.pid())?;
+    let directory = tree::scratch("leave")?;
+    let list = directory.path().join("leave");
+    let listed = |words: &[&str]| Run::of(salve.command(words).arg("--json").env("SALVE_LEAVE", &list));
+    let program = programs.old.display().to_string();
+    let within = format!("{}/", programs.old.parent().context("no directory")?.display());
+
+    for (line, code) in [
+        (format!("path {program}"), "listed-path"),
+        (format!("path {within} # all of it"), "listed-path"),
+        ("user root".to_owned(), "listed-user"),
+        ("group 0".to_owned(), "listed-group"),
+        ("pth /bin/true".to_owned(), "list-not-understood"),
+        ("user nobody-has-this-name".to_owned(), "list-not-understood"),
+    ] {
+        std::fs::write(&list, format!("# ours\n{line}\n"))?;
+        let run = listed(&apply(&derived, &pid, "1s")?)?.expect_code(exit::REFUSED)?;
+        assert_eq!(run.only_outcome()?, ("refused".to_owned(), Some(code.to_owned())), "{line}: {}", run.stdout);
+        assert_eq!(Text::of(victim.pid())?.differences_from(&before), NOTHING);
+        let report = listed(&["status", &pid])?.expect_code(exit::DONE)?.report()?;
+        let left = report.pointer("/result/processes/0/left_alone/code").and_then(|code| code.as_str());
+        assert_eq!(left, Some(code), "{line}");
+    }
+
+    std::fs::write(&list, format!("path {program}2\nuser 65533\n"))?;
+    listed(&apply(&derived, &pid, "30s")?)?.expect_code(exit::DONE)?;
+    assert_ne!(Text::of(victim.pid())?.differences_from(&before), NOTHING);
+    std::fs::write(&list, format!("path {program}\n"))?;
+    listed(&["revert", "--pid", &pid])?.expect_code(exit::DONE)?;
+    assert_eq!(Text::of(victim.pid())?.changes_to(&before), NOTHING);
+    victim.must_run()
+}

@@ -115,6 +115,10 @@ pub struct Facts {
     pub cmdline: Vec<String>,
     pub real_uid: u32,
     pub effective_uid: u32,
+    /// Real, effective, saved and of the file system (`credentials(7)`).
+    pub users: Vec<u32>,
+    /// The same four, and the supplementary ones.
+    pub groups: Vec<u32>,
     pub threads: usize,
     /// The process that traces it, or 0.
     pub tracer: i32,
@@ -317,9 +321,10 @@ impl Process {
     pub fn facts(&self, limits: &Limits) -> Result<Facts, ReadError> {
         let status = self.status(None)?;
         let malformed = ReadError::Malformed { what: "status" };
-        let mut uids = status.field("Uid").unwrap_or_default().split_ascii_whitespace();
-        let (Some(real), Some(effective)) = (uids.next(), uids.next()) else { return Err(malformed) };
-        let (Ok(real_uid), Ok(effective_uid)) = (real.parse(), effective.parse()) else { return Err(malformed) };
+        let users = status.numbers("Uid")?;
+        let [real_uid, effective_uid, ..] = *users.as_slice() else { return Err(malformed) };
+        let mut groups = status.numbers("Gid")?;
+        groups.extend(status.numbers("Groups")?);
         let (exe, exe_deleted) = self.exe()?;
         let cmdline = self.read_entry("cmdline", "cmdline", limits.max_proc_bytes)?;
         Ok(Facts {
@@ -335,6 +340,8 @@ impl Process {
                 .collect(),
             real_uid,
             effective_uid,
+            users,
+            groups,
             threads: self.threads(limits)?.len(),
             tracer: status.tracer(),
             seccomp: status.seccomp()?,
@@ -370,6 +377,11 @@ pub(crate) struct Status(String);
 impl Status {
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::trim))
+    }
+
+    fn numbers(&self, name: &str) -> Result<Vec<u32>, ReadError> {
+        let words = self.field(name).unwrap_or_default().split_ascii_whitespace();
+        words.map(|word| word.parse().map_err(|_| ReadError::Malformed { what: "status" })).collect()
     }
 
     /// A size that is given in kB, in bytes.

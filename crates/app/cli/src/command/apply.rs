@@ -41,6 +41,9 @@ pub(crate) fn run(args: &Apply, context: &mut Context) -> Result<ApplyReport, Pr
     let view = PatchView::of(&patch, &args.file, sha256);
     let update = updates::update_of(&patch);
     let processes = Processes::new();
+    if let Some(why) = processes.list_problem() {
+        context.console.note(&format!("the list of processes to leave alone is not understood: {why}"));
+    }
     let (seen, unseen) = processes.survey(&args.targets.pids)?;
     let mut not_looked_at = tell(&unseen, context);
     let offers = [updates::offer(&update, &patch)];
@@ -158,7 +161,7 @@ pub(super) fn planned<'a>(
         // Named by its number, a container's process or a storage daemon was
         // chosen by a person; process 1 and Salve's own line never work.
         let never = match leave {
-            Leave::Init | Leave::OwnLine => true,
+            Leave::Init | Leave::OwnLine | Leave::Listed(_) | Leave::ListUnknown => true,
             Leave::RootStorage | Leave::Elsewhere { .. } => all,
         };
         if never {

@@ -46,6 +46,14 @@ pub(crate) struct ProcessView {
     /// Code that differs from its file and that no livepatch explains.
     modified_text: Vec<Modified>,
     leftover_stubs: u64,
+    /// Why `heal` and `apply --all` leave it alone, if they do.
+    left_alone: Option<LeftAlone>,
+}
+
+#[derive(Serialize)]
+struct LeftAlone {
+    code: &'static str,
+    why: String,
 }
 
 #[derive(Serialize)]
@@ -159,7 +167,9 @@ fn look_at_all(args: &Status, history: &History, console: Console) -> Result<Sta
 fn look(processes: &Processes, process: &Process, disk: &mut Disk) -> Result<ProcessView, ReadError> {
     let status = processes.patcher.status(process)?;
     let facts = processes.facts(process)?;
-    Ok(ProcessView::of(processes::name(&facts), &status, disk))
+    let images = processes.patcher.images(process)?;
+    let left_alone = processes.leave(&facts, &images).map(|leave| LeftAlone { code: leave.code(), why: leave.why() });
+    Ok(ProcessView { left_alone, ..ProcessView::of(processes::name(&facts), &status, disk) })
 }
 
 impl ProcessView {
@@ -186,6 +196,7 @@ impl ProcessView {
                 })
                 .collect(),
             leftover_stubs: u64::try_from(status.leftover_stubs).unwrap_or(u64::MAX),
+            left_alone: None,
         }
     }
 
@@ -418,6 +429,12 @@ impl Report for StatusReport {
         if self.processes.iter().all(ProcessView::is_plain) {
             writeln!(out, "no process carries a livepatch ({} looked at)", self.looked_at)?;
         }
+        for view in &self.processes {
+            if let Some(left) = &view.left_alone {
+                let program = one_line(&view.process.program);
+                writeln!(out, "pid {} {program} is left alone: {} [{}]", view.process.pid, left.why, left.code)?;
+            }
+        }
         if self.single || verbose {
             self.processes.iter().filter(|view| !view.is_plain()).try_for_each(|view| view.lines(out, verbose))?;
         } else {
@@ -455,6 +472,7 @@ pub(crate) fn example() -> StatusReport {
         unreadable: Vec::new(),
         modified_text: Vec::new(),
         leftover_stubs: 0,
+        left_alone: None,
     };
     let mut processes: Vec<ProcessView> =
         (300..313).map(|pid| view(pid, vec![carried(State::Applied, OnRestart::OldCode)])).collect();

@@ -40,6 +40,9 @@ pub(crate) fn run(
     deriver: &dyn Deriving,
 ) -> Result<HealReport, Problem> {
     let processes = Processes::new();
+    if let Some(why) = processes.list_problem() {
+        context.console.note(&format!("the list of processes to leave alone is not understood: {why}"));
+    }
     let (mut seen, unseen) = processes.survey(&args.pids)?;
     if !args.pids.is_empty() {
         // A person who names a storage daemon by its number has chosen it.

@@ -118,7 +118,8 @@ impl Left {
 /// could not be proven is refused.
 fn exit_of(code: &str) -> Exit {
     match code {
-        "init" | "own-ancestor" | "root-storage" | "elsewhere" | "not-running" | NOT_LOOKED_AT => Exit::Done,
+        "init" | "own-ancestor" | "root-storage" | "elsewhere" | "listed-path" | "listed-user" | "listed-group"
+        | "not-running" | NOT_LOOKED_AT => Exit::Done,
         "half-configured" | "changed-meanwhile" | "interrupted" => Exit::Incomplete,
         _unproven => Exit::Refused,
     }

@@ -5,5 +5,6 @@
 pub(crate) mod debian;
 pub(crate) mod deriver;
 pub(crate) mod disk;
+pub(crate) mod leave_list;
 pub(crate) mod packages;
 pub(crate) mod processes;

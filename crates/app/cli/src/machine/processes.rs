@@ -1,7 +1,8 @@
 //! Processes, as planning needs to know them.
 
 use crate::event::ProcessRef;
-use crate::plan::{Leave, Privilege, Standing, leave};
+use crate::machine::leave_list::{self, Lists};
+use crate::plan::{Leave, Listed, Privilege, Standing, leave};
 use crate::problem::{Problem, chain};
 use salve_elf::ContentHash;
 use salve_tracee::{
@@ -84,6 +85,7 @@ pub(crate) struct Processes {
     boot_seconds: Option<i64>,
     /// Taken before anybody is looked at.
     pub(crate) mark: Mark,
+    lists: Lists,
 }
 
 /// Something that was there and could not be looked at.
@@ -138,7 +140,14 @@ impl Processes {
             .and_then(|pid| Process::open(pid).ok())
             .and_then(|process| process.facts(&limits).ok())
             .map(|facts| facts.namespaces);
-        Self { patcher: Patcher::new(limits), limits, own, boot_seconds: boot_seconds(), mark: Mark::now() }
+        Self {
+            patcher: Patcher::new(limits),
+            limits,
+            own,
+            boot_seconds: boot_seconds(),
+            mark: Mark::now(),
+            lists: leave_list::of_this_host(),
+        }
     }
 
     /// Every process, or those named. One that exits meanwhile is not there;
@@ -254,7 +263,7 @@ impl Processes {
     pub(crate) fn look(&self, process: &Process) -> Result<Seen, ReadError> {
         let facts = self.facts(process)?;
         let images = self.patcher.images(process)?;
-        let leave = leave(&self.standing(&facts, &images));
+        let leave = self.leave(&facts, &images);
         Ok(Seen {
             id: facts.id,
             leave,
@@ -267,6 +276,22 @@ impl Processes {
         })
     }
 
+    /// Why a process is left alone, if it is.
+    pub(crate) fn leave(&self, facts: &Facts, images: &[MappedImage]) -> Option<Leave> {
+        leave(&self.standing(facts, images))
+    }
+
+    /// Why nobody is touched: a list that cannot be understood.
+    pub(crate) fn list_problem(&self) -> Option<&str> {
+        self.lists.as_ref().err().map(String::as_str)
+    }
+
+    fn listed(&self, facts: &Facts) -> Listed {
+        let Ok(lists) = &self.lists else { return Listed::Unknown };
+        let program = facts.exe.to_string_lossy();
+        leave_list::named(lists, &program, &facts.users, &facts.groups).map_or(Listed::No, Listed::Yes)
+    }
+
     fn standing(&self, facts: &Facts, images: &[MappedImage]) -> Standing {
         let own_line = matches!(protected(facts.id.pid), Some(Protected::Own | Protected::Ancestor));
         let program = PathBuf::from(&facts.exe);
@@ -276,6 +301,7 @@ impl Processes {
             storage_mark: facts.cmdline.first().is_some_and(|word| word.starts_with('@')),
             program: program.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
             elsewhere: self.elsewhere(facts, images),
+            listed: self.listed(facts),
         }
     }
 

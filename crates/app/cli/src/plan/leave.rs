@@ -1,5 +1,7 @@
 //! Which processes are left alone before anything is known about their code.
 
+use super::{By, Named};
+
 /// What is known about a process's place on the machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Standing {
@@ -13,6 +15,18 @@ pub(crate) struct Standing {
     pub(crate) program: String,
     /// In what way it lives elsewhere, if it does.
     pub(crate) elsewhere: Option<&'static str>,
+    /// The rule of the host's list that names it; an error is a list that is not understood.
+    pub(crate) listed: Listed,
+}
+
+/// What the host's list of processes to leave alone says of one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Listed {
+    #[default]
+    No,
+    Yes(Named),
+    /// There is a list, and it cannot be understood.
+    Unknown,
 }
 
 /// Why a process is left alone.
@@ -21,7 +35,13 @@ pub(crate) enum Leave {
     Init,
     OwnLine,
     RootStorage,
-    Elsewhere { what: &'static str },
+    Elsewhere {
+        what: &'static str,
+    },
+    /// The host's list names it.
+    Listed(Named),
+    /// The host's list cannot be understood.
+    ListUnknown,
 }
 
 impl Leave {
@@ -32,6 +52,10 @@ impl Leave {
             Self::OwnLine => "own-ancestor",
             Self::RootStorage => "root-storage",
             Self::Elsewhere { .. } => "elsewhere",
+            Self::Listed(Named { by: By::Path, .. }) => "listed-path",
+            Self::Listed(Named { by: By::User, .. }) => "listed-user",
+            Self::Listed(Named { by: By::Group, .. }) => "listed-group",
+            Self::ListUnknown => "list-not-understood",
         }
     }
 
@@ -43,6 +67,15 @@ impl Leave {
             Self::Elsewhere { what } => {
                 format!("it has {what} of its own; containers and confined services are opt-in")
             }
+            Self::Listed(Named { by, line }) => {
+                let what = match by {
+                    By::Path => "program",
+                    By::User => "user",
+                    By::Group => "group",
+                };
+                format!("line {line} of this host's list of processes to leave alone names its {what}")
+            }
+            Self::ListUnknown => "this host's list of processes to leave alone cannot be understood".into(),
         }
     }
 }
@@ -85,6 +118,10 @@ pub(crate) fn leave(standing: &Standing) -> Option<Leave> {
         Some(Leave::Init)
     } else if standing.own_line {
         Some(Leave::OwnLine)
+    } else if let Listed::Yes(named) = standing.listed {
+        Some(Leave::Listed(named))
+    } else if standing.listed == Listed::Unknown {
+        Some(Leave::ListUnknown)
     } else if let Some(what) = standing.elsewhere {
         Some(Leave::Elsewhere { what })
     } else if standing.storage_mark || ROOT_STORAGE.binary_search(&standing.program.as_str()).is_ok() {
@@ -111,6 +148,10 @@ mod tests {
         assert_eq!(leave(&Standing { own_line: true, ..plain.clone() }), Some(Leave::OwnLine));
         assert_eq!(leave(&Standing { storage_mark: true, ..plain.clone() }), Some(Leave::RootStorage));
         assert_eq!(leave(&Standing { program: "multipathd".into(), ..plain.clone() }), Some(Leave::RootStorage));
+        let named = Named { by: By::User, line: 3 };
+        assert_eq!(leave(&Standing { listed: Listed::Yes(named), ..plain.clone() }), Some(Leave::Listed(named)));
+        assert_eq!(leave(&Standing { listed: Listed::Unknown, ..plain.clone() }), Some(Leave::ListUnknown));
+        assert!(Leave::Listed(named).why().contains("line 3") && Leave::Listed(named).code() == "listed-user");
         let elsewhere = Standing { elsewhere: Some("a mount namespace"), ..plain };
         assert_eq!(leave(&elsewhere), Some(Leave::Elsewhere { what: "a mount namespace" }));
     }
