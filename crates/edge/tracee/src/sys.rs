@@ -216,32 +216,62 @@ pub(crate) fn wait(tid: i32) -> Result<Event> {
 }
 
 fn wait_with(tid: i32, flags: c_int) -> Result<Event> {
-    let mut status: c_int = 0;
-    // SAFETY: `status` is a live local integer.
-    let result = unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL | libc::__WNOTHREAD | flags) };
-    match result {
-        0 => Ok(Event::None),
-        -1 => match Errno::of(&std::io::Error::last_os_error()) {
-            Errno(libc::ECHILD) => Ok(Event::Exited),
-            Errno(libc::EINTR) => Ok(Event::None),
-            other => Err(other),
-        },
-        _ => Ok(event(status)),
+    let id = libc::id_t::try_from(tid).map_err(|_| Errno(libc::ESRCH))?;
+    match peek(libc::P_PID, id, flags) {
+        Ok(None) | Err(Errno(libc::EINTR)) => Ok(Event::None),
+        Ok(Some(Peeked { how: How::Ended, .. })) => {
+            reap(tid);
+            Ok(Event::Exited)
+        }
+        Ok(Some(Peeked { how: How::Stopped { signal, event }, .. })) => Ok(match (signal, event) {
+            (libc::SIGTRAP, libc::PTRACE_EVENT_STOP) => Event::Stopped,
+            (_, libc::PTRACE_EVENT_STOP) => Event::GroupStopped,
+            (signal, 0) if signal == libc::SIGTRAP | 0x80 => Event::SystemCall,
+            (signal, 0) => Event::Signal(signal),
+            // No other event was asked for; a thread in one is stopped all the same.
+            _ => Event::Stopped,
+        }),
+        Err(Errno(libc::ECHILD)) => Ok(Event::Exited),
+        Err(other) => Err(other),
     }
 }
 
-fn event(status: c_int) -> Event {
-    if !libc::WIFSTOPPED(status) {
-        return Event::Exited;
+/// What became of a thread, and is still to be asked for.
+struct Peeked {
+    tid: i32,
+    how: How,
+}
+
+#[derive(Clone, Copy)]
+enum How {
+    Ended,
+    Stopped { signal: c_int, event: c_int },
+}
+
+/// Asks what became of a thread that this thread traces, and leaves it to be asked for
+/// again (`WNOWAIT`).
+///
+/// Who stands before a signal is handed it when its tracer dies, but only while nobody has
+/// asked for that stop: `waitpid(2)` takes the signal's number away, and until the thread
+/// is resumed with it the signal would die with the tracer.
+fn peek(kind: libc::idtype_t, id: libc::id_t, flags: c_int) -> Result<Option<Peeked>> {
+    let flags = libc::WEXITED | libc::WNOWAIT | libc::__WALL | libc::__WNOTHREAD | flags;
+    let mut info = core::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    // SAFETY: `info` is a live local of the type that the kernel fills.
+    if unsafe { libc::waitid(kind, id, info.as_mut_ptr(), flags) } == -1 {
+        return Err(Errno::of(&std::io::Error::last_os_error()));
     }
-    match (libc::WSTOPSIG(status), status >> 16) {
-        (libc::SIGTRAP, libc::PTRACE_EVENT_STOP) => Event::Stopped,
-        (_, libc::PTRACE_EVENT_STOP) => Event::GroupStopped,
-        (signal, 0) if signal == libc::SIGTRAP | 0x80 => Event::SystemCall,
-        (signal, 0) => Event::Signal(signal),
-        // No other event was asked for; a thread in one is stopped all the same.
-        _ => Event::Stopped,
-    }
+    // SAFETY: all zeroes is a value of it, and whatever the kernel wrote is one.
+    let info = unsafe { info.assume_init() };
+    // SAFETY: `waitid` fills what goes with SIGCHLD, or leaves it zero.
+    let tid = unsafe { info.si_pid() };
+    // SAFETY: as before.
+    let status = unsafe { info.si_status() };
+    let how = match info.si_code {
+        libc::CLD_TRAPPED | libc::CLD_STOPPED => How::Stopped { signal: status & 0xff, event: status >> 8 },
+        _ => How::Ended,
+    };
+    Ok((tid != 0).then_some(Peeked { tid, how }))
 }
 
 /// What happened to any of the threads that this thread traces.
@@ -276,27 +306,26 @@ pub(crate) fn listen(tid: i32) -> Result<()> {
 
 /// What became of any thread that this thread traces; waits for it where `block` says so.
 pub(crate) fn followed(block: bool) -> Result<Followed> {
-    let mut status: c_int = 0;
-    let flags = libc::__WALL | libc::__WNOTHREAD | if block { 0 } else { libc::WNOHANG };
-    // SAFETY: `status` is a live local integer.
-    let tid = unsafe { libc::waitpid(-1, &raw mut status, flags) };
-    Ok(match tid {
-        0 => Followed::Nothing,
-        -1 => match Errno::of(&std::io::Error::last_os_error()) {
-            Errno(libc::ECHILD) => Followed::Nobody,
-            Errno(libc::EINTR) => Followed::Nothing,
-            other => return Err(other),
-        },
-        tid if !libc::WIFSTOPPED(status) => Followed::Exited(tid),
-        tid => match (libc::WSTOPSIG(status), status >> 16) {
-            (_, libc::PTRACE_EVENT_EXEC) => Followed::Executed(tid),
-            (libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU, libc::PTRACE_EVENT_STOP) => {
-                Followed::GroupStopped(tid)
-            }
-            (signal, 0) => Followed::Signal(tid, signal),
-            _ => Followed::Other(tid),
-        },
-    })
+    let Peeked { tid, how } = match peek(libc::P_ALL, 0, if block { 0 } else { libc::WNOHANG }) {
+        Ok(Some(peeked)) => peeked,
+        Ok(None) | Err(Errno(libc::EINTR)) => return Ok(Followed::Nothing),
+        Err(Errno(libc::ECHILD)) => return Ok(Followed::Nobody),
+        Err(other) => return Err(other),
+    };
+    let followed = match how {
+        How::Ended => Followed::Exited(tid),
+        // To be resumed with it at once.
+        How::Stopped { signal, event: 0 } => return Ok(Followed::Signal(tid, signal)),
+        How::Stopped { event: libc::PTRACE_EVENT_EXEC, .. } => Followed::Executed(tid),
+        How::Stopped {
+            signal: libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU,
+            event: libc::PTRACE_EVENT_STOP,
+        } => Followed::GroupStopped(tid),
+        How::Stopped { .. } => Followed::Other(tid),
+    };
+    // So that the next look is at somebody else.
+    reap(tid);
+    Ok(followed)
 }
 
 /// The same program twice: the child's number in the one, `None` in the other.
@@ -314,8 +343,15 @@ pub(crate) fn fork() -> Result<Option<i32>> {
     }
 }
 
+/// Takes what is known to have become of it.
+fn reap(tid: i32) {
+    let mut status: c_int = 0;
+    // SAFETY: `status` is a live local integer.
+    let _taken = unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL | libc::__WNOTHREAD | libc::WNOHANG) };
+}
+
 /// Waits for a child of this process to end.
-pub(crate) fn reap(child: i32) {
+pub(crate) fn await_end(child: i32) {
     let mut status: c_int = 0;
     // SAFETY: `status` is a live local integer.
     while unsafe { libc::waitpid(child, &raw mut status, 0) } == -1
@@ -327,4 +363,45 @@ pub(crate) fn reap(child: i32) {
 pub(crate) fn end_at_once(status: c_int) -> ! {
     // SAFETY: `_exit` has no precondition.
     unsafe { libc::_exit(status) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead as _, BufReader};
+    use std::process::{Command, Stdio};
+
+    /// A thread that ends lets its tracees go just as a process that is killed does.
+    #[test]
+    fn a_tracer_that_dies_before_it_hands_a_signal_on_does_not_take_it_along() {
+        let script = "trap 'echo got' USR1; echo ready; while :; do sleep 0.01; done";
+        let mut child = Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        let tid = i32::try_from(child.id()).unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(std::io::Result::unwrap);
+        assert_eq!(lines.next().unwrap(), "ready");
+        std::thread::spawn(move || {
+            seize(tid).unwrap();
+            let pid = rustix::process::Pid::from_raw(tid).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::USR1).unwrap();
+            loop {
+                match wait(tid).unwrap() {
+                    Event::Signal(libc::SIGUSR1) => break,
+                    Event::Signal(other) => resume(tid, other).unwrap(),
+                    _ => resume(tid, 0).unwrap(),
+                }
+            }
+        })
+        .join()
+        .unwrap();
+        // Where it was lost, this is what comes instead.
+        let killer = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_secs(20));
+            let _ = child.kill();
+            child.wait()
+        });
+        assert_eq!(lines.next().as_deref(), Some("got"));
+        let pid = rustix::process::Pid::from_raw(tid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        drop(killer);
+    }
 }

@@ -38,7 +38,7 @@ pub fn split() -> Result<Split, Errno> {
     if let Some(middle) = sys::fork()? {
         drop(theirs);
         // A child of the command that it knows nothing of would surprise it when it waits.
-        sys::reap(middle);
+        sys::await_end(middle);
         return Ok(Split::Command(Gate { stream: ours }));
     }
     drop(ours);
