@@ -7,6 +7,7 @@
 //! Nothing is asserted.
 
 mod derive;
+mod peers;
 mod stop;
 mod table;
 
@@ -30,7 +31,10 @@ pub(crate) struct Arguments {
     /// Only the stops of running processes
     #[arg(long)]
     stop: bool,
-    /// `derive` or `stop`, for `--derive` or `--stop`
+    /// With `peers`: another live patcher, as a directory with its `prepare`, `apply` and `revert` (may be repeated)
+    #[arg(long = "peer", value_name = "DIR")]
+    peers: Vec<PathBuf>,
+    /// `derive` or `stop`, for `--derive` or `--stop`; or `peers`: other live patchers beside Salve
     #[arg(value_enum, conflicts_with_all = ["derive", "stop"])]
     part: Option<Part>,
 }
@@ -39,6 +43,7 @@ pub(crate) struct Arguments {
 enum Part {
     Derive,
     Stop,
+    Peers,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -48,6 +53,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     println!("{} runs of each; the machine: {}", arguments.runs, machine());
     let mut table = Table::default();
+    if arguments.part == Some(Part::Peers) {
+        stop::on_stage(&mut table, arguments.runs, |table, stage| peers::measure(table, stage, &arguments.peers))?;
+        println!("\n{table}");
+        return Ok(());
+    }
     if !arguments.stop && arguments.part != Some(Part::Stop) {
         derive::measure(&mut table, arguments.runs, &arguments.libssl)?;
     }

@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask demo`, `test`, `bench`, `accuracy`, `corpus`, `e2e`, `setup`, `tidy`.
+//! The project's own tasks: `cargo xtask demo`, `test`, `bench`, `accuracy`, `corpus`, `e2e`, `deb`, `setup`, `tidy`.
 //!
 //! Each one gets what it needs by itself (`setup`), so that on a fresh Debian 12
 //! machine with a Rust toolchain nothing has to be done before.
@@ -9,7 +9,9 @@ mod accuracy;
 mod bench;
 mod cargo;
 mod corpus;
+mod deb;
 mod e2e;
+mod interrupt;
 mod test;
 mod torture;
 
@@ -51,6 +53,8 @@ enum Task {
     Torture(torture::Arguments),
     /// Heal and revert real services under their load, many times over
     E2e(e2e::Arguments),
+    /// Build Salve's Debian packages: salve and salve-derive
+    Deb(deb::Arguments),
     /// Install what the other tasks need from apt (they do it themselves as well)
     Setup,
     /// Check the workspace's own rules: layers, unsafe code, decision records
@@ -76,6 +80,7 @@ fn run(task: &Task) -> Result<()> {
         Task::Corpus(arguments) => corpus::run(arguments),
         Task::Torture(arguments) => torture::run(arguments),
         Task::E2e(arguments) => e2e::run(arguments),
+        Task::Deb(arguments) => deb::run(arguments),
         Task::Setup => needs::ensure(&Need::ALL),
         Task::Tidy => {
             cargo::run("test", &["--quiet", "--package", "salve-testkit", "--test", "tidy", "--", "--nocapture"])

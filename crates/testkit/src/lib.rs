@@ -23,6 +23,8 @@
 //! | [`patchfile`] | what `derive` and `inspect` say of a pair |
 //! | [`events`] | the events that `salve` recorded |
 //! | [`debian`] | a throw-away Debian root with a working apt |
+//! | [`booted`] | the same under systemd |
+//! | [`deb`] | Salve's own packages |
 //! | [`meddler`] | a proxy in the middle that changes what it passes on |
 //! | [`demo`] | the main job, end to end |
 //! | [`services`] | real services under their load, healed and reverted many times |
@@ -34,7 +36,9 @@
 
 pub mod backend;
 pub mod behaviour;
+pub mod booted;
 pub mod corpus;
+pub mod deb;
 pub mod debian;
 pub mod demo;
 pub mod embedded;

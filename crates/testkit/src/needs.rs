@@ -30,10 +30,14 @@ pub enum Need {
     DecoderLibraries,
     /// A maker of throw-away Debian roots, and `mount`, which a minimal system lacks.
     RootMaker,
+    /// Makers of Salve's own packages.
+    PackageTools,
+    /// A Debian root that boots, with systemd as process 1.
+    Booter,
 }
 
 impl Need {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Compiler,
         Self::ProcessTools,
         Self::Binutils,
@@ -43,6 +47,8 @@ impl Need {
         Self::MemcachedLibraries,
         Self::DecoderLibraries,
         Self::RootMaker,
+        Self::PackageTools,
+        Self::Booter,
     ];
 
     /// A command that is the need itself, whichever package it came from.
@@ -56,7 +62,9 @@ impl Need {
             | Self::NginxLibraries
             | Self::MemcachedLibraries
             | Self::DecoderLibraries
-            | Self::RootMaker => None,
+            | Self::RootMaker
+            | Self::PackageTools => None,
+            Self::Booter => Some("systemd-nspawn"),
         }
     }
 
@@ -79,6 +87,8 @@ impl Need {
             Self::MemcachedLibraries => &["libevent-2.1-7", "libsasl2-2", "libssl3"],
             Self::DecoderLibraries => &["zlib1g"],
             Self::RootMaker => &["mmdebstrap", "mount"],
+            Self::PackageTools => &["dpkg-dev", "gzip"],
+            Self::Booter => &["systemd-container"],
         }
     }
 

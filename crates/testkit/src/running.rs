@@ -1,11 +1,29 @@
 //! Child processes that do not outlive the test.
 
 use anyhow::{Context as _, Result, bail};
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+/// Every [`Running`] of this process that was not dropped yet, by its group.
+fn alive() -> MutexGuard<'static, BTreeSet<u32>> {
+    static ALIVE: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+    ALIVE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Kills whatever was started and still runs: for a program that is told to end
+/// in the middle of its work, where nothing is dropped.
+pub fn end_all() {
+    let groups = std::mem::take(&mut *alive());
+    let handles = groups.iter().filter_map(|group| rustix::process::Pid::from_raw(i32::try_from(*group).ok()?));
+    for group in handles.collect::<Vec<_>>() {
+        let _gone_already = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+    }
+}
 
 /// A process started by a test: killed with its whole process group on drop.
 #[derive(Debug)]
@@ -27,6 +45,7 @@ impl Running {
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+        alive().insert(child.id());
         Ok(Self { child, log })
     }
 
@@ -115,5 +134,7 @@ impl Drop for Running {
             let _gone_already = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         }
         let _reaped_or_gone = self.child.wait();
+        // Only now may the number be another's.
+        alive().remove(&self.child.id());
     }
 }

@@ -2,6 +2,8 @@
 
 use anyhow::{Context as _, Result};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// The root of the project's tree.
@@ -27,5 +29,29 @@ pub fn scratch(label: &str) -> Result<TempDir> {
     let dir = tempfile::Builder::new().prefix(&format!("salve-{label}-")).tempdir().context("no scratch directory")?;
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755))
         .with_context(|| format!("cannot open up {}", dir.path().display()))?;
+    made().push(dir.path().to_path_buf());
     Ok(dir)
+}
+
+/// Every directory that [`scratch`] made in this process.
+fn made() -> MutexGuard<'static, Vec<PathBuf>> {
+    static MADE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+    MADE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes the scratch directories that are still there: for a program that is
+/// told to end in the middle of its work. Gives those that could not be removed.
+pub fn remove_all_scratch() -> Vec<PathBuf> {
+    let mut left = std::mem::take(&mut *made());
+    // What wrote into them may be dying still.
+    for _ in 0..50 {
+        left.retain(|directory| {
+            directory.exists() && std::fs::remove_dir_all(directory).is_err() && directory.exists()
+        });
+        if left.is_empty() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    left
 }

@@ -29,15 +29,32 @@ const SIZES: [(u32, u32, Option<&str>); 8] = [
     (1000, 100, None),
 ];
 
-struct Stage<'a> {
-    program: &'a Path,
+/// A victim, its patch, and what is done to it.
+pub(super) struct Stage<'a> {
+    pub(super) program: &'a Path,
     floor: &'a Path,
     salve: &'a Salve,
     patch: &'a Path,
-    runs: u32,
+    pub(super) runs: u32,
 }
 
 pub(crate) fn measure(table: &mut Table, runs: u32) -> Result<()> {
+    on_stage(table, runs, |table, stage| {
+        for (threads, frames, target) in SIZES {
+            if let Err(error) = stage.one_size(table, threads, frames, target) {
+                table.note(format!("{threads} threads, {frames} frames: not measured: {error:#}"));
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Compiles and derives what is measured with.
+pub(super) fn on_stage(
+    table: &mut Table,
+    runs: u32,
+    act: impl FnOnce(&mut Table, &Stage<'_>) -> Result<()>,
+) -> Result<()> {
     if !tools::is_root() {
         table.note("the stops are not measured: that needs root");
         return Ok(());
@@ -47,13 +64,7 @@ pub(crate) fn measure(table: &mut Table, runs: u32) -> Result<()> {
     let programs = Programs::compile(&[])?;
     let salve = Salve::built()?.events_to(&scratch.path().join("events.jsonl"));
     let derived = patchfile::derive(&salve, &programs.old, &programs.new)?;
-    let stage = Stage { program: &programs.old, floor: &floor, salve: &salve, patch: &derived.file, runs };
-    for (threads, frames, target) in SIZES {
-        if let Err(error) = stage.one_size(table, threads, frames, target) {
-            table.note(format!("{threads} threads, {frames} frames: not measured: {error:#}"));
-        }
-    }
-    Ok(())
+    act(table, &Stage { program: &programs.old, floor: &floor, salve: &salve, patch: &derived.file, runs })
 }
 
 impl Stage<'_> {
@@ -76,8 +87,7 @@ impl Stage<'_> {
                 wall.push(start.elapsed().as_secs_f64() * 1e3);
                 Ok(())
             })?);
-            let revert = ["revert", "--pid", &pid, "--wait", "30s"];
-            reverts.push(victim.gap(|| self.salve.json(&revert)?.expect_code(exit::DONE).map(drop))?);
+            reverts.push(victim.gap(|| self.revert(&pid))?);
         }
         victim.must_run()?;
         table.add(format!("{name}: idle, longest gap"), Unit::Microseconds, idle);
@@ -94,12 +104,16 @@ impl Stage<'_> {
     }
 
     /// Applies; gives the longest stop in µs as the tracer saw it.
-    fn apply(&self, pid: &str) -> Result<f64> {
+    pub(super) fn apply(&self, pid: &str) -> Result<f64> {
         let apply = ["apply", "--pid", pid, "--wait", "30s", "--accept", "direction-unknown"];
         let apply: Vec<&OsStr> = apply.iter().map(AsRef::as_ref).chain([self.patch.as_os_str()]).collect();
         let report = self.salve.json(&apply)?.expect_code(exit::DONE)?.report()?;
         let stop = values(&report, "longest_stop_ns").into_iter().find_map(Value::as_u64);
         Ok(micros(stop.context("no stop in the report")?))
+    }
+
+    pub(super) fn revert(&self, pid: &str) -> Result<()> {
+        self.salve.json(&["revert", "--pid", pid, "--wait", "30s"])?.expect_code(exit::DONE).map(drop)
     }
 }
 

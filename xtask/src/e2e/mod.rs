@@ -7,7 +7,7 @@
 mod document;
 mod keep;
 
-use crate::cargo;
+use crate::{cargo, interrupt};
 use anyhow::{Result, bail};
 use salve_testkit::needs::{self, Need};
 use salve_testkit::services::endure::{self, Plan};
@@ -52,6 +52,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if !salve_testkit::tools::is_root() {
         bail!("this changes running processes and needs root");
     }
+    interrupt::clean_up_when_told_to_end()?;
     needs::ensure(&[Need::RootMaker])?;
     if std::env::var_os("SALVE_BIN_DIR").is_none() {
         cargo::build_programs()?;

@@ -245,6 +245,18 @@ pub(crate) struct Status {
     /// Write a page for a browser as well: what is exposed and healed now, and what the log of events tells
     #[arg(long, value_name = "FILE", conflicts_with = "pid")]
     pub(crate) html: Option<PathBuf>,
+    /// Say it as needrestart does: what still needs a restart, in its batch format, or what needs none any more
+    #[arg(long, value_name = "WHAT", num_args = 0..=1, default_missing_value = "batch", conflicts_with_all = ["pid", "html"])]
+    pub(crate) needrestart: Option<NeedRestart>,
+}
+
+/// The two halves of the answer to needrestart's question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NeedRestart {
+    /// Services and sessions that still run something other than the disk has (`NEEDRESTART-…` lines)
+    Batch,
+    /// Files whose old code is healed wherever it runs, for needrestart to pass over
+    Healed,
 }
 
 #[derive(Debug, Args)]

@@ -20,6 +20,7 @@
 mod dns;
 pub mod endure;
 mod haproxy;
+mod host;
 mod mariadb;
 pub mod meter;
 mod nginx;
@@ -98,5 +99,6 @@ pub fn all() -> Vec<Box<dyn Service>> {
         Box::new(php::Php),
         Box::new(python::Python),
         Box::new(squid::Squid),
+        Box::new(host::Host),
     ]
 }

@@ -70,15 +70,32 @@ impl Exposure {
         let resolved = heal::on_disk_only(seen, processes, packages)?;
         let mut exposed: Vec<Exposed> = Vec::new();
         for pending in &resolved.pending {
+            // Of an update that changes no code, the old content is no exposure.
+            let changed: Vec<_> = pending
+                .expected
+                .iter()
+                .filter(|(_, old, new)| !new.is_some_and(|new| history.is_unchanged(*old, new)))
+                .collect();
             let runs = |process: &&Seen| {
-                let maps = |sha256| process.images.iter().any(|image| image.sha256 == sha256);
-                process.leave.is_none() && pending.expected.iter().any(|(_, old, _)| maps(*old))
+                // A healed process maps the old content still.
+                let exposed = |old, new: Option<_>| {
+                    process.image(old).is_some()
+                        && !new.is_some_and(|new| heal::carries(&processes.patcher, process, old, new))
+                };
+                process.leave.is_none() && changed.iter().any(|(_, old, new)| exposed(*old, *new))
             };
-            let waiting = seen.iter().filter(runs).map(|process| Waiting {
-                process: process.name.clone(),
-                tried: history.last(&process.name, &pending.update.source).cloned(),
-            });
-            let images = pending.expected.iter().map(|(path, _, _)| path.clone());
+            let mut waiting = seen
+                .iter()
+                .filter(runs)
+                .map(|process| Waiting {
+                    process: process.name.clone(),
+                    tried: history.last(&process.name, &pending.update.source).cloned(),
+                })
+                .peekable();
+            if waiting.peek().is_none() {
+                continue;
+            }
+            let images = changed.iter().map(|(path, _, _)| path.clone());
             match exposed.iter_mut().find(|one| one.update == pending.update && one.package == pending.package) {
                 Some(one) => {
                     one.processes.extend(waiting);

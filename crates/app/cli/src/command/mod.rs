@@ -10,6 +10,7 @@ pub(crate) mod file;
 mod inspect;
 mod man;
 mod material;
+mod needrestart;
 mod revert;
 mod run;
 pub(crate) mod status;
@@ -18,7 +19,7 @@ pub(crate) mod updates;
 
 pub(crate) use apply::obstacle;
 
-use crate::args::{Cli, Command, Heal};
+use crate::args::{Cli, Command, Heal, Status};
 use crate::carry::Interrupt;
 use crate::console::{self, Console, Report};
 use crate::event::{Event, EventLog, LogState};
@@ -52,6 +53,9 @@ pub(crate) fn run(cli: &Cli, console: Console) -> Exit {
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
         Command::Inspect(args) => inspect::run(args, console).map(|report| console.report(name, &report, None)),
+        Command::Status(Status { needrestart: Some(what), .. }) => {
+            needrestart::run(*what, &cli.global).map(|report| console.report(name, &report, None))
+        }
         Command::Status(args) => {
             status::run(args, &cli.global, console).map(|report| console.report(name, &report, None))
         }

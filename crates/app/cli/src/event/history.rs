@@ -8,9 +8,10 @@
 use super::ProcessRef;
 #[cfg(test)]
 use super::{Blocker, LeftSubject, UpdateRef};
+use salve_elf::ContentHash;
 use serde::Serialize;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
@@ -57,6 +58,8 @@ pub(crate) struct History {
     pub(crate) stops_ns: Vec<u64>,
     pub(crate) causes: BTreeMap<String, Cause>,
     pub(crate) not_understood: u64,
+    /// Old and new content, in hex, of images whose update this Salve judged to change no code.
+    pub(crate) unchanged: BTreeSet<(String, String)>,
     /// Older lines were not read.
     pub(crate) cut: bool,
     /// Why there is no log.
@@ -68,17 +71,24 @@ impl History {
         let Some(path) = path else {
             return Self { missing: Some("nothing says where the log is".into()), ..Self::default() };
         };
-        let read = || -> std::io::Result<(Vec<u8>, bool)> {
+        let read = || -> std::io::Result<(Vec<u8>, bool, bool)> {
             let mut file = File::open(path)?;
-            let length = file.metadata()?.len();
+            let metadata = file.metadata()?;
+            let length = metadata.len();
             let skipped = length.saturating_sub(MAX_BYTES);
             file.seek(SeekFrom::Start(skipped))?;
             let mut bytes = Vec::new();
             file.take(MAX_BYTES).read_to_end(&mut bytes)?;
-            Ok((bytes, skipped > 0))
+            Ok((bytes, skipped > 0, is_own(&metadata)))
         };
         match read() {
-            Ok((bytes, cut)) => Self::of(&String::from_utf8_lossy(&bytes), cut, boot_id),
+            Ok((bytes, cut, own)) => {
+                let mut history = Self::of(&String::from_utf8_lossy(&bytes), cut, boot_id);
+                if !own {
+                    history.unchanged.clear();
+                }
+                history
+            }
             Err(error) => Self { missing: Some(format!("{}: {error}", path.display())), ..Self::default() },
         }
     }
@@ -101,6 +111,16 @@ impl History {
             self.not_understood = self.not_understood.saturating_add(1);
             return;
         };
+        if name == "judged" {
+            // A newer Salve may see more.
+            if text("/verdict").as_deref() == Some("unchanged")
+                && text("/salve_version").as_deref() == Some(env!("CARGO_PKG_VERSION"))
+                && let (Some(old), Some(new)) = (text("/image/old_sha256"), text("/image/new_sha256"))
+            {
+                self.unchanged.insert((old, new));
+            }
+            return;
+        }
         let program = text("/process/program").unwrap_or_default();
         let day = self.days.entry(at.chars().take(10).collect()).or_default();
         let (code, why) = match name.as_str() {
@@ -139,10 +159,23 @@ impl History {
         }
     }
 
+    /// This Salve judged, and wrote into a log that nobody else can write to, that
+    /// this update of an image changes no code: to run the old content is to run the new code.
+    pub(crate) fn is_unchanged(&self, old: ContentHash, new: ContentHash) -> bool {
+        self.unchanged.contains(&(old.to_string(), new.to_string()))
+    }
+
     /// What was tried last on this very process for an update of this source.
     pub(crate) fn last(&self, process: &ProcessRef, source: &str) -> Option<&Tried> {
         self.last.get(&(u64::from(process.pid), process.start_ticks, source.to_owned()))
     }
+}
+
+/// Written by root or the caller, and by nobody else.
+fn is_own(metadata: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let own = [0, rustix::process::geteuid().as_raw()].contains(&metadata.uid());
+    own && metadata.mode() & 0o022 == 0
 }
 
 fn blocked_by(event: &Value) -> String {
@@ -252,5 +285,36 @@ mod tests {
         assert_eq!((history.not_understood, history.days.len()), (4, 0));
         assert!(History::read(Some(Path::new("/nowhere/events")), None).missing.is_some());
         assert_eq!(History::of("rest of a line\n{}\n", true, None).not_understood, 1);
+    }
+
+    #[test]
+    fn that_an_update_changes_no_code_is_believed_of_this_salve_and_its_own_log_only() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let content = |byte: u8| ContentHash::from_bytes([byte; 32]);
+        let line = |verdict: &str, version: &str| {
+            format!(
+                "{{\"event\":\"judged\",\"verdict\":\"{verdict}\",\"image\":{{\"path\":\"/x\",\"old_sha256\":\"{}\",\
+                 \"new_sha256\":\"{}\"}},\"salve_version\":\"{version}\",\"time\":{{\"wall\":\"2026-11-21T10:00:00Z\"}}}}\n",
+                content(1),
+                content(2)
+            )
+        };
+        let own = env!("CARGO_PKG_VERSION");
+        let said = |text: &str| History::of(text, false, None).is_unchanged(content(1), content(2));
+        assert!(said(&line("unchanged", own)));
+        assert!(!said(&line("safe", own)) && !said(&line("unchanged", "0.0.1")));
+        assert!(
+            !History::of(&line("unchanged", own), false, None).is_unchanged(content(2), content(1)),
+            "the other way"
+        );
+
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), line("unchanged", own)).expect("written");
+        let mode = |mode| std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).expect("set");
+        let read = || History::read(Some(file.path()), None).is_unchanged(content(1), content(2));
+        mode(0o640);
+        assert!(read());
+        mode(0o660);
+        assert!(!read(), "a group that can write to it could have said so");
     }
 }

@@ -3,7 +3,7 @@
 use super::pending::{Known, Mapped, Pending, Resolved, carries, nameless, old_material, old_sides};
 use super::report::Left;
 use crate::carry::{Action, Ending};
-use crate::event::UpdateRef;
+use crate::event::{History, UpdateRef};
 use crate::machine::deriver::Material;
 use crate::machine::disk::{Disk, HeldFile};
 use crate::machine::packages::{Owned, Owner, PackageFacts, compare};
@@ -50,6 +50,41 @@ pub(crate) fn resolve(seen: &[Seen], processes: &Processes, packages: &dyn Packa
     }
     group(stale, packages, &mut resolved)?;
     Ok(resolved)
+}
+
+/// One image that a process runs and that is not what the disk has at its path.
+#[derive(Debug)]
+pub(crate) struct Obsolete<'a> {
+    pub(crate) process: &'a Seen,
+    pub(crate) path: String,
+    /// It is the code that the disk has: a livepatch that is applied in full brought it, or
+    /// the update changes none.
+    pub(crate) healed: bool,
+}
+
+/// Everything that a restart would change, whoever may heal it and whether its direction is known.
+pub(crate) fn obsolete<'a>(
+    seen: &'a [Seen],
+    processes: &Processes,
+    packages: &dyn PackageFacts,
+    history: &History,
+) -> Vec<Obsolete<'a>> {
+    let (mut disk, mut found) = (Disk::default(), Vec::new());
+    for process in seen {
+        for image in &process.images {
+            let mut incomparable = Resolved::default();
+            let healed = match differs(process, image, packages, &mut disk, &mut incomparable) {
+                Some(held) => {
+                    history.is_unchanged(image.sha256, held.sha256)
+                        || carries(&processes.patcher, process, image.sha256, held.sha256)
+                }
+                None if incomparable.left.is_empty() => continue,
+                None => false,
+            };
+            found.push(Obsolete { process, path: image.path.to_string_lossy().into_owned(), healed });
+        }
+    }
+    found
 }
 
 /// The file on disk, if it is another than the one mapped. What cannot be
