@@ -238,21 +238,28 @@ fn nothing(dry: &Said) -> Came {
     if !dry.treated.is_empty() && dry.treated.iter().all(|one| one.outcome == "unchanged") {
         return Came::Unchanged;
     }
-    let why: BTreeSet<String> = dry
-        .treated
-        .iter()
-        .filter(|one| one.outcome != "unchanged")
-        .map(reason)
-        .chain(dry.left.iter().cloned())
-        .collect();
-    Came::Refused(why.into_iter().collect())
+    let mut programs: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for one in dry.treated.iter().filter(|one| one.outcome != "unchanged") {
+        programs.entry(cause(one)).or_default().insert(&one.program);
+    }
+    let of_many = programs.iter().map(|(why, programs)| {
+        let first: Vec<&str> = programs.iter().copied().take(3).collect();
+        let more = programs.len() - first.len();
+        let more = if more == 0 { String::new() } else { format!(" and {more} more programs") };
+        format!("{}{more}: {why}", first.join(", "))
+    });
+    Came::Refused(of_many.chain(dry.left.iter().cloned()).collect())
 }
 
 fn reason(one: &Treated) -> String {
+    format!("{}: {}", one.program, cause(one))
+}
+
+fn cause(one: &Treated) -> String {
     let why = one.why.as_deref().unwrap_or("no reason given");
     match &one.code {
-        Some(code) => format!("{}: {} [{code}] {why}", one.program, one.outcome),
-        None => format!("{}: {} {why}", one.program, one.outcome),
+        Some(code) => format!("{} [{code}] {why}", one.outcome),
+        None => format!("{} {why}", one.outcome),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::exit::Exit;
 use crate::machine::processes::{Processes, Seen, Unseen};
 use crate::plan::{self, Decision, Leave, Step, steps};
 use crate::problem::Problem;
-use crate::view::PatchView;
+use crate::view::{PatchView, action_lines};
 use salve_patch::{Origin, PatchFile};
 use salve_tracee::{Change, ProcessId};
 use serde::Serialize;
@@ -213,6 +213,6 @@ impl Report for ApplyReport {
             return writeln!(out, "no process runs what this patch file is for");
         }
         writeln!(out)?;
-        self.processes.iter().try_for_each(|action| action.lines(out, verbose))
+        action_lines(self.processes.iter(), out, verbose)
     }
 }

@@ -7,7 +7,7 @@ use crate::event::{ProcessRef, UpdateRef};
 use crate::exit::Exit;
 use crate::machine::processes::{Seen, Unseen};
 use crate::problem::{Problem, ProblemReport, one_line};
-use crate::view::{ImageView, cve_list, not_healed_lines};
+use crate::view::{ImageView, action_lines, cve_list, not_healed_lines};
 use salve_elf::ContentHash;
 use salve_patch::{Cves, NotHealed, Origin, PatchFile};
 use serde::Serialize;
@@ -198,7 +198,7 @@ impl Report for HealReport {
         for update in &self.updates {
             update.lines(out, verbose)?;
             let actions = self.processes.iter().filter(|action| action.update == update.update);
-            actions.clone().try_for_each(|action| action.lines(out, verbose))?;
+            action_lines(actions.clone(), out, verbose)?;
             if actions.clone().any(|action| action.restart_falls_back) {
                 writeln!(out, "  the next restart falls back to the old code until the package is installed")?;
             }
@@ -209,7 +209,7 @@ impl Report for HealReport {
         let mut others = self.processes.iter().filter(known).peekable();
         if others.peek().is_some() {
             writeln!(out, "up to date already:")?;
-            others.try_for_each(|action| action.lines(out, verbose))?;
+            action_lines(others, out, verbose)?;
             writeln!(out)?;
         }
         self.left_lines(out, verbose)?;
