@@ -8,6 +8,7 @@ use salve_testkit::salve::{Run, Salve, exit};
 use salve_testkit::sleeper::Sleeper;
 use salve_testkit::spinner::{Programs, Spinner};
 use salve_testkit::{not_run, tree};
+use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
 
@@ -228,6 +229,18 @@ fn status_says_what_is_in_a_process_without_any_state_file() -> Result<()> {
     // Another HOME, no environment: nothing but the process itself can tell.
     let bare = Run::of(salve.command(&["status", &pid, "--json"]).env_clear().env("HOME", "/nonexistent"))?;
     assert!(mentions(&bare.clone().expect_code(exit::DONE)?), "{}", bare.stdout);
+    // One that was started since runs the old code, and is named.
+    let later = Spinner::start(&programs.old, 1)?;
+    let without = |report: &Value| -> Vec<u64> {
+        let named = report.pointer("/result/without").and_then(Value::as_array).into_iter().flatten();
+        let processes = named.filter_map(|one| one.get("processes").and_then(Value::as_array)).flatten();
+        processes.filter_map(|process| process.get("pid").and_then(Value::as_u64)).collect()
+    };
+    let host = salve.json(&["status"])?.expect_code(exit::DONE)?.report()?;
+    assert!(without(&host).contains(&u64::from(later.pid())) && !without(&host).contains(&u64::from(victim.pid())));
+    apply(&salve, &derived.file, later.pid(), "30s")?.expect_code(exit::DONE)?;
+    let host = salve.json(&["status"])?.expect_code(exit::DONE)?.report()?;
+    assert!(!without(&host).contains(&u64::from(later.pid())), "{host}");
     revert(&salve, victim.pid(), "30s")?.expect_code(exit::DONE)?;
     assert!(!mentions(&salve.json(&["status", &pid])?.expect_code(exit::DONE)?));
     Ok(())

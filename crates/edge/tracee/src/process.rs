@@ -150,7 +150,7 @@ pub(crate) struct Stat {
     state: u8,
     pub(crate) parent: i32,
     flags: u64,
-    start_time: u64,
+    pub(crate) start_time: u64,
     heap_start: u64,
 }
 

@@ -13,7 +13,7 @@
 use crate::limits::Limits;
 use crate::maps::Mapping;
 use crate::memory::Memory;
-use crate::process::{OpenError, Process, ProcessId, ReadError, list_pids};
+use crate::process::{OpenError, Process, ProcessId, ReadError, list_pids, parse_stat};
 use salve_elf::RuntimeAddr;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -97,6 +97,8 @@ struct State {
     known: BTreeSet<ProcessId>,
     /// The number that was given out last when the group stood and everybody was looked at.
     mark: i32,
+    /// Who started before was there when all were listed.
+    ticks: u64,
     glance: Option<Glance>,
 }
 
@@ -111,29 +113,38 @@ struct Glance {
     strangers: BTreeSet<i32>,
 }
 
-/// A moment in the life of the machine, as the last process number that was given out.
+/// A moment in the life of the machine: the process number that was given out last, and
+/// the time since boot in clock ticks, as `/proc/PID/stat` tells when a process started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark(i32);
+pub struct Mark {
+    last: i32,
+    ticks: u64,
+}
 
 impl Mark {
     /// Take it before the processes are listed that are to change together.
     pub fn now() -> Self {
-        Self(last_pid().unwrap_or(NO_MARK))
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let per_second = rustix::param::clock_ticks_per_second();
+        let part = u64::try_from(time.tv_nsec).unwrap_or(0).saturating_mul(per_second) / 1_000_000_000;
+        let ticks = u64::try_from(time.tv_sec).unwrap_or(0).saturating_mul(per_second).saturating_add(part);
+        Self { last: last_pid().unwrap_or(NO_MARK), ticks }
     }
 }
 
 impl Watch {
     pub(crate) fn nobody() -> Self {
-        Self::of(None, Mark(0))
+        Self::of(None, Mark { last: 0, ticks: 0 })
     }
 
     pub(crate) fn new(ties: BTreeSet<Tie>, mark: Mark) -> Self {
         Self::of(Some(ties), mark)
     }
 
-    fn of(ties: Option<BTreeSet<Tie>>, Mark(mark): Mark) -> Self {
+    fn of(ties: Option<BTreeSet<Tie>>, mark: Mark) -> Self {
         let (images, known) = (BTreeSet::new(), BTreeSet::new());
-        Self { state: Mutex::new(State { ties, images, known, mark, glance: None }) }
+        let Mark { last: mark, ticks } = mark;
+        Self { state: Mutex::new(State { ties, images, known, mark, ticks, glance: None }) }
     }
 
     /// Who maps none of these files does not change.
@@ -236,6 +247,11 @@ impl State {
             Some(false) => return Ok(Seen::Stranger),
             Some(true) => {}
         }
+        match started(pid)? {
+            None => return Ok(Seen::Nobody),
+            Some(ticks) if ticks < self.ticks => return Ok(Seen::Stranger),
+            Some(_) => {}
+        }
         match Process::open(pid) {
             // Who may not even be looked at is none that may be changed.
             Err(
@@ -282,6 +298,17 @@ fn is_process(pid: i32) -> Result<Option<bool>, ReadError> {
     }
 }
 
+/// When a process started, in clock ticks since boot; `None` where it is gone.
+fn started(pid: i32) -> Result<Option<u64>, ReadError> {
+    match std::fs::read(format!("/proc/{pid}/stat")) {
+        Ok(bytes) => parse_stat(&bytes).map(|stat| Some(stat.start_time)).ok_or(ReadError::Malformed { what: "stat" }),
+        Err(error) => match ReadError::of_io("stat", &error) {
+            ReadError::Exited => Ok(None),
+            error => Err(error),
+        },
+    }
+}
+
 /// The last word of `/proc/loadavg` (`proc_loadavg(5)`).
 fn last_pid() -> Result<i32, ReadError> {
     let what = "/proc/loadavg";
@@ -319,6 +346,26 @@ mod tests {
         assert_eq!(groups(&ties(&[&[1], &[2], &[3], &[2, 1]])), [0, 0, 2, 0]);
         assert_eq!(groups(&ties(&[&[5], &[6], &[6, 7], &[7], &[5, 7]])), [0, 0, 0, 0, 0]);
         assert_eq!(groups::<u32>(&[]), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn who_was_there_before_the_mark_is_a_stranger_and_who_comes_after_it_is_looked_at() {
+        let own = Process::open(std::process::id().cast_signed()).unwrap();
+        let per_second = rustix::param::clock_ticks_per_second();
+        let now = Mark::now();
+        // This test runs for a moment only, and the clock is the one of start times.
+        assert!(own.id().start_time <= now.ticks && now.ticks < own.id().start_time + 3600 * per_second, "{now:?}");
+        let limits = Limits::default();
+        let ties = own.ties(&limits).unwrap();
+        let mappings = own.mappings(&limits).unwrap();
+        let seen = |mark| {
+            let watch = Watch::new(ties.clone(), mark);
+            watch.concerns(mappings.iter());
+            watch.joined_already(&limits).unwrap()
+        };
+        let everybody = Mark { last: NO_MARK, ticks: 0 };
+        assert!(seen(everybody).contains(&own.pid()));
+        assert!(!seen(Mark { ticks: own.id().start_time + 1, ..everybody }).contains(&own.pid()));
     }
 
     #[test]

@@ -160,6 +160,8 @@ impl Victim<'_> {
         self.judge(code, &format!("{act} of a process that executes itself"));
         let begun_again = wait_until(|| Ok(self.words()?[STARTS] > self.starts))?;
         self.starts += 1;
+        // It begins to count anew.
+        self.lost = 0;
         if !begun_again {
             self.note(Seen::Hung);
             bail!("the victim did not execute itself");

@@ -43,6 +43,8 @@ pub struct Victim<'a> {
     text: Text,
     descriptors: Vec<String>,
     told: Words,
+    /// Signals that will not come any more.
+    pub(super) lost: u64,
     /// The last act that came to its end.
     pub(super) state: Act,
     /// How often it began.
@@ -70,6 +72,7 @@ impl<'a> Victim<'a> {
             text,
             descriptors: Vec::new(),
             told: [0; _],
+            lost: 0,
             state: Act::Revert,
             starts: 1,
             tally: Tally::default(),
@@ -243,9 +246,11 @@ impl<'a> Victim<'a> {
     fn count(&mut self) -> Result<()> {
         let mut now = self.words()?;
         // A signal may just be on its way.
+        let missing = |now: &Words, lost| now[SENT].saturating_sub(now[HANDLED].saturating_add(lost));
+        let lost = self.lost;
         wait_until(|| {
             now = self.words()?;
-            Ok(now[SENT] <= now[HANDLED])
+            Ok(missing(&now, lost) == 0)
         })?;
         let told = std::mem::replace(&mut self.told, now);
         let counted = [
@@ -259,7 +264,12 @@ impl<'a> Victim<'a> {
         for (word, seen) in counted {
             self.tally.note(seen, now[word].saturating_sub(told[word]));
         }
-        self.tally.note(Seen::LostSignal, now[SENT].saturating_sub(now[HANDLED]));
+        let lost = missing(&now, self.lost);
+        self.tally.note(Seen::LostSignal, lost);
+        self.lost += lost;
+        if lost > 0 {
+            self.say(&format!("{lost} signals lost by round {}", self.tally.rounds));
+        }
         ensure!(observe::tracer(self.pid())? == 0, "somebody still traces the victim");
         Ok(())
     }

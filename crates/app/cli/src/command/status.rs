@@ -3,6 +3,7 @@
 //! A host is shown by update and by livepatch, one process alone in full.
 
 use super::exposure::{Exposure, programs};
+use super::without::{self, Runs, Without};
 use crate::args::{Global, Status};
 use crate::console::{Console, Report};
 use crate::event::{History, ProcessRef, log_path};
@@ -30,6 +31,8 @@ pub(crate) struct StatusReport {
     looked_at: u64,
     /// Processes that could not be looked at, for want of permission most often.
     not_looked_at: u64,
+    /// Who runs code that a livepatch replaces in others.
+    without: Vec<Without>,
     #[serde(flatten)]
     exposure: Exposure,
     /// One process, that was asked for.
@@ -130,16 +133,25 @@ fn look_at_all(args: &Status, history: &History, console: Console) -> Result<Sta
     let mut disk = Disk::default();
     if let Some(pid) = args.pid {
         let process = processes::open_named(pid)?;
-        let view =
+        let (view, _) =
             look(&processes, &process, &mut disk).map_err(|error| processes::cannot_look(process.pid(), error))?;
         let exposure = Exposure::of(&processes, &[pid], history);
         let processes = vec![view];
-        return Ok(StatusReport { switch, processes, looked_at: 1, not_looked_at: 0, exposure, single: true });
+        let without = Vec::new();
+        return Ok(StatusReport { switch, processes, looked_at: 1, not_looked_at: 0, without, exposure, single: true });
     }
     let pids = list_pids().map_err(|error| Problem::failed("no-proc", "cannot list the processes").because(error))?;
     let exposure = Exposure::of(&processes, &[], history);
-    let mut report =
-        StatusReport { switch, processes: Vec::new(), looked_at: 0, not_looked_at: 0, exposure, single: false };
+    let mut report = StatusReport {
+        switch,
+        processes: vec![],
+        looked_at: 0,
+        not_looked_at: 0,
+        without: vec![],
+        exposure,
+        single: false,
+    };
+    let mut all = Vec::new();
     for pid in pids {
         let seen = match Process::open(pid) {
             Ok(process) => look(&processes, &process, &mut disk),
@@ -148,8 +160,10 @@ fn look_at_all(args: &Status, history: &History, console: Console) -> Result<Sta
             Err(OpenError::Read(error)) => Err(error),
         };
         match seen {
-            Ok(view) => {
+            Ok((view, maps)) => {
                 report.looked_at = report.looked_at.saturating_add(1);
+                let process = view.process.clone();
+                all.push(Runs { process, maps, replaced: view.replaced().collect() });
                 if !view.is_plain() {
                     report.processes.push(view);
                 }
@@ -161,15 +175,21 @@ fn look_at_all(args: &Status, history: &History, console: Console) -> Result<Sta
             }
         }
     }
+    report.without = without::find(&all);
     Ok(report)
 }
 
-fn look(processes: &Processes, process: &Process, disk: &mut Disk) -> Result<ProcessView, ReadError> {
+/// With the contents that it maps.
+type Looked = (ProcessView, Vec<(String, ContentHash)>);
+
+fn look(processes: &Processes, process: &Process, disk: &mut Disk) -> Result<Looked, ReadError> {
     let status = processes.patcher.status(process)?;
     let facts = processes.facts(process)?;
     let images = processes.patcher.images(process)?;
     let left_alone = processes.leave(&facts, &images).map(|leave| LeftAlone { code: leave.code(), why: leave.why() });
-    Ok(ProcessView { left_alone, ..ProcessView::of(processes::name(&facts), &status, disk) })
+    let view = ProcessView { left_alone, ..ProcessView::of(processes::name(&facts), &status, disk) };
+    let maps = images.into_iter().map(|image| (image.path.to_string_lossy().into_owned(), image.sha256));
+    Ok((view, maps.collect()))
 }
 
 impl ProcessView {
@@ -198,6 +218,11 @@ impl ProcessView {
             leftover_stubs: u64::try_from(status.leftover_stubs).unwrap_or(u64::MAX),
             left_alone: None,
         }
+    }
+
+    /// The contents that livepatches in force replace.
+    fn replaced(&self) -> impl Iterator<Item = ContentHash> + '_ {
+        self.livepatches.iter().filter(|one| one.state != State::Reverted).filter_map(|one| one.old_sha256)
     }
 
     /// Nothing that anybody would want to hear of.
@@ -374,6 +399,7 @@ impl StatusReport {
             carried.lines(out, false)?;
             programs(&processes, out, false)?;
         }
+        self.without.iter().try_for_each(|without| without.lines(out, false))?;
         for view in self.strange() {
             writeln!(out, "pid {} {}", view.process.pid, one_line(&view.process.program))?;
             view.strange_lines(out)?;
@@ -437,6 +463,7 @@ impl Report for StatusReport {
         }
         if self.single || verbose {
             self.processes.iter().filter(|view| !view.is_plain()).try_for_each(|view| view.lines(out, verbose))?;
+            self.without.iter().try_for_each(|without| without.lines(out, verbose))?;
         } else {
             self.by_livepatch(out)?;
         }
@@ -484,6 +511,7 @@ pub(crate) fn example() -> StatusReport {
         processes,
         looked_at: 350,
         not_looked_at: 2,
+        without: Vec::new(),
         exposure: exposure::example(),
         single: false,
     }
