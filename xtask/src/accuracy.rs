@@ -11,7 +11,7 @@
 
 mod compare;
 mod report;
-mod sources;
+pub(crate) mod sources;
 mod symbols;
 
 use anyhow::{Context as _, Result};

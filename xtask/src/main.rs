@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask demo`, `test`, `bench`, `accuracy`, `corpus`, `e2e`, `deb`, `setup`, `tidy`.
+//! The project's own tasks: `cargo xtask demo`, `test`, `bench`, `accuracy`, `corpus`, `oracle`, `e2e`, `deb`, `setup`, `tidy`.
 //!
 //! Each one gets what it needs by itself (`setup`), so that on a fresh Debian 12
 //! machine with a Rust toolchain nothing has to be done before.
@@ -12,6 +12,7 @@ mod corpus;
 mod deb;
 mod e2e;
 mod interrupt;
+mod oracle;
 mod test;
 mod torture;
 
@@ -55,6 +56,8 @@ enum Task {
     E2e(e2e::Arguments),
     /// Build Salve's Debian packages: salve and salve-derive
     Deb(deb::Arguments),
+    /// Run the maintainers' own tests on the old, the patched and the new version
+    Oracle(oracle::Arguments),
     /// Install what the other tasks need from apt (they do it themselves as well)
     Setup,
     /// Check the workspace's own rules: layers, unsafe code, decision records
@@ -81,6 +84,7 @@ fn run(task: &Task) -> Result<()> {
         Task::Torture(arguments) => torture::run(arguments),
         Task::E2e(arguments) => e2e::run(arguments),
         Task::Deb(arguments) => deb::run(arguments),
+        Task::Oracle(arguments) => oracle::run(arguments),
         Task::Setup => needs::ensure(&Need::ALL),
         Task::Tidy => {
             cargo::run("test", &["--quiet", "--package", "salve-testkit", "--test", "tidy", "--", "--nocapture"])

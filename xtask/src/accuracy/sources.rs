@@ -79,8 +79,24 @@ fn rebuilt_tree(source: &str, version: &str, build: bool) -> Result<PathBuf> {
     Ok(tree)
 }
 
-/// Fetches the source, installs what it needs and builds it with its symbols left in.
-fn rebuild(directory: &Path, source: &str, version: &str) -> Result<()> {
+/// The source as the distributor patched it, with all that building it needs installed.
+pub(crate) fn unpacked(source: &str, version: &str) -> Result<PathBuf> {
+    let directory = kept(&format!("sources/{source}_{version}"))?;
+    let done = directory.join("fetched");
+    if !done.exists() {
+        fetch(&directory, source, version)?;
+        std::fs::write(&done, "").context("cannot mark a source as fetched")?;
+    }
+    tree_in(&directory)
+}
+
+fn tree_in(directory: &Path) -> Result<PathBuf> {
+    let mut entries = std::fs::read_dir(directory).context("no source")?.filter_map(Result::ok);
+    let found = entries.find(|entry| entry.path().join("debian/rules").exists());
+    found.map(|entry| entry.path()).context("the source did not unpack")
+}
+
+fn fetch(directory: &Path, source: &str, version: &str) -> Result<()> {
     let apt = private_apt()?;
     let command = |words: &[&str]| {
         let mut command = Command::new("apt-get");
@@ -89,11 +105,13 @@ fn rebuild(directory: &Path, source: &str, version: &str) -> Result<()> {
     };
     let wanted = format!("{source}={version}");
     run(&mut command(&["-y", "-qq", "build-dep", &wanted]))?;
-    run(&mut command(&["-qq", "source", "--only-source", &wanted]))?;
-    let unpacked = std::fs::read_dir(directory).context("no source")?.filter_map(Result::ok);
-    let Some(unpacked) = unpacked.map(|entry| entry.path()).find(|path| path.join("debian/rules").exists()) else {
-        bail!("the source did not unpack");
-    };
+    run(&mut command(&["-qq", "source", "--only-source", &wanted]))
+}
+
+/// Fetches the source, installs what it needs and builds it with its symbols left in.
+fn rebuild(directory: &Path, source: &str, version: &str) -> Result<()> {
+    fetch(directory, source, version)?;
+    let unpacked = tree_in(directory)?;
     let mut dpkg = Command::new("dpkg-buildpackage");
     dpkg.current_dir(unpacked).args(["-b", "-us", "-uc"]).env("DEB_BUILD_OPTIONS", "nostrip nocheck parallel=2");
     run(&mut dpkg)
