@@ -20,6 +20,8 @@ pub enum Need {
     Binutils,
     /// A debugger, with which a patch file has to open as well.
     Debugger,
+    /// A profiler.
+    Profiler,
     /// What HAProxy links beyond the base system.
     HaproxyLibraries,
     /// What nginx links beyond the base system.
@@ -37,11 +39,12 @@ pub enum Need {
 }
 
 impl Need {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Compiler,
         Self::ProcessTools,
         Self::Binutils,
         Self::Debugger,
+        Self::Profiler,
         Self::HaproxyLibraries,
         Self::NginxLibraries,
         Self::MemcachedLibraries,
@@ -58,6 +61,7 @@ impl Need {
             Self::ProcessTools => Some("kill"),
             Self::Binutils => Some("objdump"),
             Self::Debugger => Some("gdb"),
+            Self::Profiler => Some("perf"),
             Self::HaproxyLibraries
             | Self::NginxLibraries
             | Self::MemcachedLibraries
@@ -74,6 +78,7 @@ impl Need {
             Self::ProcessTools => &["procps"],
             Self::Binutils => &["binutils"],
             Self::Debugger => &["gdb-minimal"],
+            Self::Profiler => &["linux-perf"],
             Self::HaproxyLibraries => &[
                 "libcrypt1",
                 "liblua5.3-0",

@@ -51,12 +51,14 @@ behaviours! {
     new_import
     new_import_ambiguous
     new_import_missing
+    new_variable
     no_room_for_the_jump
     old_statics
     one_function
     other_librarys_data
     page_straddled
     plugins
+    private_symbols
     program_and_library
     read_only_data
     recursion

@@ -1,8 +1,9 @@
-//! A debugger sees through a livepatch: names, and the way from unchanged code through new
+//! A debugger and a profiler see through a livepatch: names, and the way from unchanged code through new
 //! code and back to unchanged code, in the living process and in its core dump.
 
 use anyhow::{Context as _, Result, ensure};
 use salve_testkit::needs::{self, Need, on_path};
+use salve_testkit::running::Running;
 use salve_testkit::salve::{Salve, exit};
 use salve_testkit::victim::{Kind, Source};
 use salve_testkit::{not_run, patchfile, tree};
@@ -87,6 +88,53 @@ fn missing(what: &str) -> bool {
         not_run::record(what, &format!("there is no gdb: {installed:?}"));
     }
     !on_path("gdb")
+}
+
+#[test]
+fn perf_names_new_functions() -> Result<()> {
+    let what = "perf on a patched process";
+    if not_run::unless_root(what) {
+        return Ok(());
+    }
+    let installed = needs::ensure(&[Need::Profiler]);
+    let perf = |words: &[&str]| Command::new("timeout").args(["60", "perf"]).args(words).env("LC_ALL", "C").output();
+    if !on_path("perf") || !perf(&["--version"])?.status.success() {
+        not_run::record(what, &format!("there is no perf: {installed:?}"));
+        return Ok(());
+    }
+    let salve = Salve::built()?;
+    let directory = tree::scratch("profiler")?;
+    let source = Source::named("computes.c")?;
+    let [old, new] = ["old", "new"].map(|name| directory.path().join(name));
+    source.compile(Kind::Program, false, &old, &["-O2"])?;
+    source.compile(Kind::Program, true, &new, &["-O2"])?;
+    let derived = patchfile::derive(&salve, &old, &new)?;
+    let mut victim = Running::start(&mut Command::new(&old), directory.path().join("said"))?;
+    victim.wait_for_line("ready")?;
+    let pid = victim.pid().to_string();
+    let file = derived.file.display().to_string();
+    salve.run(&["apply", "--accept", "direction-unknown", "--pid", &pid, &file])?.expect_code(exit::DONE)?;
+    let kept = directory.path().display().to_string();
+    salve.run(&["debug", &pid, "--dir", &kept])?.expect_code(exit::DONE)?;
+    let data = format!("{kept}/perf.data");
+    let recorded = perf(&["record", "-q", "-e", "cpu-clock", "-o", &data, "-p", &pid, "--", "sleep", "1"])?;
+    if !recorded.status.success() {
+        not_run::record(what, String::from_utf8_lossy(&recorded.stderr).trim());
+        return Ok(());
+    }
+    let report = |more: &[&str]| -> Result<String> {
+        let words = [&["report", "-i", &data, "--stdio", "-g", "none", "--sort", "dso,symbol"], more].concat();
+        Ok(String::from_utf8_lossy(&perf(&words)?.stdout).into_owned())
+    };
+    let names = |text: &str| {
+        text.lines().any(|line| line.contains("memfd:salve:") && line.split_whitespace().any(|word| word == "changed"))
+    };
+    let blind = report(&[])?;
+    ensure!(!names(&blind), "it needs no help, so this shows nothing: {blind}");
+    let symfs = format!("{kept}/symfs");
+    let seeing = report(&["--symfs", &symfs])?;
+    ensure!(names(&seeing), "{seeing}");
+    victim.must_run()
 }
 
 /// The functions of a backtrace, innermost first, from the victim's own on.

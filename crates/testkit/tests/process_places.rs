@@ -322,3 +322,14 @@ fn an_ordinary_user_changes_his_own_process_or_is_told_what_it_takes() -> Result
     assert_eq!(run.error_code()?.as_deref(), Some("no-permission"));
     others.must_run()
 }
+
+#[test]
+fn a_program_started_by_a_relative_path_and_moved_away_is_changed_like_any_other() -> Result<()> {
+    if not_run::unless_root("a program started by a relative path") {
+        return Ok(());
+    }
+    let scene = Scene::new(&[])?;
+    let mut victim = scene.start_as(Command::new("./old").arg("plain").current_dir(scene.directory.path()))?;
+    std::fs::rename(&scene.old, scene.directory.path().join("elsewhere"))?;
+    scene.there_and_back(&mut victim)
+}

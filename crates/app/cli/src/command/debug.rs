@@ -1,4 +1,4 @@
-//! `salve debug PID`: gdb's commands to see through the livepatches of a process.
+//! `salve debug PID`: what gdb and perf need to see through the livepatches of a process.
 
 use crate::args::Debug;
 use crate::console::Report;
@@ -17,6 +17,8 @@ pub(crate) struct DebugReport {
     files: Vec<Payload>,
     /// The file with the commands, if one was asked for.
     script: Option<PathBuf>,
+    /// The directory for `perf report --symfs`, with it.
+    symfs: Option<PathBuf>,
 }
 
 /// An ELF file with the names and frames of new functions.
@@ -40,7 +42,7 @@ pub(crate) fn run(args: &Debug) -> Result<DebugReport, Problem> {
     };
     let found = processes.patcher.debug_files(&process).map_err(cannot_look)?;
     let facts = processes.facts(&process).map_err(cannot_look)?;
-    let mut report = DebugReport { process: processes::name(&facts), files: Vec::new(), script: None };
+    let mut report = DebugReport { process: processes::name(&facts), files: Vec::new(), script: None, symfs: None };
     for one in &found {
         let file = match &args.dir {
             Some(dir) => keep(one, dir)?,
@@ -59,6 +61,9 @@ pub(crate) fn run(args: &Debug) -> Result<DebugReport, Problem> {
         report.commands(&mut text).map_err(|error| cannot_write(&script, error))?;
         std::fs::write(&script, text).map_err(|error| cannot_write(&script, error))?;
         report.script = Some(script);
+        let symfs = dir.join("symfs");
+        for_perf(&found, &symfs).map_err(|error| cannot_write(&symfs, error))?;
+        report.symfs = Some(symfs);
     }
     Ok(report)
 }
@@ -68,6 +73,23 @@ fn keep(one: &DebugFile, dir: &Path) -> Result<PathBuf, Problem> {
     let file = dir.join(format!("salve-{}-{:x}.elf", one.livepatch.0.short(), one.bias.raw()));
     std::fs::write(&file, &one.bytes).map_err(|error| cannot_write(&file, error))?;
     Ok(file)
+}
+
+/// A view of the root directory in which the payloads are files by the names that they are
+/// mapped by; perf looks for everything in there.
+fn for_perf(found: &[DebugFile], symfs: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(symfs)?;
+    for one in found {
+        std::fs::write(symfs.join(format!("memfd:salve:{} (deleted)", one.livepatch.0.short())), &one.bytes)?;
+    }
+    for entry in std::fs::read_dir("/")? {
+        let entry = entry?;
+        match std::os::unix::fs::symlink(entry.path(), symfs.join(entry.file_name())) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 fn cannot_write(path: &Path, error: io::Error) -> Problem {
@@ -96,6 +118,9 @@ impl Report for DebugReport {
         match &self.script {
             Some(script) => {
                 writeln!(out, "# gdb -p {} -x {}", self.process.pid, one_line(&script.display().to_string()))?;
+                if let Some(symfs) = &self.symfs {
+                    writeln!(out, "# perf report --symfs {}", one_line(&symfs.display().to_string()))?;
+                }
             }
             None => writeln!(out, "# for gdb, while the process lives; --dir keeps the files for a core dump")?,
         }
