@@ -22,6 +22,8 @@ pub enum Need {
     Debugger,
     /// A profiler.
     Profiler,
+    /// A container runtime.
+    Containers,
     /// What HAProxy links beyond the base system.
     HaproxyLibraries,
     /// What nginx links beyond the base system.
@@ -39,12 +41,13 @@ pub enum Need {
 }
 
 impl Need {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Compiler,
         Self::ProcessTools,
         Self::Binutils,
         Self::Debugger,
         Self::Profiler,
+        Self::Containers,
         Self::HaproxyLibraries,
         Self::NginxLibraries,
         Self::MemcachedLibraries,
@@ -62,6 +65,7 @@ impl Need {
             Self::Binutils => Some("objdump"),
             Self::Debugger => Some("gdb"),
             Self::Profiler => Some("perf"),
+            Self::Containers => Some("crun"),
             Self::HaproxyLibraries
             | Self::NginxLibraries
             | Self::MemcachedLibraries
@@ -79,6 +83,7 @@ impl Need {
             Self::Binutils => &["binutils"],
             Self::Debugger => &["gdb-minimal"],
             Self::Profiler => &["linux-perf"],
+            Self::Containers => &["crun"],
             Self::HaproxyLibraries => &[
                 "libcrypt1",
                 "liblua5.3-0",

@@ -48,8 +48,9 @@ impl Text {
         let memory = File::open(format!("/proc/{pid}/mem")).with_context(|| format!("cannot open /proc/{pid}/mem"))?;
         let mut mappings = BTreeMap::new();
         for map in maps(pid)? {
-            // The vsyscall page is the kernel's and cannot be read this way.
-            if !map.perms.contains(MMPermissions::EXECUTE) || map.pathname == MMapPath::Vsyscall {
+            // These are the kernel's and cannot be read this way.
+            let kernels = map.pathname == MMapPath::Vsyscall || map.pathname == MMapPath::Other("uprobes".to_owned());
+            if kernels || !map.perms.contains(MMPermissions::EXECUTE) {
                 continue;
             }
             let (start, end) = map.address;
