@@ -8,13 +8,24 @@
 use anyhow::{Context as _, Result};
 use salve_testkit::{running, tree};
 use signal_hook::consts::{SIGINT, SIGTERM};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
+
+/// The signal, or 0.
+static TOLD: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
+
+/// For a task that has come to its end: if that is because what it waited for was killed, the
+/// rest is cleaned up, and the code is the signal's.
+pub(crate) fn leave_the_end_to_the_cleaner() {
+    while TOLD.load(Ordering::SeqCst) != 0 {
+        std::thread::park();
+    }
+}
 
 /// From now on.
 pub(crate) fn clean_up_when_told_to_end() -> Result<()> {
-    let told = Arc::new(AtomicUsize::new(0));
+    let told = Arc::clone(&TOLD);
     for signal in [SIGINT, SIGTERM] {
         let number = usize::try_from(signal).context("a signal without a number")?;
         signal_hook::flag::register_usize(signal, Arc::clone(&told), number).context("cannot listen for signals")?;

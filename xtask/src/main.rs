@@ -65,7 +65,9 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse().task) {
+    let result = run(&Arguments::parse().task);
+    interrupt::leave_the_end_to_the_cleaner();
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

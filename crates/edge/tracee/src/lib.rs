@@ -45,6 +45,7 @@
 
 mod alarm;
 mod apply;
+mod breakpoint;
 mod commit;
 mod debug;
 mod deliver;
@@ -59,6 +60,7 @@ mod home;
 mod image;
 mod import;
 mod launch;
+mod leave;
 mod limits;
 mod look;
 pub mod maps;

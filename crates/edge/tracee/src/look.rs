@@ -16,6 +16,10 @@ use std::fs::File;
 
 /// psABI §3.2.2: bytes below the stack pointer that a leaf function may use.
 const RED_ZONE_BYTES: u64 = 128;
+/// How far up a return address without unwinding is looked for, and how many breakpoints a
+/// processor has for one thread.
+const NEAR_BYTES: usize = 512;
+const BREAKPOINTS: usize = 4;
 const CODE_SEGMENT_64: u64 = 0x33;
 /// `PROCMAP_QUERY_VMA_WRITABLE` and `_EXECUTABLE`.
 const QUERY_WRITABLE: u64 = 2;
@@ -32,15 +36,18 @@ pub(crate) struct Checker<'a> {
     pub(crate) pid: i32,
 }
 
-/// Whether one thread is in a forbidden place, as far as can be told.
+/// Whether one thread is in a forbidden place, as far as can be told; and where it comes
+/// out, as far as that is to be seen within `leave_frames` more frames.
 pub(crate) fn check(
     checker: &Checker<'_>,
     forbidden: &Forbidden,
     held: &HeldThread,
     chunk: &mut [u8],
+    leave_frames: usize,
 ) -> Option<Blocked> {
     let Checker { memory, tables, main_stack, limits, space, pid } = checker;
-    let blocked = |function: String, why| Some(Blocked { pid: *pid, tid: held.tid, function, why });
+    let blocked =
+        |function: String, why, leaves_to| Some(Blocked { pid: *pid, tid: held.tid, function, why, leaves_to });
     // A kernel worker in the process's name (io_uring's, vhost's): it never runs user code,
     // and the kernel says so by giving it neither stack nor instruction pointer.
     if held.registers.is_some_and(|registers| registers.rip == 0 && registers.rsp == 0) {
@@ -48,13 +55,20 @@ pub(crate) fn check(
     }
     let thread = match describe(*main_stack, limits, held, space, held.tid == *pid) {
         Ok(thread) => thread,
-        Err(why) => return blocked(String::new(), why),
+        Err(why) => return blocked(String::new(), why, Vec::new()),
     };
-    let mut check = ThreadCheck::new(forbidden, tables, &thread, limits.max_frames);
+    let check = ThreadCheck::new(forbidden, tables, &thread, limits.max_frames);
+    let mut check = check.telling_where_it_leaves(leave_frames);
     loop {
         match check.poll() {
             Step::Done(None) => return None,
-            Step::Done(Some(Finding { function, kind })) => return blocked(function, reason(kind)),
+            Step::Done(Some(Finding { function, kind, leaves_to })) => {
+                let mut leaves_to = Vec::from_iter(leaves_to);
+                if leaves_to.is_empty() && leave_frames > 0 && matches!(kind, FindingKind::Executing { .. }) {
+                    leaves_to = returns(checker, forbidden, &thread);
+                }
+                return blocked(function, reason(kind), leaves_to);
+            }
             Step::ReadMemory { at, len_bytes } => {
                 let len = usize::try_from(len_bytes).unwrap_or(chunk.len()).min(chunk.len());
                 let room = chunk.get_mut(..len).unwrap_or_default();
@@ -63,6 +77,35 @@ pub(crate) fn check(
             }
         }
     }
+}
+
+/// The nearest return addresses on its stack, by their looks: a payload's functions have no
+/// unwinding information here, and for a hint of where to wait none is needed.
+fn returns(checker: &Checker<'_>, forbidden: &Forbidden, thread: &Thread) -> Vec<RuntimeAddr> {
+    let from = thread.registers.stack_pointer();
+    let mut bytes = [0_u8; NEAR_BYTES];
+    let got = checker.memory.read(from, &mut bytes).unwrap_or(0);
+    let (words, _) = bytes.get(..got).unwrap_or_default().as_chunks::<8>();
+    let follows_call = |at: RuntimeAddr| {
+        let mut before = [0_u8; 7];
+        let start = RuntimeAddr::new(at.raw().wrapping_sub(7));
+        checker.memory.read_exact(start, &mut before).is_ok() && ends_in_call(before)
+    };
+    let candidates = words.iter().map(|word| RuntimeAddr::new(u64::from_le_bytes(*word)));
+    let outside = |at: &RuntimeAddr| {
+        checker.tables.iter().any(|image| image.start <= *at && *at < image.end) && forbidden.word(at.raw()).is_none()
+    };
+    candidates.filter(outside).filter(|at| follows_call(*at)).take(BREAKPOINTS).collect()
+}
+
+/// `CALL rel32`, or `CALL r/m64` (opcode FF /2) in any of its lengths.
+fn ends_in_call(before: [u8; 7]) -> bool {
+    let [_, _, e8, ..] = before;
+    let indirect = |len: usize| {
+        let at = before.len().saturating_sub(len);
+        matches!(before.get(at..), Some([0xff, modrm, ..]) if modrm >> 3 & 7 == 2)
+    };
+    e8 == 0xe8 || [2, 3, 4, 6, 7].into_iter().any(indirect)
 }
 
 fn reason(kind: FindingKind) -> BlockingReason {

@@ -5,6 +5,7 @@
 //! holds no stranger. If one does not stop within the limit, all are let go.
 
 use crate::Errno;
+use crate::leave::{self, Snare};
 use crate::limits::Limits;
 use crate::outcome::NotApplied;
 use crate::process::{Process, ReadError};
@@ -45,6 +46,15 @@ pub(crate) struct HeldThread {
     /// A signal had stopped the whole process before.
     pub(crate) group_stopped: bool,
     pub(crate) sent: Sent,
+    /// What makes it stand where it leaves the functions that are replaced.
+    pub(crate) snare: Option<Snare>,
+}
+
+impl HeldThread {
+    /// Traced, and not stopped.
+    pub(crate) fn running(tid: i32) -> Self {
+        Self { tid, registers: None, group_stopped: false, sent: Sent::Nowhere, snare: None }
+    }
 }
 
 /// Whether a held thread's registers are still its own.
@@ -63,28 +73,37 @@ pub(crate) struct Held {
     pub(crate) threads: Vec<HeldThread>,
     /// Threads that ended, and are listed still.
     ended: Vec<i32>,
+    /// When the first stood, if one did before the others were interrupted.
+    since: Option<Instant>,
     started: Instant,
 }
 
 impl Held {
     pub(crate) fn stop_all(process: &Process, limits: &Limits) -> Result<Self, StopError> {
-        let mut held = Self::attach(process, limits)?;
+        let mut held = Self::attach(process, limits, Vec::new(), None)?;
         held.interrupt();
         let deadline = held.started.checked_add(limits.max_stop).unwrap_or(held.started);
         held.await_all(process, limits, deadline)?;
         Ok(held)
     }
 
-    /// Attaches to every thread, which stops none.
-    pub(crate) fn attach(process: &Process, limits: &Limits) -> Result<Self, StopError> {
-        let mut held = Self { threads: Vec::with_capacity(128), ended: Vec::new(), started: Instant::now() };
+    /// Attaches to every thread that is not `traced` already, which stops none. Some of those
+    /// may stand, since `since`.
+    pub(crate) fn attach(
+        process: &Process,
+        limits: &Limits,
+        traced: Vec<HeldThread>,
+        since: Option<Instant>,
+    ) -> Result<Self, StopError> {
+        let mut held = Self { threads: traced, ended: Vec::new(), since, started: Instant::now() };
+        held.threads.reserve(128);
         held.attach_new(process, limits)?;
         if held.threads.is_empty() { Err(StopError::Gone) } else { Ok(held) }
     }
 
     /// Interrupts every thread; each stops in its own time.
     pub(crate) fn interrupt(&mut self) {
-        self.started = Instant::now();
+        self.started = self.since.unwrap_or_else(Instant::now);
         self.interrupt_running();
     }
 
@@ -99,14 +118,23 @@ impl Held {
     }
 
     /// Lets some threads run on for a moment while the others are held, so that they
-    /// leave what they are in. Only for threads that were stopped in user space.
-    pub(crate) fn nudge(&mut self, process: &Process, limits: &Limits, tids: &[i32]) -> Result<(), StopError> {
+    /// leave what they are in; until they have left, at the latest until `until`, where that
+    /// makes them stand. Only for threads that were stopped in user space.
+    pub(crate) fn nudge(
+        &mut self,
+        process: &Process,
+        limits: &Limits,
+        tids: &[i32],
+        until: Instant,
+    ) -> Result<(), StopError> {
         for thread in self.threads.iter_mut().filter(|thread| tids.contains(&thread.tid)) {
             // One that is gone shows itself when it is waited for.
             let _ = sys::resume(thread.tid, 0);
             thread.registers = None;
         }
-        std::thread::sleep(NUDGE);
+        if !leave::await_all(&mut self.threads, tids, until) {
+            std::thread::sleep(NUDGE);
+        }
         let now = Instant::now();
         let deadline = now.checked_add(limits.max_stop).unwrap_or(now);
         self.interrupt_running();
@@ -134,7 +162,7 @@ impl Held {
             }
             match sys::seize(tid) {
                 Ok(()) => {
-                    self.threads.push(HeldThread { tid, registers: None, group_stopped: false, sent: Sent::Nowhere });
+                    self.threads.push(HeldThread::running(tid));
                 }
                 Err(Errno(libc::ESRCH)) => self.ended.push(tid),
                 Err(_) if has_ended(process, tid) => self.ended.push(tid),
@@ -183,7 +211,10 @@ impl Held {
 
     fn let_go(&mut self) -> Option<(i32, Errno)> {
         let mut failed = None;
-        for thread in self.threads.drain(..) {
+        // Taken down when all have gone on.
+        let mut snares = Vec::new();
+        for mut thread in self.threads.drain(..) {
+            snares.extend(thread.snare.take());
             // One that never stopped cannot be detached from; the end of this tracing thread does it.
             let Some(registers) = thread.registers else { continue };
             if thread.sent == Sent::Away {

@@ -1,6 +1,7 @@
 //! `ptrace(2)` and `waitpid(2)`, one unsafe operation each, with typed results.
 //!
-//! This is all the unsafe code there is, but for a timer (`alarm`). Every call names a thread by number and
+//! This is all the unsafe code there is, but for a timer (`alarm`) and for breakpoints
+//! (`breakpoint`). Every call names a thread by number and
 //! hands the kernel pointers to local values only, so no call can break the
 //! memory of this program, whatever the number means.
 
@@ -146,6 +147,32 @@ pub(crate) fn registers(tid: i32) -> Result<user_regs_struct> {
 pub(crate) fn set_registers(tid: i32, registers: &user_regs_struct) -> Result<()> {
     let mut copy = *registers;
     with(libc::PTRACE_SETREGS, tid, 0, &raw mut copy).map(|_| ())
+}
+
+/// `siginfo_t` as far as it says which descriptor a signal is about (`sigaction(2)`).
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct SignalInfo {
+    signal: c_int,
+    errno: c_int,
+    code: c_int,
+    pad: c_int,
+    band: libc::c_long,
+    descriptor: c_int,
+    rest: [c_int; 25],
+}
+
+const _: () = assert!(size_of::<SignalInfo>() == size_of::<libc::siginfo_t>());
+/// The highest of the codes that say what happened to a descriptor, `POLL_HUP`.
+const LAST_DESCRIPTOR_CODE: c_int = 6;
+
+/// The descriptor of this program that the signal before which a thread stands is about.
+pub(crate) fn signal_descriptor(tid: i32) -> Result<Option<c_int>> {
+    let mut info = MaybeUninit::<SignalInfo>::zeroed();
+    with(libc::PTRACE_GETSIGINFO, tid, 0, info.as_mut_ptr())?;
+    // SAFETY: the kernel filled it, and it is plain integers that were zero before.
+    let info = unsafe { info.assume_init() };
+    Ok((1..=LAST_DESCRIPTOR_CODE).contains(&info.code).then_some(info.descriptor))
 }
 
 pub(crate) fn signal_mask(tid: i32) -> Result<u64> {

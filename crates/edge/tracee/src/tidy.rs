@@ -200,7 +200,7 @@ fn once(target: &Target<'_>, scene: &Scene, zones: &Forbidden) -> Result<(), Vec
     let checker = Checker { memory, tables: &tables, main_stack, limits, space: &space, pid: target.process.pid() };
     let mut chunk = vec![0_u8; 64 << 10];
     let blocked: Vec<Blocked> =
-        held.threads.iter().filter_map(|thread| check(&checker, zones, thread, &mut chunk)).collect();
+        held.threads.iter().filter_map(|thread| check(&checker, zones, thread, &mut chunk, 0)).collect();
     if !blocked.is_empty() {
         return Err(blocked);
     }

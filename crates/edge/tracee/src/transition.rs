@@ -7,6 +7,7 @@
 
 use crate::Errno;
 use crate::commit::Commit;
+use crate::leave::{self, Caught};
 use crate::limits::Limits;
 use crate::look::{Checker, Space, check};
 use crate::maps::Mapping;
@@ -92,6 +93,8 @@ pub(crate) struct Blocked {
     pub(crate) tid: i32,
     pub(crate) function: String,
     pub(crate) why: BlockingReason,
+    /// Where it comes out of everything that is replaced, as far as that can be told.
+    pub(crate) leaves_to: Vec<RuntimeAddr>,
 }
 
 impl Blocked {
@@ -112,8 +115,15 @@ struct Stage<'a> {
 ///
 /// All processes are attached to, then all are interrupted, then each is waited for; so
 /// the first stands no longer than the last takes. Nothing is written before every
-/// thread of every process was looked at.
-pub(crate) fn attempt(sites: &[Site<'_>], limits: &Limits, watch: &Watch, grow: Option<&Grow<'_>>) -> Tried {
+/// thread of every process was looked at. Whom a try before found in the way is caught
+/// leaving first, where that can be, until the time is up.
+pub(crate) fn attempt(
+    sites: &[Site<'_>],
+    limits: &Limits,
+    watch: &Watch,
+    grow: Option<&Grow<'_>>,
+    in_the_way: Option<(&[Blocked], Instant)>,
+) -> Tried {
     let first = sites.first().map_or(0, |site| site.process.pid());
     let unseen = |error: ReadError| Tried::Not(first, NotApplied::of_unread(&error));
     match watch.joined_already(limits) {
@@ -123,7 +133,11 @@ pub(crate) fn attempt(sites: &[Site<'_>], limits: &Limits, watch: &Watch, grow: 
     }
     let _hurried = crate::wait::hurry();
     let mut stages = Vec::with_capacity(sites.len());
-    if let Err(tried) = stop(&mut stages, sites, limits) {
+    let caught = in_the_way.map_or_else(Caught::default, |(blocking, until)| {
+        let process_of = |blocked: &Blocked| sites.iter().map(|site| site.process).find(|one| one.pid() == blocked.pid);
+        leave::catch(blocking, process_of, until)
+    });
+    if let Err(tried) = stop(&mut stages, sites, caught, limits) {
         return tried;
     }
     let joined = match watch.joined(limits) {
@@ -136,7 +150,7 @@ pub(crate) fn attempt(sites: &[Site<'_>], limits: &Limits, watch: &Watch, grow: 
     let grown = grow.filter(|_| joined.len() <= MOST_JOINED).and_then(|grow| {
         grow(&joined, &mut |more| {
             let mut all = core::mem::take(&mut *held.lock().unwrap_or_else(PoisonError::into_inner));
-            if let Err(tried) = stop(&mut all, more, limits) {
+            if let Err(tried) = stop(&mut all, more, Caught::default(), limits) {
                 return tried;
             }
             match watch.joined(limits) {
@@ -151,7 +165,7 @@ pub(crate) fn attempt(sites: &[Site<'_>], limits: &Limits, watch: &Watch, grow: 
 
 /// Stops more processes besides those that are held already. On an error all are let go
 /// when `stages` is dropped.
-fn stop<'a>(stages: &mut Vec<Stage<'a>>, sites: &[Site<'a>], limits: &Limits) -> Result<(), Tried> {
+fn stop<'a>(stages: &mut Vec<Stage<'a>>, sites: &[Site<'a>], mut caught: Caught, limits: &Limits) -> Result<(), Tried> {
     let first = stages.len();
     for site in sites {
         let space = match Space::open(site.process) {
@@ -159,7 +173,10 @@ fn stop<'a>(stages: &mut Vec<Stage<'a>>, sites: &[Site<'a>], limits: &Limits) ->
             Err(ReadError::Exited) => continue,
             Err(error) => return Err(Tried::Not(site.process.pid(), NotApplied::of_unread(&error))),
         };
-        match Held::attach(site.process, limits) {
+        let pid = site.process.pid();
+        let of_this: Vec<_> = caught.threads.extract_if(.., |(of, _)| *of == pid).map(|(_, thread)| thread).collect();
+        let since = caught.since.filter(|_| of_this.iter().any(|thread| thread.registers.is_some()));
+        match Held::attach(site.process, limits, of_this, since) {
             Ok(held) => stages.push(Stage { site: *site, held, space }),
             Err(StopError::Gone) => {}
             Err(error) => return Err(not_stopped(site.process.pid(), error, limits)),
@@ -193,7 +210,8 @@ fn conclude(mut stages: Vec<Stage<'_>>, limits: &Limits) -> Tried {
     let mut result = look_at_all(&mut stages, limits, &mut chunk);
     while let Err((_, Act::Blocked(blocking))) = &result {
         let Some(passing) = passing(blocking, &stages).filter(|_| since() < PATIENCE) else { break };
-        match nudge(&mut stages, &passing, limits) {
+        let until = Instant::now().checked_add(PATIENCE.saturating_sub(since())).unwrap_or(now);
+        match nudge(&mut stages, &passing, limits, until) {
             Ok(()) => result = look_at_all(&mut stages, limits, &mut chunk),
             Err(tried) => return tried,
         }
@@ -241,7 +259,7 @@ fn not_stopped(pid: i32, error: StopError, limits: &Limits) -> Tried {
     match error {
         StopError::DidNotStop { tid } => {
             let why = BlockingReason::DidNotStop;
-            let blocking = vec![Blocked { pid, tid, function: String::new(), why }];
+            let blocking = vec![Blocked { pid, tid, function: String::new(), why, leaves_to: Vec::new() }];
             Tried::Blocked { blocking, stopped: limits.max_stop }
         }
         StopError::Not(why) => Tried::Not(pid, why),
@@ -263,11 +281,11 @@ fn passing(blocking: &[Blocked], stages: &[Stage<'_>]) -> Option<Vec<i32>> {
 }
 
 /// Lets those threads run on for a moment while all others are held.
-fn nudge(stages: &mut [Stage<'_>], tids: &[i32], limits: &Limits) -> Result<(), Tried> {
+fn nudge(stages: &mut [Stage<'_>], tids: &[i32], limits: &Limits, until: Instant) -> Result<(), Tried> {
     let concerned = |stage: &Stage<'_>| stage.held.threads.iter().any(|thread| tids.contains(&thread.tid));
     for stage in stages.iter_mut().filter(|stage| concerned(stage)) {
         let process = stage.site.process;
-        stage.held.nudge(process, limits, tids).map_err(|error| not_stopped(process.pid(), error, limits))?;
+        stage.held.nudge(process, limits, tids, until).map_err(|error| not_stopped(process.pid(), error, limits))?;
     }
     Ok(())
 }
@@ -341,7 +359,12 @@ fn look(stage: &mut Stage<'_>, limits: &Limits, chunk: &mut [u8]) -> Result<Vec<
     verify(memory, plan, space)?;
     let checker =
         Checker { memory, tables: &plan.tables, main_stack: plan.main_stack, limits, space, pid: process.pid() };
-    Ok(held.threads.iter().filter_map(|thread| check(&checker, &plan.forbidden, thread, chunk)).collect())
+    let mut blocking = Vec::new();
+    for thread in &held.threads {
+        let leave_frames = if blocking.len() < leave::MOST { leave::FRAMES } else { 0 };
+        blocking.extend(check(&checker, &plan.forbidden, thread, chunk, leave_frames));
+    }
+    Ok(blocking)
 }
 
 /// The mapping is the same file's, and the bytes are the expected ones, at every place.

@@ -1,5 +1,6 @@
 //! Trying a transition until it succeeds, cannot, or the time is up.
 
+use crate::leave;
 use crate::outcome::{Blocking, Lost, NotApplied, WriteFault};
 use crate::patcher::ApplyError;
 use crate::process::Process;
@@ -82,11 +83,12 @@ pub(crate) fn ended(tried: &Tried) -> Ended {
 
 pub(crate) fn run(sites: &[Site<'_>], terms: &Terms<'_>) -> Result<Round, ApplyError> {
     let mut pause = FIRST_PAUSE;
+    let mut in_the_way: Option<(Vec<Blocked>, Instant)> = None;
     let mut tries = 0_u32;
     let mut longest_stop = Duration::ZERO;
     loop {
         tries = tries.saturating_add(1);
-        let tried = attempt(sites, terms)?;
+        let tried = attempt(sites, terms, in_the_way.as_ref())?;
         if let Tried::Done { stopped, .. } | Tried::Blocked { stopped, .. } = &tried {
             longest_stop = longest_stop.max(*stopped);
         }
@@ -105,8 +107,22 @@ pub(crate) fn run(sites: &[Site<'_>], terms: &Terms<'_>) -> Result<Round, ApplyE
             };
             return Ok(Round::Ended(Transition { ended, tries, longest_stop }));
         }
-        rest(sites, &blocking, pause, terms.deadline);
-        pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+        let waited = in_the_way.take().is_some();
+        if !leave::can_be_awaited(&blocking) {
+            rest(sites, &blocking, pause, terms.deadline);
+            pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+            continue;
+        }
+        // Who leaves is caught. Where that was in vain, everybody runs for a while.
+        if waited {
+            std::thread::sleep(pause.min(terms.deadline.saturating_duration_since(Instant::now())));
+            pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+        }
+        let asleep =
+            |blocked: &Blocked| of(sites, blocked).is_some_and(|process| sleeping(process, blocked.tid).is_some());
+        let patience = if blocking.iter().all(asleep) { LET_SLEEP } else { LONGEST_PAUSE };
+        let until = Instant::now().checked_add(patience).map_or(terms.deadline, |until| until.min(terms.deadline));
+        in_the_way = Some((blocking, until));
     }
 }
 
@@ -143,11 +159,16 @@ fn sleeping(process: &Process, tid: i32) -> Option<Vec<u8>> {
 }
 
 /// One try on a thread of its own: when that ends, the kernel lets go whatever it still traces.
-fn attempt(sites: &[Site<'_>], terms: &Terms<'_>) -> Result<Tried, ApplyError> {
+fn attempt(
+    sites: &[Site<'_>],
+    terms: &Terms<'_>,
+    in_the_way: Option<&(Vec<Blocked>, Instant)>,
+) -> Result<Tried, ApplyError> {
+    let in_the_way = in_the_way.map(|(blocking, until)| (blocking.as_slice(), *until));
     std::thread::scope(|scope| {
         let tracer = std::thread::Builder::new()
             .name("salve-transition".to_owned())
-            .spawn_scoped(scope, || transition::attempt(sites, terms.limits, terms.watch, terms.grow))
+            .spawn_scoped(scope, || transition::attempt(sites, terms.limits, terms.watch, terms.grow, in_the_way))
             .map_err(ApplyError::Thread)?;
         tracer.join().map_err(|_| ApplyError::Thread(std::io::Error::other("the tracing thread failed")))
     })

@@ -208,3 +208,26 @@ fn a_policy_that_refuses_reverts_only_by_force() {
     assert!(matches!(outcome, RevertOutcome::Reverted(_)), "{outcome:?}");
     assert_eq!(victim.ask(""), "1 10 0 wrong 0");
 }
+
+/// By looking at random it would take thousands of tries.
+#[test]
+fn a_thread_that_is_hardly_ever_outside_is_caught_as_it_leaves() {
+    let directory = tempfile::tempdir().unwrap();
+    let pair = program(directory.path(), "hot", &[]);
+    let patch = livepatch(&pair, &["changed"], RevertPolicy::Unmap);
+    let mut victim = Victim::start(&pair.old, &["1"]);
+    let before = victim.text(&pair.old);
+    let (patcher, process) = (patcher(), victim.process());
+    assert_eq!(victim.ask(""), "1 wrong 0");
+    for _ in 0..10 {
+        let outcome = patcher.apply(&process, &Change::all_of(&patch), &within(30.0)).unwrap();
+        let Outcome::Applied(applied) = outcome else { panic!("{outcome:?}") };
+        assert!(applied.tries < 10, "{applied:?}");
+        assert_eq!(victim.ask(""), "2 wrong 0");
+        let outcome = patcher.revert(&process, &Selection::All, &revert_within(30.0)).unwrap();
+        let RevertOutcome::Reverted(reverted) = outcome else { panic!("{outcome:?}") };
+        assert!(reverted.tries < 10, "{reverted:?}");
+        assert_eq!(victim.ask(""), "1 wrong 0");
+    }
+    assert!(victim.text(&pair.old) == before);
+}

@@ -234,6 +234,14 @@ fn a_running_program_survives_the_death_of_salve_at_every_step() {
     });
 }
 
+/// Waited for at the place where it leaves, which is more to be in the middle of.
+#[test]
+fn a_thread_that_is_caught_as_it_leaves_survives_the_death_of_salve_at_every_step() {
+    let directory = tempfile::tempdir().unwrap();
+    let pair = program(directory.path(), "hot", &[]);
+    killed_at_every_step(&pair, &["changed"], &["1"], &|answer| answer.ends_with(" wrong 0"));
+}
+
 #[test]
 fn sleeping_threads_survive_the_death_of_salve_at_every_step() {
     let directory = tempfile::tempdir().unwrap();

@@ -111,7 +111,7 @@ impl Forbidden {
 
     /// The function that `word` lies in, taking it for a return address or an
     /// interrupted instruction pointer: `end` counts as inside.
-    pub(crate) fn word(&self, word: u64) -> Option<usize> {
+    pub fn word(&self, word: u64) -> Option<usize> {
         // Nearly every word of a stack fails here.
         if word.wrapping_sub(self.lowest) > self.highest.wrapping_sub(self.lowest) {
             return None;

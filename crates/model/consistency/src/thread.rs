@@ -53,6 +53,9 @@ pub struct Thread {
 pub struct Finding {
     pub function: String,
     pub kind: FindingKind,
+    /// Where the thread comes out of the replaced functions, if strict unwinding shows it and
+    /// it was asked for.
+    pub leaves_to: Option<RuntimeAddr>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,9 +79,64 @@ pub enum Step {
 }
 
 enum State {
-    Scan { span: usize, at: RuntimeAddr },
-    Unwind { frame: Box<Frame>, depth: usize, last_cfa: u64, want: Option<RuntimeAddr> },
+    Scan {
+        span: usize,
+        at: RuntimeAddr,
+    },
+    Unwind(Walk),
+    /// It was found; where does it come out?
+    Leave {
+        finding: Finding,
+        walk: Walk,
+        until: usize,
+    },
     Done(Option<Finding>),
+}
+
+/// A way along the frames of a thread, outwards.
+struct Walk {
+    frame: Box<Frame>,
+    depth: usize,
+    last_cfa: u64,
+    want: Option<RuntimeAddr>,
+}
+
+enum Walked {
+    On,
+    Outermost { stack_pointer: u64 },
+    Lost,
+}
+
+impl Walk {
+    fn of(registers: &Registers) -> Self {
+        let general = registers.general.map(Some);
+        let frame = Frame { pc: registers.instruction_pointer, exact: true, registers: general };
+        Self { frame: Box::new(frame), depth: 0, last_cfa: 0, want: None }
+    }
+
+    /// One frame further, or what memory that takes.
+    fn step(&mut self, images: &[UnwindTablesOf<'_>], memory: &Memory, max_frames: usize) -> Walked {
+        if self.depth >= max_frames {
+            return Walked::Lost;
+        }
+        let stack_pointer = |frame: &Frame| frame.registers.get(RSP).copied().flatten();
+        match step(&self.frame, images, memory) {
+            Ok(Unwound::Caller(caller)) => {
+                self.last_cfa = stack_pointer(&caller).unwrap_or(0);
+                self.depth = self.depth.saturating_add(1);
+                self.frame = caller;
+                Walked::On
+            }
+            Ok(Unwound::Outermost) => {
+                Walked::Outermost { stack_pointer: stack_pointer(&self.frame).unwrap_or(self.last_cfa) }
+            }
+            Err(Stop::Memory(missing)) => {
+                self.want = Some(missing.0);
+                Walked::On
+            }
+            Err(Stop::Unproven) => Walked::Lost,
+        }
+    }
 }
 
 /// Decides whether one thread is inside a replaced function.
@@ -87,6 +145,8 @@ pub struct ThreadCheck<'a> {
     images: &'a [UnwindTablesOf<'a>],
     thread: &'a Thread,
     max_frames: usize,
+    /// Frames behind a finding that are looked at for where the thread comes out.
+    leave_frames: usize,
     state: State,
     /// The first suspicious word: function and word.
     suspicious: Option<(usize, u64)>,
@@ -106,18 +166,29 @@ impl<'a> ThreadCheck<'a> {
             images,
             thread,
             max_frames,
+            leave_frames: 0,
             state: State::Done(None),
             suspicious: None,
             memory: Memory::default(),
         };
         check.state = match forbidden.executing(at) {
-            Some(function) => State::Done(Some(check.finding(function, FindingKind::Executing { at }))),
+            Some(function) => {
+                let finding = check.finding(function, FindingKind::Executing { at });
+                State::Leave { finding, walk: Walk::of(&thread.registers), until: 0 }
+            }
             None => check.scan_from(0),
         };
         for &word in &thread.registers.general {
             check.suspect(word);
         }
         check
+    }
+
+    /// Also finds [`Finding::leaves_to`], looking so many frames further.
+    #[must_use]
+    pub fn telling_where_it_leaves(mut self, leave_frames: usize) -> Self {
+        self.leave_frames = leave_frames;
+        self
     }
 
     pub fn poll(&mut self) -> Step {
@@ -133,10 +204,11 @@ impl<'a> ThreadCheck<'a> {
                     let next = span.saturating_add(1);
                     self.state = self.scan_from(next);
                 }
-                State::Unwind { want: Some(at), .. } => {
+                State::Unwind(Walk { want: Some(at), .. }) | State::Leave { walk: Walk { want: Some(at), .. }, .. } => {
                     return Step::ReadMemory { at: *at, len_bytes: LINE_BYTES };
                 }
-                State::Unwind { want: None, .. } => self.unwind(),
+                State::Unwind(_) => self.unwind(),
+                State::Leave { .. } => self.leave(),
             }
         }
     }
@@ -149,10 +221,8 @@ impl<'a> ThreadCheck<'a> {
                 let here = *at;
                 let (words, _) = bytes.as_chunks::<8>();
                 if words.is_empty() {
-                    self.state = State::Done(Some(Finding {
-                        function: String::new(),
-                        kind: FindingKind::Unreadable { at: here },
-                    }));
+                    let kind = FindingKind::Unreadable { at: here };
+                    self.state = State::Done(Some(Finding { function: String::new(), kind, leaves_to: None }));
                     return;
                 }
                 let len = u64::try_from(words.len()).unwrap_or(0).saturating_mul(8);
@@ -161,9 +231,9 @@ impl<'a> ThreadCheck<'a> {
                     self.suspect(u64::from_le_bytes(*word));
                 }
             }
-            State::Unwind { want, .. } => match want.take() {
+            State::Unwind(walk) | State::Leave { walk, .. } => match walk.want.take() {
                 Some(at) if u64::try_from(bytes.len()) == Ok(LINE_BYTES) => self.memory.insert(at, bytes),
-                _ => self.state = State::Done(self.maybe()),
+                _ => self.lost(),
             },
         }
     }
@@ -184,37 +254,51 @@ impl<'a> ThreadCheck<'a> {
         if self.suspicious.is_none() {
             return State::Done(None);
         }
-        let registers = self.thread.registers;
-        let frame = Frame { pc: registers.instruction_pointer, exact: true, registers: registers.general.map(Some) };
-        State::Unwind { frame: Box::new(frame), depth: 0, last_cfa: 0, want: None }
+        State::Unwind(Walk::of(&self.thread.registers))
     }
 
     fn unwind(&mut self) {
-        let State::Unwind { frame, depth, last_cfa, want } = &mut self.state else { return };
-        if let Some(function) = self.forbidden.executing(frame.lookup()) {
-            let at = frame.pc;
-            let kind = FindingKind::Frame { at };
-            self.state = State::Done(Some(self.finding(function, kind)));
-            return;
-        }
-        if *depth >= self.max_frames {
-            self.state = State::Done(self.maybe());
-            return;
-        }
-        match step(frame, self.images, &self.memory) {
-            Ok(Unwound::Caller(caller)) => {
-                *last_cfa = caller.registers.get(RSP).copied().flatten().unwrap_or(0);
-                *depth = depth.saturating_add(1);
-                *frame = caller;
+        let State::Unwind(walk) = &mut self.state else { return };
+        if let Some(function) = self.forbidden.executing(walk.frame.lookup()) {
+            let kind = FindingKind::Frame { at: walk.frame.pc };
+            let finding = self.finding(function, kind);
+            if let State::Unwind(walk) = core::mem::replace(&mut self.state, State::Done(None)) {
+                let until = walk.depth;
+                self.state = State::Leave { finding, walk, until };
             }
-            Ok(Unwound::Outermost) => {
-                let stack_pointer = frame.registers.get(RSP).copied().flatten().unwrap_or(*last_cfa);
+            return;
+        }
+        match walk.step(self.images, &self.memory, self.max_frames) {
+            Walked::On => {}
+            Walked::Outermost { stack_pointer } => {
                 let home = self.thread.own_stack.is_some_and(|own| own.contains(stack_pointer));
                 self.state = State::Done(if home { None } else { self.maybe() });
             }
-            Err(Stop::Memory(missing)) => *want = Some(missing.0),
-            Err(Stop::Unproven) => self.state = State::Done(self.maybe()),
+            Walked::Lost => self.lost(),
         }
+    }
+
+    /// From a frame that was found to the first that is in no replaced function again, and on:
+    /// the last such is where it is out of all of them.
+    fn leave(&mut self) {
+        let State::Leave { finding, walk, until } = &mut self.state else { return };
+        if self.forbidden.executing(walk.frame.lookup()).is_some() {
+            finding.leaves_to = None;
+        } else if finding.leaves_to.is_none() {
+            finding.leaves_to = Some(walk.frame.pc);
+        }
+        match walk.step(self.images, &self.memory, until.saturating_add(self.leave_frames)) {
+            Walked::On => {}
+            Walked::Outermost { .. } | Walked::Lost => self.lost(),
+        }
+    }
+
+    /// The walk ends here.
+    fn lost(&mut self) {
+        self.state = State::Done(match core::mem::replace(&mut self.state, State::Done(None)) {
+            State::Leave { finding, .. } => Some(finding),
+            _ => self.maybe(),
+        });
     }
 
     fn maybe(&self) -> Option<Finding> {
@@ -223,7 +307,7 @@ impl<'a> ThreadCheck<'a> {
     }
 
     fn finding(&self, function: usize, kind: FindingKind) -> Finding {
-        Finding { function: self.forbidden.function_name(function).to_owned(), kind }
+        Finding { function: self.forbidden.function_name(function).to_owned(), kind, leaves_to: None }
     }
 }
 

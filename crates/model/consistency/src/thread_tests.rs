@@ -42,7 +42,7 @@ fn run(thread: &Thread, words: &[u64], most: usize) -> (Option<Finding>, u64) {
 fn an_instruction_pointer_inside_is_told_without_reading_any_memory() {
     let (finding, asked) = run(&thread(CODE + 8, 4), &[0; 4], 4096);
     let kind = FindingKind::Executing { at: RuntimeAddr::new(CODE + 8) };
-    assert_eq!((finding, asked), (Some(Finding { function: "replaced".into(), kind }), 0));
+    assert_eq!((finding, asked), (Some(Finding { function: "replaced".into(), kind, leaves_to: None }), 0));
 }
 
 #[test]

@@ -1,0 +1,152 @@
+//! Catching threads as they leave a function that is replaced.
+//!
+//! A thread that spends nearly all of its time in such a function is hardly ever seen
+//! outside of it by looking at random. Where it is known to which address it comes out (by
+//! strict unwinding, or by the looks of what is near on its stack), a breakpoint there
+//! (`breakpoint`) makes it stand before the first instruction outside, and everybody else is
+//! stopped then.
+//!
+//! Until it leaves it runs on, traced and undisturbed. What it was caught by is a signal
+//! that it ignores, so that nothing happens to it if this process dies at any moment. That
+//! it is outside is not believed but looked at, as for any other thread.
+
+use crate::Errno;
+use crate::breakpoint::Breakpoint;
+use crate::process::Process;
+use crate::remote::bell;
+use crate::stop::{HeldThread, Sent, mended_registers};
+use crate::sys::{self, Event};
+use crate::transition::Blocked;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
+use salve_elf::RuntimeAddr;
+use std::time::Instant;
+
+/// More threads than this are not awaited at once, and so many frames are gone outwards to
+/// see where one comes out: everybody stands meanwhile.
+pub(crate) const MOST: usize = 8;
+pub(crate) const FRAMES: usize = 16;
+/// Between looks at threads that run.
+const NAP: Duration = Duration::from_micros(50);
+
+/// This machine's processors, or who runs this, have no breakpoints to give.
+static NO_BREAKPOINTS: AtomicBool = AtomicBool::new(false);
+
+/// What makes a thread stand as soon as it is outside.
+#[derive(Debug)]
+pub(crate) struct Snare {
+    signal: i32,
+    breakpoints: Vec<Breakpoint>,
+}
+
+impl Snare {
+    /// For a thread that is traced already.
+    fn lay(process: &Process, tid: i32, at: &[RuntimeAddr]) -> Option<Self> {
+        let signal = bell(&process.status(Some(tid)).ok()?)?.signal;
+        let mut breakpoints = Vec::with_capacity(at.len());
+        for &at in at {
+            match Breakpoint::set(tid, at, signal) {
+                Ok(breakpoint) => breakpoints.push(breakpoint),
+                // It is gone, or somebody else has some of them.
+                Err(Errno(libc::ESRCH | libc::ENOSPC)) => break,
+                Err(_) => {
+                    NO_BREAKPOINTS.store(true, Ordering::Relaxed);
+                    break;
+                }
+            }
+        }
+        (!breakpoints.is_empty()).then_some(Self { signal, breakpoints })
+    }
+
+    /// Whether this signal, before which the thread stands, is this snare's and nobody else's.
+    fn is_its_own(&self, tid: i32, signal: i32) -> bool {
+        let from = || sys::signal_descriptor(tid).ok().flatten();
+        let known = |from| self.breakpoints.iter().any(|breakpoint| breakpoint.descriptor() == from);
+        signal == self.signal && from().is_some_and(known)
+    }
+}
+
+/// Whether there is any of them to wait for in this way.
+pub(crate) fn can_be_awaited(blocking: &[Blocked]) -> bool {
+    !NO_BREAKPOINTS.load(Ordering::Relaxed) && blocking.iter().any(|blocked| !blocked.leaves_to.is_empty())
+}
+
+/// Threads that are traced already when everybody is stopped.
+#[derive(Debug, Default)]
+pub(crate) struct Caught {
+    /// With their processes.
+    pub(crate) threads: Vec<(i32, HeldThread)>,
+    /// Since when the first of them has been standing.
+    pub(crate) since: Option<Instant>,
+}
+
+/// Waits until one of them leaves, at the latest until `until`.
+pub(crate) fn catch<'a>(
+    blocking: &[Blocked],
+    process_of: impl Fn(&Blocked) -> Option<&'a Process>,
+    until: Instant,
+) -> Caught {
+    let mut caught = Caught::default();
+    for blocked in blocking.iter().take(MOST) {
+        let Some(process) = process_of(blocked).filter(|_| !blocked.leaves_to.is_empty()) else { continue };
+        if sys::seize(blocked.tid).is_ok() {
+            let snare = Snare::lay(process, blocked.tid, &blocked.leaves_to);
+            let thread = HeldThread { snare, ..HeldThread::running(blocked.tid) };
+            caught.threads.push((blocked.pid, thread));
+        }
+    }
+    while caught.since.is_none() && caught.threads.iter().any(|(_, thread)| thread.snare.is_some()) {
+        caught.threads.retain_mut(|(_, thread)| settle(thread));
+        if caught.threads.iter().any(|(_, thread)| thread.registers.is_some()) {
+            caught.since = Some(Instant::now());
+        } else if Instant::now() >= until {
+            break;
+        } else {
+            std::thread::sleep(NAP);
+        }
+    }
+    caught
+}
+
+/// Lets threads run until each has left, at the latest until `until`; `false` where one of
+/// them has nothing that would make it stand.
+pub(crate) fn await_all(threads: &mut [HeldThread], tids: &[i32], until: Instant) -> bool {
+    let awaited = || tids.iter();
+    let is_awaited = |thread: &HeldThread| awaited().any(|&tid| tid == thread.tid);
+    if threads.iter().filter(|thread| is_awaited(thread)).any(|thread| thread.snare.is_none()) {
+        return false;
+    }
+    while Instant::now() < until {
+        let mut running = false;
+        for thread in threads.iter_mut().filter(|thread| is_awaited(thread)) {
+            running |= settle(thread) && thread.registers.is_none();
+        }
+        if !running {
+            break;
+        }
+        std::thread::yield_now();
+    }
+    true
+}
+
+/// Looks what became of a thread that runs; `false` if it ended.
+fn settle(thread: &mut HeldThread) -> bool {
+    if thread.registers.is_some() {
+        return true;
+    }
+    let tid = thread.tid;
+    match sys::poll(tid) {
+        Ok(Event::None) => true,
+        Ok(Event::Signal(signal)) if !thread.snare.as_ref().is_some_and(|snare| snare.is_its_own(tid, signal)) => {
+            sys::resume(tid, signal).is_ok()
+        }
+        Ok(Event::SystemCall) => sys::resume(tid, 0).is_ok(),
+        Ok(event @ (Event::Signal(_) | Event::Stopped | Event::GroupStopped)) => {
+            thread.registers = mended_registers(tid).ok();
+            thread.group_stopped = event == Event::GroupStopped;
+            thread.sent = Sent::Nowhere;
+            thread.registers.is_some()
+        }
+        Ok(Event::Exited) | Err(_) => false,
+    }
+}
