@@ -65,6 +65,12 @@ impl<'a> Image<'a> {
         self.reasons().filter_map(|reason| events::text(reason, &["code"])).collect()
     }
 
+    /// Codes of the reasons for which it has the verdict that it has.
+    pub fn deciding_codes(self) -> Vec<&'a str> {
+        let deciding = self.reasons().filter(|reason| events::text(reason, &["verdict"]) == Some(self.verdict()));
+        deciding.filter_map(|reason| events::text(reason, &["code"])).collect()
+    }
+
     /// What was seen, for one reason: functions and sentences.
     pub fn evidence(self, code: &str) -> Vec<(Option<&'a str>, &'a str)> {
         let reasons = self.reasons().filter(|reason| events::text(reason, &["code"]) == Some(code));

@@ -79,6 +79,17 @@ fn rebuilt_tree(source: &str, version: &str, build: bool) -> Result<PathBuf> {
     Ok(tree)
 }
 
+/// The source of the new version, or of the old one where the archive has it no longer, and which it is.
+pub(crate) fn newest_unpacked(pair: &Pair) -> Result<(PathBuf, Side)> {
+    match unpacked(&pair.source, &pair.new) {
+        Ok(source) => Ok((source, Side::New)),
+        Err(error) => {
+            let old = unpacked(&pair.source, &pair.old);
+            old.map(|source| (source, Side::Old)).with_context(|| format!("the new version's source: {error:#}"))
+        }
+    }
+}
+
 /// The source as the distributor patched it, with all that building it needs installed.
 pub(crate) fn unpacked(source: &str, version: &str) -> Result<PathBuf> {
     let directory = kept(&format!("sources/{source}_{version}"))?;
@@ -114,6 +125,8 @@ fn rebuild(directory: &Path, source: &str, version: &str) -> Result<()> {
     let unpacked = tree_in(directory)?;
     let mut dpkg = Command::new("dpkg-buildpackage");
     dpkg.current_dir(unpacked).args(["-b", "-us", "-uc"]).env("DEB_BUILD_OPTIONS", "nostrip nocheck parallel=2");
+    // Some sources (redis) write the commit of the repository around them into what they build.
+    dpkg.env("GIT_CEILING_DIRECTORIES", directory);
     run(&mut dpkg)
 }
 
@@ -137,6 +150,8 @@ fn private_apt() -> Result<Vec<String>> {
         format!("Dir::State::lists={}", at("lists")),
         format!("Dir::Cache={}", at("cache")),
         "APT::Sandbox::User=root".to_owned(),
+        // Another task may be installing what it builds with.
+        "DPkg::Lock::Timeout=900".to_owned(),
     ];
     let options: Vec<String> = options.into_iter().flat_map(|option| ["-o".to_owned(), option]).collect();
     run(Command::new("apt-get").args(&options).args(["-qq", "update"]))?;

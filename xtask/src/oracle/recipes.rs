@@ -22,6 +22,8 @@ pub(crate) struct Test {
 pub(crate) struct Recipe {
     pub package: &'static str,
     pub prepare: &'static str,
+    /// The end of the path of the image under test, where that is not the largest of the package.
+    pub image: Option<&'static str>,
     /// What these tests do not reach, in words.
     pub left_out: &'static str,
     list: fn(&Path, &Path) -> Result<Vec<Test>>,
@@ -40,6 +42,7 @@ pub(crate) fn of(package: &str) -> Option<&'static Recipe> {
 pub(crate) const ALL: &[Recipe] = &[
     Recipe {
         package: "liblzma5",
+        image: None,
         prepare: r#"
             "$SOURCE/configure" --disable-static --disable-nls --disable-doc CFLAGS=-O1 >configure.log 2>&1
             make -j2 >make.log 2>&1
@@ -55,39 +58,78 @@ pub(crate) const ALL: &[Recipe] = &[
     },
     Recipe {
         package: "libarchive13",
+        image: None,
         prepare: r#"
+            # What made its build system is older than what it was made for.
+            rm -rf source
+            cp -r "$SOURCE" source
+            (cd source && autoreconf -fi >autoreconf.log 2>&1)
+            SOURCE=$PWD/source
             "$SOURCE/configure" --disable-static --enable-bsdtar=shared --enable-bsdcpio=shared --enable-bsdcat=shared \
-                --without-xml2 CFLAGS=-O1 >configure.log 2>&1
+                CFLAGS=-O1 >configure.log 2>&1
             make -j2 >make.log 2>&1
             make -j2 bsdtar_test bsdcpio_test bsdcat_test >>make.log 2>&1
             for program in bsdtar bsdcpio bsdcat; do
                 printf '#!/bin/sh\nexec $ORACLE_RUN "%s/.libs/%s" "$@"\n' "$PWD" "$program" >"through-$program"
                 chmod 755 "through-$program"
             done
+            # Its own tests, linked with the shared library; without those that call what it keeps to itself.
+            mkdir -p shared
+            cd shared
+            flags="-O1 -w -DHAVE_CONFIG_H -I.. -I. -I$SOURCE/libarchive -I$SOURCE/libarchive/test -I$SOURCE/test_utils"
+            nm -D --defined-only ../.libs/libarchive.so | awk '{print $3}' | sort -u >exported
+            nm --defined-only ../.libs/libarchive.a ../libarchive/.libs/*.o 2>/dev/null | awk 'NF==3 {print $3}' | sort -u >defined
+            comm -23 defined exported >private
+            for file in "$SOURCE"/libarchive/test/*.c; do
+                object=$(basename "$file" .c).o
+                gcc $flags -c "$file" -o "$object" 2>>compile.log || { rm -f "$object"; echo "$file" >>left-out; continue; }
+                nm -u "$object" | awk '{print $2}' | sort -u >needed
+                if [ -n "$(comm -12 needed private)" ]; then
+                    echo "$file" >>left-out
+                    rm "$object"
+                    continue
+                fi
+                grep -h '^DEFINE_TEST(' "$file" >>list.h || true
+            done
+            for file in "$SOURCE"/test_utils/*.c; do gcc $flags -c "$file"; done
+            gcc -o libarchive_test *.o -L../.libs -larchive >link.log 2>&1
         "#,
-        left_out: "`libarchive_test`, which compiles the library's own sources in and never loads the shared one",
+        left_out: "tests of functions that the shared library does not export; `libarchive_test` compiles the \
+                   library's sources in, so its tests were linked with the shared library instead",
         list: libarchive,
     },
     Recipe {
         package: "libpng16-16",
+        image: None,
         prepare: r#"
-            "$SOURCE/configure" --disable-static CFLAGS=-O1 >configure.log 2>&1
+            # The distributor's patches add programs to `Makefile.am`.
+            cp -r "$SOURCE" source
+            (cd source && autoreconf -fi >autoreconf.log 2>&1)
+            source/configure --disable-static CFLAGS=-O1 >configure.log 2>&1
             make -j2 check TESTS= >make.log 2>&1
-            for program in pngtest pngvalid pngstest pngunknown pngimage; do
+            for program in pngtest pngvalid pngstest pngunknown pngimage pnggetset; do
+                [ -x ".libs/$program" ] || continue
                 printf '#!/bin/sh\nexec $ORACLE_RUN "%s/.libs/%s" "$@"\n' "$PWD" "$program" >"$program"
             done
         "#,
-        left_out: "programs of other packages that use the library",
+        left_out: "`pngimage-full`, which tries every combination of what `pngimage-quick` tries one by one",
         list: png,
     },
     Recipe {
         package: "redis-tools",
+        image: Some("/redis-check-rdb"),
         prepare: r#"
             cp -r "$SOURCE/tests" "$SOURCE/runtest" .
             mkdir -p src
             cp "$SOURCE/redis.conf" "$SOURCE/sentinel.conf" .
+            # The server is this program under another name, by which it knows what it is.
             for program in redis-server redis-sentinel redis-check-rdb; do
-                printf '#!/bin/sh\nexec $ORACLE_RUN "$ORACLE_TREE/usr/bin/%s" "$@"\n' "$program" >"src/$program"
+                {
+                    echo '#!/bin/sh'
+                    echo 'mkdir -p "$ORACLE_TREE/oracle"'
+                    echo "ln -sf ../usr/bin/redis-check-rdb \"\$ORACLE_TREE/oracle/$program\" 2>/dev/null"
+                    echo "exec \$ORACLE_RUN \"\$ORACLE_TREE/oracle/$program\" \"\$@\""
+                } >"src/$program"
             done
             for program in redis-cli redis-benchmark redis-check-aof; do
                 printf '#!/bin/sh\nexec "$ORACLE_TREE/usr/bin/%s" "$@"\n' "$program" >"src/$program"
@@ -96,6 +138,27 @@ pub(crate) const ALL: &[Recipe] = &[
         "#,
         left_out: "the tests of modules, of the cluster and of replication; the client programs, which are not patched",
         list: redis,
+    },
+    Recipe {
+        package: "haproxy",
+        image: None,
+        prepare: r#"
+            cp -r "$SOURCE/reg-tests" "$SOURCE/scripts" .
+            # The program that reads the tests is varnish's.
+            apt-get download -qq -o APT::Sandbox::User=root varnish libvarnishapi3 2>apt.log
+            for deb in *.deb; do dpkg-deb -x "$deb" root; done
+            {
+                echo '#!/bin/sh'
+                echo "LD_LIBRARY_PATH=$PWD/root/usr/lib/x86_64-linux-gnu:$PWD/root/usr/lib/x86_64-linux-gnu/varnish"
+                echo "export LD_LIBRARY_PATH"
+                echo "exec $PWD/root/usr/bin/varnishtest \"\$@\""
+            } >vtest
+            printf '#!/bin/sh\nexec $ORACLE_RUN "$ORACLE_TREE/usr/sbin/haproxy" "$@"\n' >haproxy
+            chmod 755 vtest haproxy
+            LD_LIBRARY_PATH= ./vtest -h >vtest.log 2>&1 || grep -q -i usage vtest.log
+        "#,
+        left_out: "what a master process starts by executing itself again, which is not patched; `halog`",
+        list: haproxy,
     },
 ];
 
@@ -128,8 +191,11 @@ fn png(built: &Path, source: &Path) -> Result<Vec<Test>> {
         directory: built.to_path_buf(),
         name,
     };
-    let mut tests: Vec<Test> =
-        names(&scripts, "png")?.into_iter().filter(|name| !name.contains('.')).map(test).collect();
+    let mut tests: Vec<Test> = names(&scripts, "png")?
+        .into_iter()
+        .filter(|name| !name.contains('.') && !["pngimage-full", "pngstest"].contains(&name.as_str()))
+        .map(test)
+        .collect();
     ensure_some(&tests, 20)?;
     tests.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(tests)
@@ -157,21 +223,55 @@ fn ensure_some(tests: &[Test], least: usize) -> Result<()> {
     Ok(())
 }
 
-/// The tests of the three programs, each by its name.
+/// Each file of `reg-tests/`, through the script that knows which can run.
+fn haproxy(built: &Path, _source: &Path) -> Result<Vec<Test>> {
+    let mut tests = Vec::new();
+    for part in names(&built.join("reg-tests"), "")? {
+        let directory = built.join("reg-tests").join(&part);
+        if !directory.is_dir() {
+            continue;
+        }
+        for file in names(&directory, "")? {
+            let Some(test) = file.strip_suffix(".vtc") else { continue };
+            let name = format!("{part}/{test}");
+            let settings = "HAPROXY_PROGRAM=$PWD/haproxy VTEST_PROGRAM=$PWD/vtest HAPROXY_ARGS=-dM";
+            // The script ends well where it left the test out.
+            let command = format!(
+                "said=$({settings} sh scripts/run-regtests.sh reg-tests/{name}.vtc 2>&1); code=$?; echo \"$said\"; \
+                 case \"$said\" in *'No tests found'*) exit 77;; esac; exit $code"
+            );
+            tests.push(Test { name, command, directory: built.to_path_buf() });
+        }
+    }
+    ensure_some(&tests, 100)?;
+    Ok(tests)
+}
+
+/// The tests of the three programs and of the library, each by its name.
 fn libarchive(built: &Path, source: &Path) -> Result<Vec<Test>> {
     let mut tests = Vec::new();
     for (program, part) in [("bsdtar", "tar"), ("bsdcpio", "cpio"), ("bsdcat", "cat")] {
         let list = source.join(part).join("test");
-        let mut names: Vec<String> =
-            names(&list, "test_")?.into_iter().filter_map(|name| name.strip_suffix(".c").map(str::to_owned)).collect();
-        names.sort();
-        for name in names {
+        for name in defined(&built.join(part).join("test/list.h"))? {
             let command =
                 format!("./{program}_test -q -r {} -p {}/through-{program} {name}", list.display(), built.display());
             tests.push(Test { name: format!("{program} {name}"), command, directory: built.to_path_buf() });
         }
     }
+    let references = source.join("libarchive/test");
+    for name in defined(&built.join("shared/list.h"))? {
+        let command = format!("$ORACLE_RUN ./libarchive_test -q -r {} {name}", references.display());
+        tests.push(Test { name: format!("library {name}"), command, directory: built.join("shared") });
+    }
+    ensure_some(&tests, 400)?;
     Ok(tests)
+}
+
+/// The names in lines like `DEFINE_TEST(name)`.
+fn defined(list: &Path) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(list).with_context(|| format!("cannot read {}", list.display()))?;
+    let name = |line: &str| line.trim().strip_prefix("DEFINE_TEST(")?.split(')').next().map(str::to_owned);
+    Ok(text.lines().filter_map(name).collect())
 }
 
 fn names(directory: &Path, prefix: &str) -> Result<Vec<String>> {
