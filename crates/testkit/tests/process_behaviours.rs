@@ -28,6 +28,8 @@ macro_rules! behaviours {
 }
 
 behaviours! {
+    callback_beside_a_constant
+    callback_beside_another_constant
     callback_of_changed_code
     callbacks_exchanged
     cancelled

@@ -141,24 +141,40 @@ impl Surroundings<'_, '_, '_, '_> {
             return false;
         }
         compare_operands(pair, self.ranges.0, self.ranges.1).into_iter().all(|change| match change {
-            OperandChange::Target { old, new } => self.same(old, new),
+            OperandChange::Target { old, new } => self.same(old, new, read_bytes(&pair.new)),
             OperandChange::Immediate { .. } | OperandChange::Displacement { .. } => false,
         })
     }
 
-    /// Constants count only where they are equal texts: how far anything else reaches
-    /// is not known here.
-    fn same(&self, old: Va, new: Va) -> bool {
+    /// Constants count only where as much of them as is `read` is equal, or they are equal
+    /// texts: how far anything else reaches is not known here.
+    fn same(&self, old: Va, new: Va, read: Option<usize>) -> bool {
         let Verifier { old: a, new: b, .. } = self.verifier;
         if b.role_at(new) == Some(SectionRole::ReadOnlyData) {
-            let texts = (text_at(a, old, 1), text_at(b, new, 1));
-            return a.role_at(old) == Some(SectionRole::ReadOnlyData) && texts.0.is_some() && texts.0 == texts.1;
+            if a.role_at(old) != Some(SectionRole::ReadOnlyData) {
+                return false;
+            }
+            let constants = match read {
+                Some(len) => (constant_at(a, old, len), constant_at(b, new, len)),
+                None => (text_at(a, old, 1), text_at(b, new, 1)),
+            };
+            return constants.0.is_some() && constants.0 == constants.1;
         }
         if let (Some(f), Some(g)) = (entry(a, old), entry(b, new)) {
             return self.verifier.pairing.old_of(g) == Some(f);
         }
         self.verifier.same_address(old, new, None, &mut Learnt::default()) == Ok(true)
     }
+}
+
+/// How many bytes the instruction reads where it refers to, if it uses them and not the address.
+fn read_bytes(instruction: &Instruction) -> Option<usize> {
+    let len = instruction.memory_size().size();
+    (instruction.mnemonic() != Mnemonic::Lea && instruction.is_ip_rel_memory_operand() && len > 0).then_some(len)
+}
+
+fn constant_at<'a>(side: &Side<'_, 'a>, va: Va, len: usize) -> Option<&'a [u8]> {
+    side.image.section_at(va)?.tail(va)?.get(..len)
 }
 
 fn follows(first: &AlignedPair, second: &AlignedPair) -> bool {

@@ -246,7 +246,11 @@ impl Around<'_, '_, '_> {
                 })
             }
             (Some(a), Some(b)) if a.is_constant() && b.is_constant() => {
-                text(a, old).is_some_and(|t| Some(t) == text(b, new))
+                let constants = match role {
+                    Use::Access(Some(len)) => (value(a, old, len), value(b, new, len)),
+                    _ => (text(a, old), text(b, new)),
+                };
+                constants.0.is_some() && constants.0 == constants.1
             }
             _ => self.map.check(old, new, role).is_ok(),
         }
@@ -263,6 +267,11 @@ fn held(image: &Image<'_>, at: Va) -> Option<Va> {
         },
         Role::Stubs | Role::Data => None,
     }
+}
+
+/// What an instruction reads that uses so many bytes.
+fn value<'a>(section: &Section<'a>, at: Va, len: u8) -> Option<&'a [u8]> {
+    section.from(at)?.get(..usize::from(len))
 }
 
 /// A zero-terminated text, not empty.
