@@ -33,6 +33,9 @@ pub(crate) struct Arguments {
     /// Run the tests of what is to be reviewed as well, as if somebody had read the reasons and accepted each
     #[arg(long)]
     reviewed: bool,
+    /// Run nothing: report what earlier runs left, finished or not
+    #[arg(long)]
+    kept: bool,
     /// Write the report to this file rather than to standard output
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -51,7 +54,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut report = Report::default();
     let wanted = |pair: &&Pair| arguments.packages.is_empty() || arguments.packages.contains(&pair.package);
     for pair in pairs.iter().filter(wanted) {
-        report.one(pair, arguments.reviewed)?;
+        report.one(pair, arguments)?;
     }
     let text = report.text();
     match &arguments.output {
@@ -94,7 +97,8 @@ impl Report {
         text
     }
 
-    fn one(&mut self, pair: &Pair, reviewed: bool) -> Result<()> {
+    fn one(&mut self, pair: &Pair, arguments: &Arguments) -> Result<()> {
+        let reviewed = arguments.reviewed;
         let salve = Salve::built()?;
         let derived = patchfile::derive(&salve, &pair.deb(Side::Old), &pair.deb(Side::New))?;
         let recipe = recipes::of(&pair.package);
@@ -104,11 +108,13 @@ impl Report {
         };
         let image = derived.images().into_iter().find(tested);
         let image = image.with_context(|| format!("{}: the image under test is not there", pair.package))?;
+        let place = tree::target().join("oracle").join(format!("{}_{}", pair.source, pair.new.replace(':', "_")));
         let why = match (image.verdict(), recipe) {
             ("refused", _) => Some(format!("`{}` is refused: {}", image.path(), listed(&image.deciding_codes()))),
             ("unchanged", _) => Some("nothing to patch".to_owned()),
             ("review", _) if !reviewed => Some(format!("to be reviewed first: {}", listed(&image.codes()))),
             (_, None) => Some("there is no recipe for its tests yet".to_owned()),
+            _ if arguments.kept && !recipes::is_prepared(&place.join("built")) => Some("not run yet".to_owned()),
             _ => None,
         };
         if let Some(why) = why {
@@ -121,7 +127,6 @@ impl Report {
         writeln!(text, "\n## {} {} → {}\n", pair.package, pair.old, pair.new)?;
         let codes = if image.codes().is_empty() { "no reasons".to_owned() } else { listed(&image.codes()) };
         writeln!(text, "`{}` is {} ({codes}).", image.path(), image.verdict())?;
-        let place = tree::target().join("oracle").join(format!("{}_{}", pair.source, pair.new.replace(':', "_")));
         let (source, side) = sources::newest_unpacked(pair)?;
         if side == Side::Old {
             writeln!(
@@ -136,7 +141,8 @@ impl Report {
         // Of every image that is to be reviewed: one program may map several.
         let accept: BTreeSet<&str> = derived.images().iter().flat_map(|image| image.codes()).collect();
         let accept: Vec<String> = accept.into_iter().map(str::to_owned).collect();
-        let columns = Columns { pair, salve: &salve, place: &place, accept: if reviewed { &accept } else { &[] } };
+        let accept: &[String] = if reviewed { &accept } else { &[] };
+        let columns = Columns { pair, salve: &salve, place: &place, accept, kept_only: arguments.kept };
         columns.keep_patch(&derived.file)?;
         self.wrong += columns.table(recipe, &tests, text)?;
         Ok(())

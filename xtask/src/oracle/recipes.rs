@@ -92,7 +92,7 @@ pub(crate) const ALL: &[Recipe] = &[
                 grep -h '^DEFINE_TEST(' "$file" >>list.h || true
             done
             for file in "$SOURCE"/test_utils/*.c; do gcc $flags -c "$file"; done
-            gcc -o libarchive_test *.o -L../.libs -larchive >link.log 2>&1
+            gcc -o libarchive_test *.o -L../.libs -larchive $(sed -n 's/^LIBS = //p' ../Makefile) >link.log 2>&1
         "#,
         left_out: "tests of functions that the shared library does not export; `libarchive_test` compiles the \
                    library's sources in, so its tests were linked with the shared library instead",
@@ -250,6 +250,11 @@ fn haproxy(built: &Path, _source: &Path) -> Result<Vec<Test>> {
 /// The tests of the three programs and of the library, each by its name.
 fn libarchive(built: &Path, source: &Path) -> Result<Vec<Test>> {
     let mut tests = Vec::new();
+    let references = source.join("libarchive/test");
+    for name in defined(&built.join("shared/list.h"))? {
+        let command = format!("$ORACLE_RUN ./libarchive_test -q -r {} {name}", references.display());
+        tests.push(Test { name: format!("library {name}"), command, directory: built.join("shared") });
+    }
     for (program, part) in [("bsdtar", "tar"), ("bsdcpio", "cpio"), ("bsdcat", "cat")] {
         let list = source.join(part).join("test");
         for name in defined(&built.join(part).join("test/list.h"))? {
@@ -257,11 +262,6 @@ fn libarchive(built: &Path, source: &Path) -> Result<Vec<Test>> {
                 format!("./{program}_test -q -r {} -p {}/through-{program} {name}", list.display(), built.display());
             tests.push(Test { name: format!("{program} {name}"), command, directory: built.to_path_buf() });
         }
-    }
-    let references = source.join("libarchive/test");
-    for name in defined(&built.join("shared/list.h"))? {
-        let command = format!("$ORACLE_RUN ./libarchive_test -q -r {} {name}", references.display());
-        tests.push(Test { name: format!("library {name}"), command, directory: built.join("shared") });
     }
     ensure_some(&tests, 400)?;
     Ok(tests)
@@ -285,10 +285,15 @@ fn names(directory: &Path, prefix: &str) -> Result<Vec<String>> {
     Ok(names)
 }
 
+pub(crate) fn is_prepared(built: &Path) -> bool {
+    built.join(DONE).exists()
+}
+
+const DONE: &str = "prepared";
+
 /// Runs the script of a recipe, once; what it leaves behind is kept.
 pub(crate) fn prepare(recipe: &Recipe, source: &Path, built: &Path) -> Result<()> {
-    let done = built.join("prepared");
-    if done.exists() {
+    if is_prepared(built) {
         return Ok(());
     }
     std::fs::create_dir_all(built).with_context(|| format!("cannot make {}", built.display()))?;
@@ -299,5 +304,5 @@ pub(crate) fn prepare(recipe: &Recipe, source: &Path, built: &Path) -> Result<()
         let last = String::from_utf8_lossy(&said.stderr).lines().last().unwrap_or("it said nothing").to_owned();
         bail!("the tests of {} do not build in {}: {last}", recipe.package, built.display());
     }
-    std::fs::write(done, "").context("cannot mark it as done")
+    std::fs::write(built.join(DONE), "").context("cannot mark it as done")
 }
