@@ -7,6 +7,7 @@
 //! Nothing is asserted.
 
 mod derive;
+mod instructions;
 mod peers;
 mod stop;
 mod table;
@@ -25,6 +26,9 @@ pub(crate) struct Arguments {
     /// How often each thing is measured
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
+    /// A directory with packages and a manifest.json: instructions are counted of its largest images as well
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
     /// Only the time and memory of deriving
     #[arg(long, conflicts_with = "stop")]
     derive: bool,
@@ -59,7 +63,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         return Ok(());
     }
     if !arguments.stop && arguments.part != Some(Part::Stop) {
-        derive::measure(&mut table, arguments.runs, &arguments.libssl)?;
+        derive::measure(&mut table, arguments.runs, &arguments.libssl, arguments.dir.as_deref())?;
     }
     if !arguments.derive && arguments.part != Some(Part::Derive) {
         stop::measure(&mut table, arguments.runs)?;

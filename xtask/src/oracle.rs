@@ -13,7 +13,7 @@ mod recipes;
 use crate::accuracy::sources;
 use crate::cargo;
 use anyhow::{Context as _, Result, ensure};
-use columns::Columns;
+use columns::{Columns, Runs};
 use salve_testkit::corpus::{self, Pair, Side};
 use salve_testkit::patchfile::{Derived, Image};
 use salve_testkit::salve::Salve;
@@ -33,6 +33,9 @@ pub(crate) struct Arguments {
     /// Run the tests of what is to be reviewed as well, as if somebody had read the reasons and accepted each
     #[arg(long)]
     reviewed: bool,
+    /// Run only tests with this in their name (may be repeated); the others are reported as far as they were run before
+    #[arg(long, value_name = "TEXT", conflicts_with = "kept")]
+    only: Vec<String>,
     /// Run nothing: report what earlier runs left, finished or not
     #[arg(long)]
     kept: bool,
@@ -142,7 +145,8 @@ impl Report {
         let accept: BTreeSet<&str> = derived.images().iter().flat_map(|image| image.codes()).collect();
         let accept: Vec<String> = accept.into_iter().map(str::to_owned).collect();
         let accept: &[String] = if reviewed { &accept } else { &[] };
-        let columns = Columns { pair, salve: &salve, place: &place, accept, kept_only: arguments.kept };
+        let runs = if arguments.kept { Runs::None } else { Runs::Named(&arguments.only) };
+        let columns = Columns { pair, salve: &salve, place: &place, accept, runs };
         columns.keep_patch(&derived.file)?;
         self.wrong += columns.table(recipe, &tests, text)?;
         Ok(())

@@ -1,5 +1,6 @@
 //! Time and memory of a derivation, beside reading and hashing the same files.
 
+use super::instructions;
 use super::table::{Table, Unit};
 use anyhow::{Context as _, Result, bail};
 use salve_testkit::corpus::{self, Side};
@@ -9,22 +10,33 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-pub(crate) fn measure(table: &mut Table, runs: u32, libssl: &[PathBuf]) -> Result<()> {
+pub(crate) fn measure(table: &mut Table, runs: u32, libssl: &[PathBuf], dir: Option<&Path>) -> Result<()> {
     let scratch = tree::scratch("bench")?;
     let measure = tools::compile("measure.c", scratch.path())?;
     noise(table, runs);
     let haproxy = corpus::pair("haproxy")?;
     let haproxy = Pair { name: "haproxy", old: haproxy.deb(Side::Old), new: haproxy.deb(Side::New) };
     haproxy.measure(table, runs, &measure, scratch.path(), "≤ 1000 ms")?;
+    instructions::count(table, "haproxy", [&haproxy.old, &haproxy.new], "haproxy", scratch.path())?;
     match libssl_pair(libssl, scratch.path()) {
         Ok((old, new)) => {
+            instructions::count(table, "libssl3", [&old, &new], "libcrypto.so.3", scratch.path())?;
             let pair = Pair { name: "libssl3", old, new };
             pair.measure(table, runs, &measure, scratch.path(), "≤ 2000 ms")?;
         }
         Err(error) => table.note(format!("libcrypto is not measured: {error:#}; name two packages with --libssl")),
     }
+    for pair in dir.map(corpus::pairs_in).transpose()?.unwrap_or_default() {
+        let Some((_, file)) = LARGE.iter().find(|(package, _)| pair.package == *package) else { continue };
+        let name = format!("{} {}", pair.package, pair.new);
+        instructions::count(table, &name, [&pair.deb(Side::Old), &pair.deb(Side::New)], file, scratch.path())?;
+    }
     Ok(())
 }
+
+/// Packages whose analysis has a target of its own, and the image that takes longest.
+const LARGE: [(&str, &str); 3] =
+    [("libssl3", "libcrypto.so.3"), ("qemu-system-x86", "qemu-system-x86_64"), ("mariadb-server-core", "mariadbd")];
 
 /// The same calculation every time: what differs is the machine.
 fn noise(table: &mut Table, runs: u32) {

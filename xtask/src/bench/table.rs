@@ -8,6 +8,8 @@ pub(crate) enum Unit {
     Microseconds,
     Milliseconds,
     Mebibytes,
+    /// Millions of instructions.
+    Instructions,
 }
 
 #[derive(Debug)]
@@ -70,6 +72,7 @@ impl fmt::Display for Table {
                 Unit::Microseconds => "µs",
                 Unit::Milliseconds => "ms",
                 Unit::Mebibytes => "MiB",
+                Unit::Instructions => "M",
             };
             let floor = row.floor.and_then(|index| summary(&self.rows.get(index)?.values));
             // The least of many is what the machine's noise spared.

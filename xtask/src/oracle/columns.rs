@@ -42,8 +42,24 @@ pub(super) struct Columns<'c> {
     pub salve: &'c Salve,
     pub place: &'c Path,
     pub accept: &'c [String],
-    /// Nothing is run: what other runs left is put together.
-    pub kept_only: bool,
+    pub runs: Runs<'c>,
+}
+
+/// Which tests are run; of the others only what other runs left is told.
+#[derive(Clone, Copy)]
+pub(super) enum Runs<'c> {
+    None,
+    /// Those with one of these in their name; all if there is none.
+    Named(&'c [String]),
+}
+
+impl Runs<'_> {
+    fn contain(self, test: &Test) -> bool {
+        match self {
+            Self::None => false,
+            Self::Named(parts) => parts.is_empty() || parts.iter().any(|part| test.name.contains(part.as_str())),
+        }
+    }
 }
 
 /// How one test ended in each column.
@@ -86,7 +102,8 @@ impl Columns<'_> {
         let trees = [old.path(), old.path(), new.path()];
         let mut rows = Vec::new();
         for test in tests {
-            if self.kept_only && !Column::ALL.iter().all(|column| self.kept(test, *column, 0).exists()) {
+            let run = self.runs.contain(test);
+            if !run && !Column::ALL.iter().all(|column| self.kept(test, *column, 0).exists()) {
                 continue;
             }
             let row = self.row(test, trees)?;
@@ -144,7 +161,7 @@ impl Columns<'_> {
             for ((end, column), tree) in ends.iter_mut().zip(Column::ALL).zip(trees) {
                 let mut turns = vec![end.clone()];
                 for turn in 1..TURNS {
-                    if !self.kept_only || self.kept(test, column, turn).exists() {
+                    if self.runs.contain(test) || self.kept(test, column, turn).exists() {
                         turns.push(self.result(test, column, tree, turn)?);
                     }
                 }
