@@ -1,7 +1,7 @@
 //! `--candidate`: what the archive offers for what is installed and runs.
 
 use super::disk::running;
-use super::pending::{Known, Mapped, Pending, Resolved, old_material, old_sides};
+use super::pending::{Known, Mapped, Pending, Resolved, gone, old_material, old_sides};
 use super::report::Left;
 use crate::carry::Interrupt;
 use crate::console::Console;
@@ -146,21 +146,25 @@ fn pending(
     let name = &candidate.installed.name;
     let file = packages.download(candidate)?;
     let mut found = Vec::new();
-    for side in old_sides(images) {
+    let sides = old_sides(images)?;
+    if sides.is_empty() {
+        return Err(gone(name));
+    }
+    for side in sides {
         let new = file.try_clone().map_err(|error| {
             Problem::failed("cannot-read", format!("cannot read the package file of {name}")).because(error)
         })?;
         found.push(Pending {
             update: update(candidate),
             package: name.clone(),
+            expected: side.iter().map(|image| (image.path.clone(), image.sha256, None)).collect(),
             old: old_material(
-                &side,
+                side,
                 Some(candidate.installed.clone()),
                 Known::of(&candidate.installed, packages),
                 &format!("{name} as it runs"),
-            )?,
+            ),
             new: Material::Deb { file: new, label: format!("{name}_{}.deb", candidate.version) },
-            expected: side.iter().map(|image| (image.path.clone(), image.sha256, None)).collect(),
             held: Vec::new(),
             watched: true,
             disk_is_old: true,

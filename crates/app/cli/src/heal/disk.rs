@@ -1,6 +1,6 @@
 //! Which processes run code that is older than the file now on disk.
 
-use super::pending::{Known, Mapped, Pending, Resolved, carries, nameless, old_material, old_sides};
+use super::pending::{Known, Mapped, Pending, Resolved, carries, gone, nameless, old_material, old_sides};
 use super::report::Left;
 use crate::carry::{Action, Ending};
 use crate::event::{History, UpdateRef};
@@ -155,15 +155,15 @@ struct Group<'a> {
 }
 
 /// Stale images of one package and one direction are one update.
-fn group(
-    stale: BTreeMap<(String, ContentHash), Stale<'_>>,
+fn group<'a>(
+    stale: BTreeMap<(String, ContentHash), Stale<'a>>,
     packages: &dyn PackageFacts,
     resolved: &mut Resolved,
 ) -> Result<(), Problem> {
     let name = |held: &HeldFile| held.path.to_string_lossy().into_owned();
     let paths: BTreeSet<String> = stale.values().map(|stale| name(&stale.held)).collect();
     let owners = packages.owners(&paths.into_iter().collect::<Vec<_>>())?;
-    let mut by_package: BTreeMap<String, Group<'_>> = BTreeMap::new();
+    let mut by_package: BTreeMap<String, Group<'a>> = BTreeMap::new();
     for ((path, sha256), Stale { held, runners }) in stale {
         let (package, from) = match judge(&path, owners.get(&name(&held)), &held, &runners, packages) {
             Ok(found) => found,
@@ -180,10 +180,10 @@ fn group(
                 resolved.block(process, &package.source, &path, "ownership", why);
             }
         }
-        let Some(by) = runners.first().copied() else { continue };
         let entry =
             by_package.entry(package.name.clone()).or_insert_with(|| Group { package, from, images: Vec::new() });
-        entry.images.push((Mapped { path, sha256, by }, held));
+        let mapped = |by: &&'a Seen| (Mapped { path: path.clone(), sha256, by }, Arc::clone(&held));
+        entry.images.extend(runners.iter().map(mapped));
     }
     for (name, Group { package, from, images }) in by_package {
         match pending(&name, &package, &from, images, packages) {
@@ -280,7 +280,11 @@ fn pending(
     let held: BTreeMap<String, Arc<HeldFile>> =
         images.iter().map(|(image, held)| (image.path.clone(), Arc::clone(held))).collect();
     let mut found = Vec::new();
-    for side in old_sides(images.into_iter().map(|(image, _)| image).collect()) {
+    let sides = old_sides(images.into_iter().map(|(image, _)| image).collect())?;
+    if sides.is_empty() {
+        return Err(gone(name));
+    }
+    for side in sides {
         // Of several versions that may run, the newest is named: no fix is claimed twice.
         let newest = from.split(" or ").max_by(|a, b| compare(a, b).unwrap_or(core::cmp::Ordering::Equal));
         let old_id = PackageId { version: newest.unwrap_or(from).to_owned(), ..package.clone() };
@@ -296,7 +300,7 @@ fn pending(
         found.push(Pending {
             update: update(package, from),
             package: name.to_owned(),
-            old: old_material(&side, Some(old_id), Known::default(), &format!("{name} as it runs"))?,
+            old: old_material(side, Some(old_id), Known::default(), &format!("{name} as it runs")),
             new: Material::Files {
                 files: new_files,
                 package: Some(package.clone()),

@@ -1,7 +1,7 @@
 //! `--from NEW.deb … [--was OLD.deb …]`: package files that the operator hands over.
 
 use super::archive;
-use super::pending::{Known, Mapped, Pending, Resolved, old_material, old_sides};
+use super::pending::{Known, Mapped, Pending, Resolved, gone, old_material, old_sides};
 use super::report::Left;
 use crate::args::Heal;
 use crate::command::{file, updates};
@@ -176,17 +176,21 @@ fn installed(
         resolved.left.push(Left::update(&archive::update(&candidate), "not-running", why));
         return Ok(());
     };
-    for side in old_sides(images) {
+    let sides = old_sides(images)?;
+    if sides.is_empty() {
+        resolved.left.push(Left::problem(&archive::update(&candidate), &gone(&candidate.installed.name)));
+    }
+    for side in sides {
         resolved.pending.push(Pending {
             update: archive::update(&candidate),
             package: candidate.installed.name.clone(),
             expected: side.iter().map(|image| (image.path.clone(), image.sha256, None)).collect(),
             old: old_material(
-                &side,
+                side,
                 Some(candidate.installed.clone()),
                 Known::of(&candidate.installed, packages),
                 &format!("{} as it runs", candidate.installed.name),
-            )?,
+            ),
             new: new.material()?,
             held: Vec::new(),
             watched: true,

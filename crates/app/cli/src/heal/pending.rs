@@ -68,45 +68,69 @@ pub(crate) fn nameless(source: &str) -> UpdateRef {
     UpdateRef { source: source.to_owned(), old_version: None, new_version: None }
 }
 
-/// Images of one package that some process maps: path, content, and the first
-/// process that maps it, through which its file is read.
+/// An image of one package that a process maps.
 pub(crate) struct Mapped<'a> {
     pub(crate) path: String,
     pub(crate) sha256: ContentHash,
     pub(crate) by: &'a Seen,
 }
 
+/// An image with its file, opened through a process that maps it.
+pub(crate) struct Opened {
+    pub(crate) path: String,
+    pub(crate) sha256: ContentHash,
+    file: File,
+}
+
 /// The files behind images, opened through the processes that map them, even
 /// where they are deleted. Each content once; the paths of one side are
 /// distinct, so a path with a second content starts another side.
-pub(crate) fn old_sides<'a>(images: Vec<Mapped<'a>>) -> Vec<Vec<Mapped<'a>>> {
-    let mut sides: Vec<(BTreeSet<String>, Vec<Mapped<'a>>)> = Vec::new();
+///
+/// A process may exit between the look at it and this: then its file is read
+/// through another that maps the same content, and what nobody maps any more is
+/// left out.
+pub(crate) fn old_sides(images: Vec<Mapped<'_>>) -> Result<Vec<Vec<Opened>>, Problem> {
+    let mut sides: Vec<(BTreeSet<String>, Vec<Opened>)> = Vec::new();
     let mut contents = BTreeSet::new();
     for image in images {
-        if !contents.insert((image.path.clone(), image.sha256)) {
+        let content = (image.path.clone(), image.sha256);
+        if contents.contains(&content) {
             continue;
         }
-        match sides.iter_mut().find(|(paths, _)| !paths.contains(&image.path)) {
+        let Some(file) = open_old(&image)? else { continue };
+        contents.insert(content);
+        let opened = Opened { path: image.path, sha256: image.sha256, file };
+        match sides.iter_mut().find(|(paths, _)| !paths.contains(&opened.path)) {
             Some((paths, side)) => {
-                paths.insert(image.path.clone());
-                side.push(image);
+                paths.insert(opened.path.clone());
+                side.push(opened);
             }
-            None => sides.push((BTreeSet::from([image.path.clone()]), vec![image])),
+            None => sides.push((BTreeSet::from([opened.path.clone()]), vec![opened])),
         }
     }
-    sides.into_iter().map(|(_, side)| side).collect()
+    Ok(sides.into_iter().map(|(_, side)| side).collect())
 }
 
-/// Opens what a process maps, or any other process that maps the same content.
-pub(crate) fn open_old(image: &Mapped<'_>) -> Result<File, Problem> {
-    let gone = || Problem::failed("gone", format!("the process that mapped {} exited", image.path));
-    let process = image.by.reopen()?.ok_or_else(gone)?;
-    let mapped = image.by.image(image.sha256).ok_or_else(gone)?;
+/// Opens what a process maps; `None` when the process is gone.
+fn open_old(image: &Mapped<'_>) -> Result<Option<File>, Problem> {
+    let Some(process) = image.by.reopen()? else { return Ok(None) };
+    let Some(mapped) = image.by.image(image.sha256) else { return Ok(None) };
     let mapping = mapped.mappings.iter().find(|mapping| mapping.perms.execute).or(mapped.mappings.first());
-    process.open_mapped(mapping.ok_or_else(gone)?).map_err(|error| {
-        Problem::failed("cannot-read", format!("cannot read {} as process {} maps it", image.path, image.by.name.pid))
-            .because(error)
-    })
+    let Some(mapping) = mapping else { return Ok(None) };
+    match process.open_mapped(mapping) {
+        Ok(file) => Ok(Some(file)),
+        Err(_) if image.by.reopen()?.is_none() => Ok(None),
+        Err(error) => Err(Problem::failed(
+            "cannot-read",
+            format!("cannot read {} as process {} maps it", image.path, image.by.name.pid),
+        )
+        .because(error)),
+    }
+}
+
+/// All processes that ran code of a package have exited since they were looked at.
+pub(crate) fn gone(package: &str) -> Problem {
+    Problem::failed("gone", format!("every process that ran code of {package} has exited"))
 }
 
 /// What the package database has of a package besides its images.
@@ -123,18 +147,10 @@ impl Known {
 }
 
 /// The old side out of running processes.
-pub(crate) fn old_material(
-    side: &[Mapped<'_>],
-    package: Option<PackageId>,
-    known: Known,
-    label: &str,
-) -> Result<Material, Problem> {
-    let mut files = Vec::new();
-    for image in side {
-        files.push((image.path.clone(), open_old(image)?));
-    }
+pub(crate) fn old_material(side: Vec<Opened>, package: Option<PackageId>, known: Known, label: &str) -> Material {
+    let files = side.into_iter().map(|image| (image.path, image.file)).collect();
     let Known { changelog, contents } = known;
-    Ok(Material::Files { files, package, changelog, contents, label: label.to_owned() })
+    Material::Files { files, package, changelog, contents, label: label.to_owned() }
 }
 
 /// Whether the process carries a livepatch from `old` to `new` in full.

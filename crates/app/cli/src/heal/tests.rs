@@ -3,6 +3,7 @@
 //! where its old image would be read from them: as `gone`.
 
 use super::disk;
+use super::pending::{Mapped, old_sides};
 use crate::event::ProcessRef;
 use crate::machine::packages::{Candidate, Owned, Owner, PackageFacts};
 use crate::machine::processes::{Processes, Seen};
@@ -224,4 +225,21 @@ fn processes_that_are_left_alone_are_named_only_when_their_code_is_old() {
     assert_eq!(old(Leave::Elsewhere { what: "a mount namespace" }), ["elsewhere"]);
     let current = left(runs(&place.path, b"new code", false, Some(Leave::Init)), &Fake::upgraded());
     assert_eq!(current, Vec::<String>::new());
+}
+
+#[test]
+fn an_image_is_read_through_another_process_when_the_first_that_maps_it_has_exited() {
+    let (own, _) = Processes::new().survey(&[std::process::id()]).expect("this process");
+    let own = own.iter().find(|seen| seen.name.pid == std::process::id()).expect("this process");
+    let image = own.images.first().expect("a program");
+    let path = image.path.to_string_lossy().into_owned();
+    // It mapped the same, and is no more.
+    let exited = Seen { images: vec![image.clone()], ..runs(Path::new(&path), b"", false, None) };
+    let by = |by| Mapped { path: path.clone(), sha256: image.sha256, by };
+
+    let sides = old_sides(vec![by(&exited), by(own)]).expect("opened");
+    let opened: Vec<_> = sides.iter().flatten().map(|opened| (opened.path.clone(), opened.sha256)).collect();
+    assert_eq!(opened, [(path.clone(), image.sha256)]);
+
+    assert!(old_sides(vec![by(&exited)]).expect("nothing to open").is_empty());
 }
