@@ -2,7 +2,7 @@
 
 use rustix::io::FdFlags;
 use salve_deriver::protocol::{Attempt, LimitedResource, ResourceLimits};
-use salve_deriver::{Deriver, DeriverError, FileInput, NotWhatWasAsked, SideInput};
+use salve_deriver::{Deriver, DeriverError, FileInput, NotWhatWasAsked, Priority, SideInput};
 use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::PathBuf;
@@ -286,6 +286,19 @@ fn root_of_a_namespace_with_one_user_gives_up_its_capabilities_and_says_what_it_
         Err(DeriverError::SandboxViolation { .. }) => {}
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn in_the_background_it_steps_behind_its_caller_before_it_begins_and_otherwise_it_does_not() {
+    // It tells its niceness once the request is there.
+    let (_directory, deriver) = stand_in("read -r request; nice >&2; exit 3");
+    let niceness = |priority| match deriver.clone().with_priority(priority).try_sandbox(Attempt::Nothing, None) {
+        Err(DeriverError::Ended { code: 3, said }) => said.trim().parse::<i32>().unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let ours = rustix::process::getpriority_process(None).unwrap();
+    assert_eq!(niceness(Priority::Callers), ours);
+    assert_eq!(niceness(Priority::Background), (ours + 10).min(19));
 }
 
 #[test]

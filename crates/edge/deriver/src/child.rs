@@ -1,7 +1,9 @@
 //! The process itself: started with nothing, killed on every path.
 
+use crate::Priority;
 use crate::error::DeriverError;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{Pid, getpriority_process, setpriority_process};
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -24,7 +26,11 @@ impl Process {
     /// Descriptors 0 to 2 and nothing else (what we have open is close-on-exec,
     /// and the child closes what others left open), no environment, the root
     /// directory as its own.
-    pub(crate) fn start(program: &Path, arguments: &[OsString]) -> Result<(Self, Ends), DeriverError> {
+    pub(crate) fn start(
+        program: &Path,
+        arguments: &[OsString],
+        priority: Priority,
+    ) -> Result<(Self, Ends), DeriverError> {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
             .map_err(|source| DeriverError::Channel { source })?;
         let mut child = Command::new(program)
@@ -36,6 +42,10 @@ impl Process {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|source| DeriverError::Start { program: program.to_owned(), source })?;
+        // Before the request is sent it has one thread; those that it starts inherit this.
+        if priority == Priority::Background {
+            yield_to_others(&child);
+        }
         let errors = child.stderr.take();
         Ok((Self { child }, Ends { socket: ours, errors }))
     }
@@ -54,6 +64,18 @@ impl Process {
     pub(crate) fn ended(&mut self) -> std::io::Result<Option<ExitStatus>> {
         self.child.try_wait()
     }
+}
+
+/// Steps behind our own priority (`setpriority(2)`): the kernel then gives it a
+/// tenth of what it gives a service that wants the same processor.
+const STEPS_BEHIND: i32 = 10;
+const LOWEST: i32 = 19;
+
+/// Whoever may not be moved works on as it is: slower services are no reason not to heal.
+fn yield_to_others(child: &Child) {
+    let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) else { return };
+    let ours = getpriority_process(None).unwrap_or(0);
+    let _lower_is_always_allowed = setpriority_process(Some(pid), ours.saturating_add(STEPS_BEHIND).min(LOWEST));
 }
 
 impl Drop for Process {

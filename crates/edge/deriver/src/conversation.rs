@@ -1,9 +1,9 @@
 //! One request and everything that comes back, within the time limit.
 
-use crate::Answer;
 use crate::child::{Ends, Process};
 use crate::error::DeriverError;
 use crate::send::{Outgoing, Sent};
+use crate::{Answer, Priority};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
@@ -51,10 +51,11 @@ impl Conversation {
     pub(crate) fn start(
         program: &Path,
         arguments: &[OsString],
+        priority: Priority,
         deadline: Option<Instant>,
         time_limit: Duration,
     ) -> Result<Self, DeriverError> {
-        let (process, ends) = Process::start(program, arguments)?;
+        let (process, ends) = Process::start(program, arguments, priority)?;
         Ok(Self { process, ends, deadline, time_limit, said: Vec::new(), heard_bytes: 0 })
     }
 

@@ -123,7 +123,14 @@ impl DeriverError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Failed(failure) => failure.hint.clone(),
-            Self::Locate(_) => Some("install it beside salve, or name it in SALVE_DERIVE".to_owned()),
+            Self::Locate(LocateError::NotFound { .. }) => Some(
+                "install the package salve-derive (`apt install salve-derive`); a build of your own needs it beside \
+                 salve, or named in SALVE_DERIVE"
+                    .to_owned(),
+            ),
+            Self::Locate(LocateError::BadOverride { .. }) => {
+                Some("unset SALVE_DERIVE, or have it name the program salve-derive".to_owned())
+            }
             Self::Version { .. } => Some("salve and salve-derive come from different builds; install both".to_owned()),
             Self::SandboxViolation { .. } => {
                 Some("the input may be hostile; keep it, and report this if it came from your distributor".to_owned())
@@ -134,5 +141,17 @@ impl DeriverError {
             Self::TooManyFiles { .. } => Some("derive from packages, or from a part of the tree".to_owned()),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_is_missing_is_asked_for_by_its_package_and_a_wrong_name_by_the_variable() {
+        let hint = |error: LocateError| DeriverError::Locate(error).hint().unwrap_or_default();
+        assert!(hint(LocateError::NotFound { tried: Vec::new() }).contains("apt install salve-derive"));
+        assert!(hint(LocateError::BadOverride { path: "/x".into() }).starts_with("unset SALVE_DERIVE"));
     }
 }

@@ -55,6 +55,17 @@ pub struct Deriver {
     arguments: Vec<OsString>,
     limits: ResourceLimits,
     time_limit: Duration,
+    priority: Priority,
+}
+
+/// Which share of the processor it gets beside others that want it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Priority {
+    /// That of its caller: somebody waits for the answer.
+    #[default]
+    Callers,
+    /// Behind its caller's: services that are to be healed work on the same machine.
+    Background,
 }
 
 /// An answer, and what the process that gave it had given up.
@@ -72,7 +83,13 @@ impl Deriver {
 
     /// The program at a path that the caller knows.
     pub fn at(program: PathBuf) -> Self {
-        Self { program, arguments: Vec::new(), limits: ResourceLimits::default(), time_limit: DEFAULT_TIME_LIMIT }
+        Self {
+            program,
+            arguments: Vec::new(),
+            limits: ResourceLimits::default(),
+            time_limit: DEFAULT_TIME_LIMIT,
+            priority: Priority::default(),
+        }
     }
 
     #[must_use]
@@ -84,6 +101,12 @@ impl Deriver {
     #[must_use]
     pub fn with_time_limit(mut self, time_limit: Duration) -> Self {
         self.time_limit = time_limit;
+        self
+    }
+
+    #[must_use]
+    pub fn with_priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
         self
     }
 
@@ -188,7 +211,8 @@ impl Deriver {
     ) -> Result<Answer<Response>, DeriverError> {
         let request = Request::new(task, handover.count()?, self.limits);
         let deadline = Instant::now().checked_add(self.time_limit);
-        let mut conversation = Conversation::start(&self.program, &self.arguments, deadline, self.time_limit)?;
+        let mut conversation =
+            Conversation::start(&self.program, &self.arguments, self.priority, deadline, self.time_limit)?;
         conversation.run(&request, &handover.descriptors(), &self.limits, progress)
     }
 }

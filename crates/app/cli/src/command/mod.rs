@@ -119,7 +119,7 @@ fn heal(args: &Heal, context: &mut Context) -> Result<HealReport, Problem> {
     }
     let root = debian::root()?;
     let packages = Debian::read(&root)?;
-    let deriver = Sandboxed::locate(context.console)?;
+    let deriver = Sandboxed::locate(context.console)?.in_background();
     crate::heal::run(args, context, &packages, &deriver)
 }
 

@@ -2,7 +2,7 @@
 
 use crate::console::Console;
 use crate::problem::Problem;
-use salve_deriver::{Deriver, DeriverError, FileInput, InspectInput, SideInput};
+use salve_deriver::{Deriver, DeriverError, FileInput, InspectInput, Priority, SideInput};
 use salve_elf::ContentHash;
 use salve_package::contents::Contents;
 use salve_patch::{PackageId, PatchFile};
@@ -79,6 +79,12 @@ impl Sandboxed {
         Ok(Self { deriver, console })
     }
 
+    /// The same for work beside services that are not to be slowed.
+    pub(crate) fn in_background(mut self) -> Self {
+        self.deriver = self.deriver.with_priority(Priority::Background).with_time_limit(TIME_LIMIT_BEHIND_OTHERS);
+        self
+    }
+
     /// What the sandbox lacked on this machine is said; it is no reason to stop.
     fn tell(&self, sandbox: &SandboxReport) {
         for missing in &sandbox.degraded {
@@ -86,6 +92,10 @@ impl Sandboxed {
         }
     }
 }
+
+/// On a machine that is busy for good, what yields to others takes many times
+/// as long; how much it may compute is limited all the same.
+const TIME_LIMIT_BEHIND_OTHERS: Duration = Duration::from_secs(30 * 60);
 
 /// Named in every patch file.
 pub(crate) const CREATED_BY: &str = concat!("salve ", env!("CARGO_PKG_VERSION"));
