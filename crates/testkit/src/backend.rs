@@ -5,10 +5,11 @@
 //! (`/512/anything` → 512 bytes). Connections are kept until the peer closes.
 
 use anyhow::{Context as _, Result};
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 /// Runs until dropped.
@@ -23,7 +24,8 @@ pub struct Backend {
 struct Shared {
     ending: AtomicBool,
     answered: AtomicU64,
-    open: Mutex<Vec<TcpStream>>,
+    /// Connections that are being served, by a number of their own.
+    open: Mutex<BTreeMap<u64, TcpStream>>,
 }
 
 impl Backend {
@@ -40,6 +42,11 @@ impl Backend {
         self.address
     }
 
+    /// Connections that are open at this moment.
+    pub fn connections(&self) -> usize {
+        self.shared.open().len()
+    }
+
     /// Requests answered so far.
     pub fn answered(&self) -> u64 {
         self.shared.answered.load(Ordering::Relaxed)
@@ -54,28 +61,34 @@ impl Drop for Backend {
         if let Some(acceptor) = self.acceptor.take() {
             let _ended = acceptor.join();
         }
-        for stream in self.shared.open.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for stream in self.shared.open().values() {
             let _closed_already = stream.shutdown(Shutdown::Both);
         }
     }
 }
 
+impl Shared {
+    fn open(&self) -> MutexGuard<'_, BTreeMap<u64, TcpStream>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    for stream in listener.incoming() {
+    for (number, stream) in (0..).zip(listener.incoming()) {
         if shared.ending.load(Ordering::Relaxed) {
             return;
         }
         let Ok(stream) = stream else { continue };
         if let Ok(copy) = stream.try_clone() {
-            let mut open = shared.open.lock().unwrap_or_else(PoisonError::into_inner);
-            // A bounded list: closed connections are dropped as new ones come.
-            open.retain(|known| known.peer_addr().is_ok());
-            open.push(copy);
+            shared.open().insert(number, copy);
         }
         let shared = Arc::clone(shared);
         std::thread::spawn(move || {
             // A peer that goes away ends its connection and nothing else.
             let _peer_gone = serve(&stream, &shared.answered);
+            // The copy would keep its descriptor; a proxy that opens a connection
+            // for each request soon leaves thousands of them.
+            shared.open().remove(&number);
         });
     }
 }
@@ -111,6 +124,24 @@ pub fn body_of(path: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_that_its_peer_closed_is_held_no_longer() -> Result<()> {
+        let backend = Backend::start()?;
+        for _ in 0..50 {
+            let mut stream = TcpStream::connect(backend.address())?;
+            stream.write_all(b"GET /1/x HTTP/1.0\r\n\r\n")?;
+            let mut line = String::new();
+            BufReader::new(&stream).read_line(&mut line)?;
+            assert!(line.starts_with("HTTP/1.1 200"), "{line}");
+        }
+        let since = std::time::Instant::now();
+        while backend.connections() > 0 {
+            assert!(since.elapsed() < crate::running::PATIENCE, "{} are still held", backend.connections());
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        Ok(())
+    }
 
     #[test]
     fn a_body_is_as_long_as_its_path_says_and_tells_paths_apart() {

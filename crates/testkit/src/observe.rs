@@ -30,7 +30,8 @@ fn maps(pid: u32) -> Result<Vec<MemoryMap>> {
     Ok(process(pid)?.smaps().with_context(|| format!("cannot read /proc/{pid}/smaps"))?.into_iter().collect())
 }
 
-/// The bytes of every executable mapping of a process, by address.
+/// The bytes of every executable mapping of a process, by address. What is
+/// writable as well is a translator's, and changes all the time.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Text {
     mappings: BTreeMap<u64, Mapping>,
@@ -50,7 +51,8 @@ impl Text {
         for map in maps(pid)? {
             // These are the kernel's and cannot be read this way.
             let kernels = map.pathname == MMapPath::Vsyscall || map.pathname == MMapPath::Other("uprobes".to_owned());
-            if kernels || !map.perms.contains(MMPermissions::EXECUTE) {
+            let translated = map.perms.contains(MMPermissions::WRITE);
+            if kernels || translated || !map.perms.contains(MMPermissions::EXECUTE) {
                 continue;
             }
             let (start, end) = map.address;
@@ -143,7 +145,7 @@ fn name(map: &MemoryMap) -> String {
     }
 }
 
-/// Mappings that are writable and executable at once: there may never be one.
+/// Mappings that are writable and executable at once: Salve may never make one.
 pub fn writable_and_executable(pid: u32) -> Result<Vec<String>> {
     let both = MMPermissions::WRITE | MMPermissions::EXECUTE;
     Ok(maps(pid)?.iter().filter(|map| map.perms.contains(both)).map(name).collect())
@@ -219,6 +221,12 @@ pub fn threads(pid: u32) -> Result<usize> {
 /// The process that traces this one, 0 for none (`proc_pid_status(5)`, `TracerPid`).
 pub fn tracer(pid: u32) -> Result<i32> {
     Ok(process(pid)?.status().with_context(|| format!("cannot read /proc/{pid}/status"))?.tracerpid)
+}
+
+/// How many children a process has.
+pub fn children(pid: u32) -> usize {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    children.split_whitespace().count()
 }
 
 /// The child of a process that has exactly one.

@@ -24,6 +24,7 @@ fn bears(name: &str) -> Result<()> {
     };
     ensure!(report.errors == 0 && report.requests > 100, "{report}");
     for subject in report.subjects {
+        ensure!(subject.not_applied.is_empty(), "the verdict allowed it, and it could not be applied: {subject}");
         match subject.came_to {
             Came::Healed(healed) => ensure!(healed.rounds == 3 && healed.healing.requests > 0, "{name}"),
             Came::OneVersion => not_run::record(&what, "the archive has one version of it"),

@@ -1,10 +1,12 @@
 //! `docs/services.md`, written from results that were kept.
 
-use super::keep;
+use super::keep::Kept as _;
 use anyhow::{Context as _, Result};
 use salve_testkit::services::Service;
 use salve_testkit::services::report::{Came, Healed, Report, SubjectReport, ms};
 use salve_testkit::tree;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 const HEAD: &str = "\
@@ -28,7 +30,7 @@ pub(super) fn write(services: &[Box<dyn Service>], failed: &[(String, String)]) 
     let mut reports = Vec::new();
     let mut without = Vec::new();
     for service in services {
-        match keep::last(service.name())? {
+        match Report::last(service.name())? {
             Some(report) => reports.push(report),
             None => without.push(service.name()),
         }
@@ -40,9 +42,11 @@ pub(super) fn write(services: &[Box<dyn Service>], failed: &[(String, String)]) 
     for service in without.iter().filter(|name| !failed.iter().any(|(failed, _)| failed == *name)) {
         writeln!(text, "NOT RUN: {service}\n")?;
     }
+    super::long::write(&mut text, services)?;
     causes(&mut text, &reports)?;
     for report in &reports {
-        one(&mut text, report)?;
+        let note = services.iter().find(|service| service.name() == report.service).and_then(|service| service.note());
+        one(&mut text, report, note)?;
     }
     let file = tree::root().join("docs/services.md");
     std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))
@@ -112,7 +116,7 @@ fn causes(text: &mut String, reports: &[Report]) -> Result<()> {
     let refused = reports.iter().flat_map(|report| {
         report.subjects.iter().filter(|s| matches!(s.came_to, Came::Refused(_))).map(move |subject| (report, subject))
     });
-    let mut by_code = std::collections::BTreeMap::<(&str, &str), Vec<String>>::new();
+    let mut by_code = BTreeMap::<(&str, &str), Vec<String>>::new();
     for (report, subject) in refused {
         for (path, cause) in subject.causes() {
             let seen = cause.seen.as_deref().map_or_else(String::new, |seen| format!("; `{}`", cell(seen)));
@@ -125,7 +129,9 @@ fn causes(text: &mut String, reports: &[Report]) -> Result<()> {
     if by_code.is_empty() {
         return Ok(());
     }
-    writeln!(text, "## Why it could not be healed\n\nEvery reason of a refusal above, from its evidence.\n")?;
+    writeln!(text, "## Why it could not be healed\n")?;
+    by_weight(text, reports)?;
+    writeln!(text, "Every reason of a refusal above, from its evidence.\n")?;
     for ((code, summary), places) in by_code {
         writeln!(text, "- **{code}**: {summary}")?;
         places.iter().try_for_each(|place| writeln!(text, "  - {place}"))?;
@@ -134,12 +140,71 @@ fn causes(text: &mut String, reports: &[Report]) -> Result<()> {
     Ok(())
 }
 
-fn one(text: &mut String, report: &Report) -> Result<()> {
+/// The reasons, those first that keep the most services from being healed: this decides what is built next.
+fn by_weight(text: &mut String, reports: &[Report]) -> Result<()> {
+    #[derive(Default)]
+    struct Hit<'a> {
+        own: BTreeSet<&'a str>,
+        under: BTreeSet<&'a str>,
+        images: BTreeSet<&'a str>,
+        alone: BTreeSet<&'a str>,
+        times: u64,
+    }
+    let mut hits: BTreeMap<&str, Hit<'_>> = BTreeMap::new();
+    let mut counted = BTreeSet::new();
+    for report in reports {
+        for subject in report.subjects.iter().filter(|subject| matches!(subject.came_to, Came::Refused(_))) {
+            let causes = subject.causes();
+            let codes: BTreeSet<&str> = causes.iter().map(|(_, cause)| cause.code.as_str()).collect();
+            for (path, cause) in &causes {
+                let hit = hits.entry(&cause.code).or_default();
+                let services = if subject.own { &mut hit.own } else { &mut hit.under };
+                services.insert(&report.service);
+                hit.images.insert(path);
+                // The same image is under many services: what is wrong with it counts once.
+                if counted.insert((*path, &cause.code, &cause.summary)) {
+                    hit.times += cause.times;
+                }
+                if codes.len() == 1 {
+                    hit.alone.insert(path);
+                }
+            }
+        }
+    }
+    let mut hits: Vec<(&str, Hit<'_>)> = hits.into_iter().collect();
+    hits.sort_by_key(|(code, hit)| (Reverse(hit.own.len()), Reverse(hit.under.len()), *code));
+    writeln!(
+        text,
+        "Sorted by how many services' own code they hit. *Alone* names images in which nothing else stands in the way.\n\n\
+         | reason | services' own code | services by a library under them | images | times | alone |\n|---|---|---|---|---|---|"
+    )?;
+    let list = |names: &BTreeSet<&str>| names.iter().copied().collect::<Vec<_>>().join(", ");
+    for (code, hit) in hits {
+        writeln!(
+            text,
+            "| {code} | {}: {} | {}: {} | {} | {} | {} |",
+            hit.own.len(),
+            list(&hit.own),
+            hit.under.len(),
+            list(&hit.under),
+            hit.images.len(),
+            hit.times,
+            list(&hit.alone)
+        )?;
+    }
+    writeln!(text)?;
+    Ok(())
+}
+
+fn one(text: &mut String, report: &Report, note: Option<&str>) -> Result<()> {
     writeln!(
         text,
         "## {}\n\nLoad: {}. Run {} on {}; {} s in all.\n",
         report.service, report.load, report.when, report.machine, report.took_s
     )?;
+    if let Some(note) = note {
+        writeln!(text, "{note}\n")?;
+    }
     for subject in &report.subjects {
         writeln!(text, "### {}: {}\n", report.service, subject.title)?;
         for versions in &subject.versions {
@@ -207,6 +272,6 @@ fn said(text: &mut String, what: &str, said: &str) -> Result<()> {
 }
 
 /// Text that breaks no table and no list.
-fn cell(text: &str) -> String {
+pub(super) fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ").replace('`', "'")
 }

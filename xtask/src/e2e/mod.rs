@@ -6,16 +6,21 @@
 
 mod document;
 mod keep;
+mod long;
 
 use crate::{cargo, interrupt};
 use anyhow::{Result, bail};
+use keep::Kept as _;
 use salve_testkit::needs::{self, Need};
-use salve_testkit::services::endure::{self, Plan};
+use salve_testkit::services::endure::{self, Endured, Plan};
+use salve_testkit::services::meter::Pace;
+use salve_testkit::services::report::Report;
 use salve_testkit::services::run::{self, Options};
 use salve_testkit::services::{self, Service};
 use std::time::Duration;
 
 #[derive(clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Arguments {
     /// These services [default: says which there are]
     services: Vec<String>,
@@ -28,12 +33,15 @@ pub(crate) struct Arguments {
     /// How often each is healed and reverted
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rounds: u32,
-    /// Heal and revert its own code for this long, e.g. 1h, 15m or 90s
+    /// Apply and revert for this long, e.g. 1h, 15m or 90s, and look for what creeps: leaks, drift, loss
     #[arg(long = "for", value_name = "DURATION", value_parser = duration, conflicts_with = "all")]
     lasts: Option<Duration>,
-    /// How long it stays healed, and how long reverted, with --for
+    /// How long a livepatch stays in, and how long out, with --for
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s", requires = "lasts")]
     every: Duration,
+    /// Checking clients only, with long pauses, with --for: leaves the processor to others
+    #[arg(long, requires = "lasts")]
+    gentle: bool,
     /// The service's own code only, no library under it
     #[arg(long)]
     own: bool,
@@ -62,7 +70,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let asked = |name: &str| arguments.all || arguments.services.iter().any(|one| one == name);
     for service in known.iter().filter(|service| asked(service.name())) {
         let outcome = match arguments.lasts {
-            Some(lasts) => long(service.as_ref(), Plan { lasts, every: arguments.every }),
+            Some(lasts) => {
+                let pace = if arguments.gentle { Pace::Gentle } else { Pace::Full };
+                long(service.as_ref(), Plan { lasts, every: arguments.every, pace })
+            }
             None => one(service.as_ref(), &options),
         };
         if let Err(error) = outcome {
@@ -78,9 +89,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn long(service: &dyn Service, plan: Plan) -> Result<()> {
+    Endured::forget(service.name())?;
     match endure::run(service, plan, &mut |step| eprintln!("{step}"))? {
         Err(why) => println!("NOT RUN: {}: {why}", service.name()),
-        Ok(endured) => println!("{endured}"),
+        Ok(endured) => {
+            println!("{endured}");
+            endured.keep()?;
+            if !endured.is_clean() {
+                bail!("{} requests failed, {} things leak", endured.errors, endured.leaks.len());
+            }
+        }
     }
     Ok(())
 }
@@ -99,12 +117,12 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 fn one(service: &dyn Service, options: &Options) -> Result<()> {
-    keep::forget(service.name())?;
+    Report::forget(service.name())?;
     match run::run(service, options, &mut |step| eprintln!("{step}"))? {
         Err(why) => println!("NOT RUN: {}: {why}", service.name()),
         Ok(report) => {
             println!("{report}");
-            keep::keep(&report)?;
+            report.keep()?;
             if !report.is_clean() {
                 bail!("{} of {} requests failed", report.errors, report.requests);
             }

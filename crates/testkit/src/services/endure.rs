@@ -1,186 +1,234 @@
-//! A service that is healed and reverted every few seconds for a long time.
+//! A service to which a livepatch is applied and taken back every few seconds for a long time.
 //!
-//! What could creep in is looked at window by window: mappings, descriptors and
-//! memory of its processes while they are reverted, latency, lost answers. The
-//! first window without any change is the floor; a drift shows between the
-//! windows themselves.
+//! The livepatch is derived once, from the two packages; then `salve apply
+//! --all` and `salve revert --all` take turns while the clients work. What could
+//! creep in is looked at window by window, each of which ends reverted: what its
+//! processes hold ([`super::holding`]), latency, lost answers. A time without
+//! any change comes first and is the floor; a drift shows between the first and
+//! the last part.
 
-use super::meter::Seen;
-use super::operator::{self, Said};
-use super::packages::Versions;
+use super::holding::{self, Holding, Holdings};
+use super::meter::{Pace, Seen};
+use super::operator::{self, Order, Said};
+use super::packages::{self, Versions};
 use super::run::{self, Stage};
 use super::{Service, Subject};
-use crate::observe::{self, Identity, Text};
+use crate::observe::{Identity, Text};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// How long a window is.
+/// How long a window is, at most.
 const WINDOW: Duration = Duration::from_secs(60);
+const PATCH: &str = "/var/tmp/endured.patch";
 
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     pub lasts: Duration,
-    /// From one heal to the next revert, and from that to the next heal.
+    /// From one apply to the next revert, and from that to the next apply.
     pub every: Duration,
+    pub pace: Pace,
 }
 
 /// One window, at whose end the service was reverted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Window {
     pub seen: Seen,
-    /// Heals in it.
-    pub heals: u32,
+    /// Applies in it, each with its revert.
+    pub cycles: u32,
+    /// Processes that were changed in them, added up.
+    pub applied: u64,
     pub stop_us: u64,
-    pub mappings: usize,
-    pub descriptors: usize,
-    /// Copied pages of code and payload that are still there though it is reverted.
-    pub copied_bytes: u64,
-    pub payload_bytes: u64,
-    pub private_bytes: u64,
+    pub held: Holdings,
 }
 
+/// A long run, however it ended.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Endured {
     pub service: String,
     pub title: String,
+    pub when: String,
+    pub machine: String,
+    /// At the beginning, in the middle and at the end.
+    pub load_averages: Vec<String>,
+    pub gentle: bool,
+    pub every_ms: u64,
     pub idle: Seen,
+    /// Before the first apply.
+    pub before: Holdings,
+    /// After the first revert.
+    pub first: Holdings,
     pub windows: Vec<Window>,
+    /// Processes that were left as they were in some cycle, with the reason.
+    pub left: BTreeMap<String, u32>,
+    /// What grew though it may not.
+    pub leaks: Vec<String>,
     pub requests: u64,
     pub errors: u64,
     pub afterwards: Vec<String>,
 }
 
-/// Heals and reverts its own code for as long as `plan` says. `Ok(Err(why))` where this machine cannot.
+impl Endured {
+    pub fn cycles(&self) -> u32 {
+        self.windows.iter().map(|window| window.cycles).sum()
+    }
+
+    pub fn applied(&self) -> u64 {
+        self.windows.iter().map(|window| window.applied).sum()
+    }
+
+    pub fn longest_stop_us(&self) -> u64 {
+        self.windows.iter().map(|window| window.stop_us).max().unwrap_or(0)
+    }
+
+    pub fn lasted_s(&self) -> u64 {
+        self.windows.iter().map(|window| window.seen.lasted_ms).sum::<u64>() / 1000
+    }
+
+    /// The first and the last sixth (of an hour: ten minutes), each as one period.
+    pub fn ends(&self) -> (Seen, Seen) {
+        let sixth = self.windows.len().div_ceil(6);
+        let joined = |windows: &[Window]| Seen::joined(windows.iter().map(|window| &window.seen));
+        let from = self.windows.len() - sixth;
+        (joined(self.windows.get(..sixth).unwrap_or_default()), joined(self.windows.get(from..).unwrap_or_default()))
+    }
+
+    /// What the processes that lived all the time hold together: before the first apply, after the
+    /// first revert, in the middle and at the end; and how many they are.
+    pub fn held(&self) -> (usize, [Holding; 4]) {
+        let windows = || self.windows.iter().map(|window| &window.held);
+        let lasting = holding::lasting([&self.before, &self.first].into_iter().chain(windows()));
+        let of = |held: Option<&Holdings>| held.map_or_else(Holding::default, |held| holding::sum(held, &lasting));
+        let middle = windows().nth(self.windows.len() / 2);
+        (lasting.len(), [of(Some(&self.before)), of(Some(&self.first)), of(middle), of(windows().next_back())])
+    }
+
+    pub fn is_clean(&self) -> bool {
+        self.errors == 0 && self.leaks.is_empty()
+    }
+}
+
+/// Applies and takes back as long as `plan` says. `Ok(Err(why))` where this machine cannot.
+///
+/// The first of its subjects that can be healed is taken: its own code, or else a library under it.
 pub fn run(service: &dyn Service, plan: Plan, tell: &mut dyn FnMut(&str)) -> Result<Result<Endured, String>> {
-    let mut stage = match Stage::set(service, false, tell)? {
+    let mut stage = match Stage::set(service, true, plan.pace, tell)? {
         Ok(stage) => stage,
         Err(why) => return Ok(Err(why)),
     };
     let clients = stage.live.clients(&stage.root, &stage.meter)?;
     stage.meter.pass(100)?;
-    let Some((subject, versions)) = stage.subjects.first().cloned() else { bail!("nothing to heal") };
-    let (idle, windows) = endure(&mut stage, subject, &versions, plan, tell)?;
+    let chosen = choose(&mut stage, tell)?;
+    let mut endured = Endured {
+        service: service.name().to_owned(),
+        title: chosen.subject.title.to_owned(),
+        when: run::today()?,
+        machine: run::machine(),
+        load_averages: vec![load_average()],
+        gentle: plan.pace == Pace::Gentle,
+        every_ms: u64::try_from(plan.every.as_millis()).unwrap_or(u64::MAX),
+        idle: Seen::default(),
+        before: Holdings::new(),
+        first: Holdings::new(),
+        windows: Vec::new(),
+        left: BTreeMap::new(),
+        leaks: Vec::new(),
+        requests: 0,
+        errors: 0,
+        afterwards: Vec::new(),
+    };
+    endure(&mut stage, &chosen, plan, &mut endured, tell)?;
     stage.live.must_run(&stage.root)?;
     stage.meter.end();
     clients.join()?;
-    let afterwards = stage.live.afterwards(&stage.root, &stage.meter)?;
-    Ok(Ok(Endured {
-        service: service.name().to_owned(),
-        title: subject.title.to_owned(),
-        idle,
-        windows,
-        requests: stage.meter.requests(),
-        errors: stage.meter.errors(),
-        afterwards,
-    }))
+    endured.afterwards = stage.live.afterwards(&stage.root, &stage.meter)?;
+    endured.requests = stage.meter.requests();
+    endured.errors = stage.meter.errors();
+    endured.load_averages.push(load_average());
+    Ok(Ok(endured))
+}
+
+/// What is applied, and to whom.
+struct Chosen {
+    subject: Subject,
+    accept: Vec<String>,
+    watched: Vec<Identity>,
+}
+
+fn choose(stage: &mut Stage, tell: &mut dyn FnMut(&str)) -> Result<Chosen> {
+    for (subject, versions) in stage.subjects.clone() {
+        let newer: Vec<Versions> = versions.into_iter().filter(Versions::differ).collect();
+        // One patch file comes of one package.
+        let [one] = newer.as_slice() else { continue };
+        let from = packages::download_new(&stage.root, &newer)?;
+        let old = packages::installed_from(&stage.root, one)?;
+        let Some(judged) = operator::derive(&stage.root, &old, &from.concat(), PATCH)? else {
+            tell(&format!("{}: refused", subject.title));
+            continue;
+        };
+        let accept = operator::review_codes(&judged);
+        let dry = operator::heal(&stage.root, &Order { from, accept: accept.clone(), dry_run: true })?;
+        let watched = stage.watch(&run::planned(&dry))?;
+        ensure!(!watched.is_empty(), "nobody would be healed: {:?} {:?}", dry.treated, dry.left);
+        tell(&format!("{}: {} processes", subject.title, watched.len()));
+        return Ok(Chosen { subject, accept, watched });
+    }
+    bail!("nothing of it can be healed")
 }
 
 fn endure(
     stage: &mut Stage,
-    subject: Subject,
-    versions: &[Versions],
+    chosen: &Chosen,
     plan: Plan,
+    endured: &mut Endured,
     tell: &mut dyn FnMut(&str),
-) -> Result<(Seen, Vec<Window>)> {
-    let newer: Vec<Versions> = versions.iter().filter(|versions| versions.differ()).cloned().collect();
-    let (order, dry, _) = stage.order(&newer)?;
-    let planned = run::planned(&dry);
-    ensure!(!planned.is_empty(), "nothing of {} can be healed: {:?} {:?}", subject.title, dry.treated, dry.left);
-    let watched = stage.watch(&planned)?;
-    let before: Vec<Option<Text>> = watched.iter().map(|one| Text::of(one.pid).ok()).collect();
-    let idle = stage.idle(WINDOW)?;
-    let (began, mut windows) = (Instant::now(), Vec::new());
+) -> Result<()> {
+    let watched = &chosen.watched;
+    let text: Vec<Option<Text>> = watched.iter().map(|one| Text::of(one.pid).ok()).collect();
+    let writable = run::writable_code(watched);
+    let window = WINDOW.min(plan.lasts / 6);
+    endured.idle = stage.idle(window)?;
+    endured.before = holding::of(watched);
+    let began = Instant::now();
     while began.elapsed() < plan.lasts {
-        let (window_began, mut heals, mut stop_us) = (Instant::now(), 0, 0);
-        while window_began.elapsed() < WINDOW {
-            let said = operator::heal(&stage.root, &order)?;
-            ensure!(Said::of("applied", &said.treated) > 0, "nothing was applied: {:?}", said.treated);
-            run::never_writable_code(&watched)?;
+        let (window_began, mut cycles, mut applied, mut stop_us) = (Instant::now(), 0, 0, 0);
+        while window_began.elapsed() < window {
+            let said = operator::apply_all(&stage.root, PATCH, &chosen.accept)?;
+            let changed = Said::of("applied", &said.treated);
+            ensure!(changed > 0, "nothing was applied: {:?} {:?}", said.treated, said.left);
+            applied += changed as u64;
+            run::note_left(&mut endured.left, &said);
+            if cycles == 0 {
+                run::no_more_writable_code(watched, &writable)?;
+            }
             std::thread::sleep(plan.every);
             let back = operator::revert_all(&stage.root)?;
             stop_us = stop_us.max(run::longest(&said.treated)).max(run::longest(&back.treated));
-            run::same_text(&watched, &before)?;
-            heals += 1;
+            cycles += 1;
+            if endured.first.is_empty() {
+                endured.first = holding::of(watched);
+            }
             std::thread::sleep(plan.every);
         }
+        run::same_text(watched, &text).with_context(|| format!("after {} windows", endured.windows.len() + 1))?;
         stage.live.must_run(&stage.root)?;
-        let seen = stage.meter.next_period();
-        let window = window(&watched, seen, heals, stop_us);
-        tell(&window.to_string());
-        ensure!(window.seen.errors == 0, "answers were lost: {:?}", window.seen.failures);
-        windows.push(window);
+        let held = holding::of(watched);
+        let window = Window { seen: stage.meter.next_period(), cycles, applied, stop_us, held };
+        tell(&format!("{} {:3}: {window}", endured.service, endured.windows.len() + 1));
+        endured.windows.push(window);
+        if began.elapsed() > plan.lasts / 2 && endured.load_averages.len() == 1 {
+            endured.load_averages.push(load_average());
+        }
     }
-    no_leak(&windows)?;
-    Ok((idle, windows))
+    let after_first = endured.cycles().saturating_sub(1);
+    if let Some(last) = endured.windows.last() {
+        endured.leaks = holding::leaks(&endured.first, &last.held, after_first);
+    }
+    Ok(())
 }
 
-fn window(watched: &[Identity], seen: Seen, heals: u32, stop_us: u64) -> Window {
-    let (mappings, descriptors) = run::held(watched);
-    let memory: Vec<observe::Memory> = watched.iter().map(run::memory_of).collect();
-    Window {
-        seen,
-        heals,
-        stop_us,
-        mappings,
-        descriptors,
-        copied_bytes: memory.iter().map(|m| m.copied_bytes).sum(),
-        payload_bytes: memory.iter().map(|m| m.shareable_bytes).sum(),
-        private_bytes: memory.iter().map(|m| m.private_bytes).sum(),
-    }
-}
-
-/// What a revert leaves may not grow with the number of heals. A service's own
-/// heap and connections come and go with its load; those are shown.
-fn no_leak(windows: &[Window]) -> Result<()> {
-    let (Some(first), Some(last)) = (windows.first(), windows.last()) else { return Ok(()) };
-    let heals: u32 = windows.iter().skip(1).map(|window| window.heals).sum();
-    let grown = |what: &str, first: u64, last: u64| {
-        ensure!(last <= first, "{what} grew from {first} to {last} over {heals} heals");
-        Ok(())
-    };
-    grown("payload that stays mapped", first.payload_bytes, last.payload_bytes)?;
-    grown("copied code that stays", first.copied_bytes, last.copied_bytes).context("after the last revert")
-}
-
-impl fmt::Display for Window {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seen, heals, stop_us, mappings, descriptors, .. } = self;
-        let ms = super::report::ms;
-        write!(
-            f,
-            "{} requests, {} errors; median {}, p99 {}, longest {}; {heals} heals, stop {}; reverted: {mappings} mappings, \
-             {descriptors} descriptors, {} KiB copied, {} KiB payload, {} KiB private",
-            seen.requests,
-            seen.errors,
-            ms(seen.median_us),
-            ms(seen.p99_us),
-            ms(seen.longest_us),
-            ms(*stop_us),
-            self.copied_bytes / 1024,
-            self.payload_bytes / 1024,
-            self.private_bytes / 1024
-        )
-    }
-}
-
-impl fmt::Display for Endured {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let heals: u32 = self.windows.iter().map(|window| window.heals).sum();
-        writeln!(f, "{}, {}: {heals} heals and reverts in {} windows", self.service, self.title, self.windows.len())?;
-        let ms = super::report::ms;
-        let idle = &self.idle;
-        writeln!(
-            f,
-            "idle: {} requests; median {}, p99 {}, longest {}",
-            idle.requests,
-            ms(idle.median_us),
-            ms(idle.p99_us),
-            ms(idle.longest_us)
-        )?;
-        self.windows.iter().enumerate().try_for_each(|(n, window)| writeln!(f, "{:3}: {window}", n + 1))?;
-        self.afterwards.iter().try_for_each(|fact| writeln!(f, "afterwards: {fact}"))?;
-        writeln!(f, "requests in all: {}, errors: {}", self.requests, self.errors)
-    }
+fn load_average() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }

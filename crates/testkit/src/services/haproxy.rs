@@ -83,7 +83,7 @@ impl Live for Alive {
         let mut clients = Clients::default();
         web::plain(&mut clients, meter, self.plain, &self.reloads, str::to_owned);
         web::tls(&mut clients, root, meter, self.tls.port(), "/etc/haproxy/cert.pem");
-        self.wrk = Some(Wrk::start(root, &format!("https://{}/1500/wrk", self.tls), WRK_LOG)?);
+        self.wrk = Wrk::start(root, meter, &format!("https://{}/1500/wrk", self.tls), WRK_LOG)?;
         Ok(clients)
     }
 
@@ -102,7 +102,8 @@ impl Live for Alive {
 
     fn afterwards(&mut self, root: &Root, _meter: &Meter) -> Result<Vec<String>> {
         let reloads = self.reloads.load(Ordering::SeqCst);
-        let wrk = self.wrk.take().context("wrk was not started")?.end(root, WRK_LOG, reloads)?;
-        Ok(vec![wrk, format!("{reloads} reloads of the master while it was healed")])
+        let wrk = self.wrk.take().map(|wrk| wrk.end(root, WRK_LOG, reloads)).transpose()?;
+        let reloads = format!("{reloads} reloads of the master while it was healed");
+        Ok(wrk.into_iter().chain([reloads]).collect())
     }
 }

@@ -29,7 +29,47 @@ pub struct Seen {
     /// Exactly: the longest that any client waited for an answer.
     pub longest_us: u64,
     pub lasted_ms: u64,
+    /// How many answers fell into each bucket, so that periods can be joined.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub counts: Vec<u64>,
 }
+
+impl Seen {
+    /// Several periods as one.
+    pub fn joined<'a>(periods: impl IntoIterator<Item = &'a Self>) -> Self {
+        let mut all = Self { counts: vec![0; BUCKETS], ..Self::default() };
+        for one in periods {
+            all.requests += one.requests;
+            all.errors += one.errors;
+            all.failures.extend(one.failures.iter().cloned());
+            all.longest_us = all.longest_us.max(one.longest_us);
+            all.lasted_ms += one.lasted_ms;
+            all.counts.iter_mut().zip(&one.counts).for_each(|(sum, count)| *sum += count);
+        }
+        all.failures.truncate(FAILURES_KEPT);
+        all.median_us = all.quantile_us(50);
+        all.p99_us = all.quantile_us(99);
+        all
+    }
+
+    /// Upper end of the bucket that the answer at this many of a hundred falls into.
+    pub fn quantile_us(&self, percent: u64) -> u64 {
+        quantile(&self.counts, percent)
+    }
+}
+
+/// How much the clients ask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pace {
+    /// As much as comes of it, with a load generator beside the checking clients.
+    #[default]
+    Full,
+    /// Checking clients only, with long pauses: for hours on a machine that has other work.
+    Gentle,
+}
+
+/// How much longer a client pauses where the pace is gentle.
+const GENTLER: u32 = 50;
 
 /// One period as it is filled.
 #[derive(Debug)]
@@ -66,6 +106,7 @@ impl Tally {
             p99_us: quantile(&counts, 99),
             longest_us: self.longest_us.load(Ordering::Relaxed),
             lasted_ms: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            counts,
         }
     }
 }
@@ -101,11 +142,13 @@ pub struct Meter {
     total_requests: AtomicU64,
     total_errors: AtomicU64,
     ending: AtomicBool,
+    pace: Pace,
 }
 
 impl Meter {
-    pub fn new() -> Arc<Self> {
+    pub fn new(pace: Pace) -> Arc<Self> {
         Arc::new(Self {
+            pace,
             current: RwLock::new(Arc::new(Tally::new())),
             total_requests: AtomicU64::new(0),
             total_errors: AtomicU64::new(0),
@@ -159,6 +202,18 @@ impl Meter {
 
     pub fn errors(&self) -> u64 {
         self.total_errors.load(Ordering::Relaxed)
+    }
+
+    pub fn pace(&self) -> Pace {
+        self.pace
+    }
+
+    /// A client's pause between two requests: `usual` where the pace is full.
+    pub fn pause(&self, usual: Duration) {
+        std::thread::sleep(match self.pace {
+            Pace::Full => usual,
+            Pace::Gentle => usual * GENTLER,
+        });
     }
 
     pub fn end(&self) {
@@ -225,7 +280,7 @@ mod tests {
 
     #[test]
     fn an_answer_counts_in_the_period_in_which_it_came_and_no_error_is_lost() {
-        let meter = Meter::new();
+        let meter = Meter::new(Pace::Full);
         for _ in 0..98 {
             meter.note(Duration::from_micros(100), Ok(()));
         }
@@ -236,8 +291,11 @@ mod tests {
         assert_eq!(seen.failures, ["wrong"]);
         assert!((100..=125).contains(&seen.median_us) && (1_000..=1_250).contains(&seen.p99_us), "{seen:?}");
         meter.note(Duration::from_micros(5), Ok(()));
-        let seen = meter.next_period();
-        assert_eq!((seen.requests, seen.errors), (1, 0));
+        let next = meter.next_period();
+        assert_eq!((next.requests, next.errors), (1, 0));
+        let both = Seen::joined([&seen, &next]);
+        assert_eq!((both.requests, both.errors, both.longest_us), (101, 1, 30_000));
+        assert_eq!((both.median_us, both.counts.iter().sum::<u64>()), (seen.median_us, 101));
         assert_eq!((meter.requests(), meter.errors()), (101, 1));
     }
 }

@@ -13,13 +13,18 @@
 //! | [`packages`] | old and new packages from the archive |
 //! | [`operator`] | `salve` as it is run inside the root, and its report |
 //! | [`run`] | one service from its installation to its last check |
-//! | [`endure`] | one service for a long time, healed and reverted every few seconds |
+//! | [`endure`] | one service for a long time, a livepatch applied and taken back every few seconds |
+//! | [`endure_report`] | what came of that, as text |
+//! | [`holding`] | what its processes hold, and whether that creeps |
 //! | [`report`] | what came of it, as a value and as text |
 //! | the others | one service each |
 
 mod dns;
 pub mod endure;
+pub mod endure_report;
+mod guest;
 mod haproxy;
+pub mod holding;
 mod host;
 mod mariadb;
 pub mod meter;
@@ -29,6 +34,7 @@ pub mod packages;
 mod php;
 mod postgres;
 mod python;
+mod qemu;
 mod redis;
 pub mod report;
 mod rsyslog;
@@ -59,6 +65,10 @@ pub trait Service {
     /// What loads it, in one line.
     fn load(&self) -> &'static str;
     fn subjects(&self) -> &'static [Subject];
+    /// What an operator has to know about healing it, in a sentence or two.
+    fn note(&self) -> Option<&'static str> {
+        None
+    }
     /// Packages that have to be of the old version too, because those of the subjects ask for it.
     fn old_as_well(&self) -> &'static [&'static str] {
         &[]
@@ -96,6 +106,7 @@ pub fn all() -> Vec<Box<dyn Service>> {
         Box::new(dns::Dns),
         Box::new(postgres::Postgres),
         Box::new(mariadb::Mariadb),
+        Box::new(qemu::Qemu),
         Box::new(php::Php),
         Box::new(python::Python),
         Box::new(squid::Squid),

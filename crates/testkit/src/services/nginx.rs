@@ -9,6 +9,7 @@ use crate::haproxy::{free_port, listens};
 use crate::nginx::wait_for;
 use crate::observe::{self, Identity};
 use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +22,8 @@ const SUBJECTS: [Subject; 3] = [
     Subject { title: "libpcre2 under it", packages: &["libpcre2-8-0"], own: false },
 ];
 const WRK_LOG: &str = "/var/log/wrk";
+const PID_FILE: &str = "/run/nginx.pid";
+const OLD_PID_FILE: &str = "/run/nginx.pid.oldbin";
 
 impl Service for Nginx {
     fn name(&self) -> &'static str {
@@ -28,7 +31,7 @@ impl Service for Nginx {
     }
 
     fn load(&self) -> &'static str {
-        "proxied requests over kept, fresh and TLS connections, wrk over TLS; a reload while it is healed"
+        "proxied requests over kept, fresh and TLS connections, wrk over TLS; a reload and a binary upgrade meanwhile"
     }
 
     fn subjects(&self) -> &'static [Subject] {
@@ -64,17 +67,24 @@ impl Service for Nginx {
 "
         );
         std::fs::write(root.path("/etc/nginx/conf.d/e2e.conf"), site).context("cannot write a site")?;
-        root.must_run(&["nginx"])?;
+        // By its whole path, as its unit does: a binary upgrade executes what is in argv[0].
+        root.must_run(&["/usr/sbin/nginx"])?;
         wait_for("nginx to listen", || Ok(listens(plain) && listens(tls)))?;
-        let master =
-            Root::outside(root, &std::fs::read_to_string(root.path("/run/nginx.pid")).context("no pid file")?)?;
+        let master = master_of(root, PID_FILE)?;
         let reloads = Reloads::default();
-        Ok(Box::new(Alive { master: observe::identity(master)?, plain, tls, reloads, wrk: None, _backend: backend }))
+        Ok(Box::new(Alive { master, upgrades: 0, plain, tls, reloads, wrk: None, _backend: backend }))
     }
+}
+
+/// The master that a pid file names.
+fn master_of(root: &Root, pid_file: &str) -> Result<Identity> {
+    let pid = std::fs::read_to_string(root.path(pid_file)).with_context(|| format!("no {pid_file}"))?;
+    observe::identity(root.outside(&pid)?)
 }
 
 struct Alive {
     master: Identity,
+    upgrades: u32,
     plain: SocketAddr,
     tls: SocketAddr,
     reloads: Arc<AtomicU64>,
@@ -82,12 +92,38 @@ struct Alive {
     _backend: Backend,
 }
 
+impl Alive {
+    /// Another master and its workers take over the listening sockets ("Upgrading Executable on the Fly").
+    fn upgrade(&mut self, root: &Root) -> Result<()> {
+        self.reloads.fetch_add(1, Ordering::SeqCst);
+        let tell = |signal: Signal, master: Identity| -> Result<()> {
+            let pid = i32::try_from(master.pid).ok().and_then(Pid::from_raw).context("no process id")?;
+            kill_process(pid, signal).context("cannot signal the master")
+        };
+        let old = self.master;
+        tell(Signal::USR2, old)?;
+        let taken_over =
+            || Ok(root.path(OLD_PID_FILE).exists() && master_of(root, PID_FILE).is_ok_and(|new| new != old));
+        wait_for("a second master", taken_over)?;
+        self.master = master_of(root, PID_FILE)?;
+        wait_for("its workers", || Ok(observe::children(self.master.pid) > 0))?;
+        // Both serve now; then the old workers end what they have, and the old master goes.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        tell(Signal::WINCH, old)?;
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        tell(Signal::QUIT, old)?;
+        wait_for("the old master to go", || Ok(!root.path(OLD_PID_FILE).exists()))?;
+        self.upgrades += 1;
+        Ok(())
+    }
+}
+
 impl Live for Alive {
     fn clients(&mut self, root: &Root, meter: &Arc<Meter>) -> Result<Clients> {
         let mut clients = Clients::default();
         web::plain(&mut clients, meter, self.plain, &self.reloads, str::to_owned);
         web::tls(&mut clients, root, meter, self.tls.port(), "/etc/nginx/cert.pem");
-        self.wrk = Some(Wrk::start(root, &format!("https://{}/1500/wrk", self.tls), WRK_LOG)?);
+        self.wrk = Wrk::start(root, meter, &format!("https://{}/1500/wrk", self.tls), WRK_LOG)?;
         Ok(clients)
     }
 
@@ -100,20 +136,28 @@ impl Live for Alive {
     }
 
     fn meanwhile(&mut self, root: &Root, round: u32) -> Result<()> {
-        if round == 1 {
-            self.reloads.fetch_add(1, Ordering::SeqCst);
-            root.must_run(&["nginx", "-s", "reload"])?;
-            std::thread::sleep(std::time::Duration::from_millis(500));
+        match round {
+            1 => {
+                self.reloads.fetch_add(1, Ordering::SeqCst);
+                root.must_run(&["nginx", "-s", "reload"])?;
+                std::thread::sleep(std::time::Duration::from_millis(500));
+                Ok(())
+            }
+            2 => self.upgrade(root),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn afterwards(&mut self, root: &Root, _meter: &Meter) -> Result<Vec<String>> {
         let reloads = self.reloads.load(Ordering::SeqCst);
-        let wrk = self.wrk.take().context("wrk was not started")?.end(root, WRK_LOG, reloads)?;
+        let wrk = self.wrk.take().map(|wrk| wrk.end(root, WRK_LOG, reloads)).transpose()?;
         let errors = std::fs::read_to_string(root.path("/var/log/nginx/error.log")).unwrap_or_default();
         let grave = errors.lines().find(|line| ["[alert]", "[crit]", "[emerg]"].iter().any(|word| line.contains(word)));
         ensure!(grave.is_none(), "its error log says {grave:?}");
-        Ok(vec![wrk, format!("{reloads} reloads while it was healed; nothing grave in the error log")])
+        let reloads = format!(
+            "{reloads} reloads meanwhile, {} of which were binary upgrades (USR2, WINCH, QUIT); nothing grave in the error log",
+            self.upgrades
+        );
+        Ok(wrk.into_iter().chain([reloads]).collect())
     }
 }

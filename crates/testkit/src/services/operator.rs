@@ -60,11 +60,16 @@ impl Said {
 
     /// Codes that a person would have to accept.
     pub fn review_codes(&self) -> Vec<String> {
-        let reasons = self.judged.iter().flat_map(|image| &image.reasons);
-        let codes: BTreeSet<&String> =
-            reasons.filter(|reason| reason.verdict == "review").map(|reason| &reason.code).collect();
-        codes.into_iter().cloned().collect()
+        review_codes(&self.judged)
     }
+}
+
+/// Codes that a person would have to accept for these images to be healed.
+pub fn review_codes(judged: &[Judged]) -> Vec<String> {
+    let reasons = judged.iter().flat_map(|image| &image.reasons);
+    let codes: BTreeSet<&String> =
+        reasons.filter(|reason| reason.verdict == "review").map(|reason| &reason.code).collect();
+    codes.into_iter().cloned().collect()
 }
 
 /// What is handed to `heal`.
@@ -117,6 +122,24 @@ pub fn revert_all(root: &Root) -> Result<Said> {
         bail!("revert ended with {:?}: {stayed:?}", said.code);
     }
     Ok(said)
+}
+
+/// `salve derive` inside, from two package files there; gives what it judged. None where it refused.
+pub fn derive(root: &Root, old: &str, new: &str, patch: &str) -> Result<Option<Vec<Judged>>> {
+    let run = root.run(&["salve", "derive", old, new, "--output", patch, "--json"])?;
+    if run.code == Some(exit::REFUSED) {
+        return Ok(None);
+    }
+    let report = run.expect_code(exit::DONE)?.report()?;
+    let images = report.pointer("/result/images").and_then(Value::as_array).context("a derivation without images")?;
+    Ok(Some(images.iter().map(image).collect()))
+}
+
+/// `salve apply --all --json` inside, of a patch file there.
+pub fn apply_all(root: &Root, patch: &str, accept: &[String]) -> Result<Said> {
+    let mut words: Vec<String> = ["salve", "apply", "--all", patch, "--json"].map(str::to_owned).to_vec();
+    words.extend(accept.iter().flat_map(|code| ["--accept".to_owned(), code.clone()]));
+    said(root, &words)
 }
 
 fn said(root: &Root, words: &[String]) -> Result<Said> {

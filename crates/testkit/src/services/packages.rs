@@ -50,6 +50,22 @@ pub fn install(root: &Root, words: &[String]) -> Result<()> {
     copy_new(&archives, &kept)
 }
 
+/// The file that the old version was installed from, by its path inside.
+pub fn installed_from(root: &Root, versions: &Versions) -> Result<String> {
+    let directory = "/var/cache/apt/archives";
+    let file = find(&root.path(directory), &versions.package, &versions.old);
+    let file = file.with_context(|| format!("no file of {} {}", versions.package, versions.old))?;
+    Ok(format!("{directory}/{}", file.file_name().unwrap_or_default().to_string_lossy()))
+}
+
+/// A package's file in a directory, by its name.
+fn find(directory: &Path, package: &str, version: &str) -> Option<PathBuf> {
+    // apt writes the epoch's colon as %3a.
+    let start = format!("{package}_{}_", version.replace(':', "%3a"));
+    let mut entries = std::fs::read_dir(directory).ok()?.flatten().map(|entry| entry.path());
+    entries.find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&start)))
+}
+
 /// Downloads the new version of packages; gives their paths inside the root.
 pub fn download_new(root: &Root, versions: &[Versions]) -> Result<Vec<String>> {
     let kept = tree::target().join("e2e-archives");
@@ -57,14 +73,8 @@ pub fn download_new(root: &Root, versions: &[Versions]) -> Result<Vec<String>> {
     std::fs::create_dir_all(root.path(directory)).context("cannot make a directory")?;
     let mut files = Vec::new();
     for Versions { package, new, .. } in versions {
-        // apt writes the epoch's colon as %3a.
-        let start = format!("{package}_{}_", new.replace(':', "%3a"));
-        let find = |directory: &Path| -> Option<PathBuf> {
-            let mut entries = std::fs::read_dir(directory).ok()?.flatten().map(|entry| entry.path());
-            entries.find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&start)))
-        };
-        if find(&root.path(directory)).is_none() {
-            if let Some(file) = find(&kept) {
+        if find(&root.path(directory), package, new).is_none() {
+            if let Some(file) = find(&kept, package, new) {
                 // apt verified it when it was downloaded, into a directory of root's.
                 let name = file.file_name().context("a package without a name")?.to_owned();
                 std::fs::copy(&file, root.path(directory).join(name)).context("cannot copy a package")?;
@@ -74,7 +84,8 @@ pub fn download_new(root: &Root, versions: &[Versions]) -> Result<Vec<String>> {
                 root.must_run(&["sh", "-c", script, directory, &wanted])?;
             }
         }
-        let file = find(&root.path(directory)).with_context(|| format!("no file {start}*"))?;
+        let file = find(&root.path(directory), package, new);
+        let file = file.with_context(|| format!("no file of {package} {new}"))?;
         files.push(format!("{directory}/{}", file.file_name().unwrap_or_default().to_string_lossy()));
     }
     copy_new(&root.path(directory), &kept)?;

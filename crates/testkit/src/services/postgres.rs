@@ -5,7 +5,7 @@
 //! are as many rows of history as transactions were answered. Further clients
 //! count rows up, over one session and over fresh ones, and know what comes back.
 
-use super::meter::{Clients, Meter};
+use super::meter::{Clients, Meter, Pace};
 use super::{Live, Service, Subject};
 use crate::debian::Root;
 use crate::haproxy::{free_port, listens};
@@ -119,7 +119,12 @@ impl Live for Alive {
             });
         }
         // Runs of a few seconds, one after the other: each tells what it did only at its end.
-        let pgbench = root.caller(&self.words(&["pgbench", "-n", "-c", "8", "-j", "2", "-T", "4", "bench"]));
+        let mut words = vec!["pgbench", "-n", "-c", "8", "-j", "2", "-T", "4"];
+        if meter.pace() == Pace::Gentle {
+            words.push("--rate=20");
+        }
+        words.push("bench");
+        let pgbench = root.caller(&self.words(&words));
         let (meter, done) = (Arc::clone(meter), Arc::clone(&self.done_by_pgbench));
         clients.add("pgbench", move || {
             while meter.goes_on() {
@@ -180,7 +185,7 @@ fn count(meter: &Meter, row: usize, mut ask: impl FnMut(&str) -> Result<String>)
         });
         ensure!(right, "row {row} stopped at {reached}");
         reached += 1;
-        std::thread::sleep(Duration::from_millis(2));
+        meter.pause(Duration::from_millis(2));
     }
     Ok(())
 }

@@ -6,7 +6,7 @@
 //! beside them. At the end the two servers hold the same, the append-only file
 //! is sound, and a server that is started from it has every answered write.
 
-use super::meter::{Clients, Meter};
+use super::meter::{Clients, Meter, Pace};
 use super::{Live, Service, Subject};
 use crate::debian::Root;
 use crate::haproxy::{free_port, listens};
@@ -150,7 +150,9 @@ impl Live for Pair {
             "-t",
             "set,get,lpush,lpop,hset,mset",
         ];
-        self.benchmark = Some(root.start(&words, "/var/log/redis-benchmark")?);
+        if meter.pace() == Pace::Full {
+            self.benchmark = Some(root.start(&words, "/var/log/redis-benchmark")?);
+        }
         Ok(clients)
     }
 
@@ -164,8 +166,9 @@ impl Live for Pair {
     fn afterwards(&mut self, root: &Root, _meter: &Meter) -> Result<Vec<String>> {
         self.must_run(root)?;
         // Ends with its clients' connections, in the middle of requests that nobody reads.
-        self.benchmark = None;
-        root.run(&["pkill", "-x", "redis-benchmark"])?;
+        if self.benchmark.take().is_some() {
+            root.run(&["pkill", "-x", "redis-benchmark"])?;
+        }
         let counted = std::mem::take(&mut *self.counted.lock().unwrap_or_else(PoisonError::into_inner));
         ensure!(counted.len() == 4 * CLIENTS, "only {} clients ended well", counted.len());
         let mut facts = Vec::new();
@@ -233,7 +236,7 @@ fn count(meter: &Meter, key: &str, mut request: Request) -> Result<i64> {
         });
         ensure!(right, "{key} stopped at {reached}");
         reached += 1;
-        std::thread::sleep(PAUSE);
+        meter.pause(PAUSE);
     }
     Ok(reached)
 }

@@ -34,6 +34,9 @@ pub struct SubjectReport {
     /// Codes that were accepted, as a person would have to.
     pub accepted: Vec<String>,
     pub came_to: Came,
+    /// Where the verdict allowed it and the processes did not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_applied: Vec<Cause>,
     /// What `salve heal --dry-run` said to a person.
     pub said: String,
 }
@@ -91,6 +94,9 @@ impl SubjectReport {
 
     /// Reasons of the gravest kind, by image.
     pub fn causes(&self) -> Vec<(&str, &Cause)> {
+        if !self.not_applied.is_empty() {
+            return self.not_applied.iter().map(|cause| (self.title.as_str(), cause)).collect();
+        }
         let worst = self.verdict();
         let images = self.judged.iter().filter(|image| image.verdict == worst);
         images

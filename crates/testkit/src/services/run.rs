@@ -7,8 +7,8 @@
 //! the new package that is held back, `salve revert --all`. That includes
 //! deriving, which takes processor time from the service.
 
-use super::meter::{Meter, Seen};
-use super::operator::{self, Order, Said, Treated};
+use super::meter::{Meter, Pace, Seen};
+use super::operator::{self, Cause, Order, Said, Treated};
 use super::packages::{self, Versions};
 use super::report::{Came, Healed, Report, SubjectReport};
 use super::{Live, Service, Subject};
@@ -38,7 +38,7 @@ impl Default for Options {
 /// Runs it. `Ok(Err(why))` where this machine cannot.
 pub fn run(service: &dyn Service, options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Result<Report, String>> {
     let began = Instant::now();
-    let mut stage = match Stage::set(service, options.under, tell)? {
+    let mut stage = match Stage::set(service, options.under, Pace::Full, tell)? {
         Ok(stage) => stage,
         Err(why) => return Ok(Err(why)),
     };
@@ -48,6 +48,9 @@ pub fn run(service: &dyn Service, options: &Options, tell: &mut dyn FnMut(&str))
     for (subject, versions) in stage.subjects.clone() {
         tell(&format!("{}: {}", service.name(), subject.title));
         subjects.push(stage.subject(&subject, &versions, options).with_context(|| subject.title.to_owned())?);
+    }
+    if !subjects.iter().any(|subject| matches!(subject.came_to, Came::Healed(_))) {
+        stage.unhealed(options).context("with nothing healed")?;
     }
     stage.live.must_run(&stage.root)?;
     stage.meter.end();
@@ -76,7 +79,12 @@ pub(super) struct Stage {
 
 impl Stage {
     /// Installs the old versions and starts it.
-    pub(super) fn set(service: &dyn Service, under: bool, tell: &mut dyn FnMut(&str)) -> Result<Result<Self, String>> {
+    pub(super) fn set(
+        service: &dyn Service,
+        under: bool,
+        pace: Pace,
+        tell: &mut dyn FnMut(&str),
+    ) -> Result<Result<Self, String>> {
         tell(&format!("{}: a throw-away Debian root with the old packages", service.name()));
         let root = match Root::new()? {
             Ok(root) => root,
@@ -97,7 +105,7 @@ impl Stage {
         packages::install(&root, &words)?;
         tell(&format!("{}: starting it", service.name()));
         let live = service.start(&root)?;
-        Ok(Ok(Self { live, meter: Meter::new(), subjects, root }))
+        Ok(Ok(Self { live, meter: Meter::new(pace), subjects, root }))
     }
 
     fn subject(&mut self, subject: &Subject, versions: &[Versions], options: &Options) -> Result<SubjectReport> {
@@ -108,6 +116,7 @@ impl Stage {
             judged: Vec::new(),
             accepted: Vec::new(),
             came_to: Came::OneVersion,
+            not_applied: Vec::new(),
             said: String::new(),
         };
         let newer: Vec<Versions> = versions.iter().filter(|versions| versions.differ()).cloned().collect();
@@ -120,7 +129,13 @@ impl Stage {
         report.said = people;
         report.came_to = match planned(&dry) {
             planned if planned.is_empty() => nothing(&dry),
-            planned => Came::Healed(Box::new(self.rounds(&order, &dry, &planned, options)?)),
+            planned => match self.rounds(&order, &dry, &planned, options)? {
+                Ok(healed) => Came::Healed(Box::new(healed)),
+                Err(said) => {
+                    report.not_applied = not_applied(&said);
+                    nothing(&said)
+                }
+            },
         };
         Ok(report)
     }
@@ -139,9 +154,17 @@ impl Stage {
         Ok((order, dry, people))
     }
 
-    fn rounds(&mut self, order: &Order, dry: &Said, planned: &[Treated], options: &Options) -> Result<Healed> {
+    /// `Ok(Err(said))` where nothing could be applied to any of the processes for which it was planned.
+    fn rounds(
+        &mut self,
+        order: &Order,
+        dry: &Said,
+        planned: &[Treated],
+        options: &Options,
+    ) -> Result<Result<Healed, Said>> {
         let watched = self.watch(planned)?;
         let before: Vec<Option<Text>> = watched.iter().map(|one| Text::of(one.pid).ok()).collect();
+        let writable_before = writable_code(&watched);
         let memory_before: Vec<Memory> = watched.iter().map(memory_of).collect();
         let idle = self.idle(options.rounds * (options.dwell * 2 + Duration::from_millis(dry.took_ms)))?;
         let mut healed = Healed {
@@ -161,8 +184,12 @@ impl Stage {
             status: String::new(),
         };
         for round in 0..options.rounds {
-            self.heal_once(order, &mut healed).with_context(|| format!("round {round}"))?;
-            never_writable_code(&watched)?;
+            let said = self.heal_once(order, &mut healed).with_context(|| format!("round {round}"))?;
+            if Said::of("applied", &said.treated) == 0 {
+                ensure!(round == 0, "round {round}: nothing was applied: {:?} {:?}", said.treated, said.left);
+                return Ok(Err(said));
+            }
+            no_more_writable_code(&watched, &writable_before)?;
             if round + 1 == options.rounds {
                 for (one, before) in watched.iter().zip(&memory_before).filter(|(one, _)| lives(one)) {
                     let now = memory_of(one);
@@ -185,23 +212,23 @@ impl Stage {
             (healed.mappings[1], healed.descriptors[1]) = (mappings, descriptors);
         }
         healed.healing = self.meter.next_period();
-        Ok(healed)
+        Ok(Ok(healed))
     }
 
-    fn heal_once(&self, order: &Order, healed: &mut Healed) -> Result<()> {
+    fn heal_once(&self, order: &Order, healed: &mut Healed) -> Result<Said> {
         let said = operator::heal(&self.root, order)?;
-        ensure!(Said::of("applied", &said.treated) > 0, "nothing was applied: {:?} {:?}", said.treated, said.left);
         healed.stop_heal_us = healed.stop_heal_us.max(longest(&said.treated));
         healed.heal_took_ms = healed.heal_took_ms.max(said.took_ms);
-        for one in said
-            .treated
-            .iter()
-            .filter(|one| !matches!(one.outcome.as_str(), "applied" | "already-applied" | "unchanged" | "gone"))
-        {
-            *healed.left.entry(reason(one)).or_default() += 1;
-        }
-        for why in &said.left {
-            *healed.left.entry(why.clone()).or_default() += 1;
+        note_left(&mut healed.left, &said);
+        Ok(said)
+    }
+
+    /// What an operator does meanwhile is done to a service of which nothing could be healed as well.
+    fn unhealed(&mut self, options: &Options) -> Result<()> {
+        for round in 0..options.rounds.min(3) {
+            std::thread::sleep(options.dwell);
+            self.live.meanwhile(&self.root, round)?;
+            self.live.must_run(&self.root)?;
         }
         Ok(())
     }
@@ -251,6 +278,34 @@ fn nothing(dry: &Said) -> Came {
     Came::Refused(of_many.chain(dry.left.iter().cloned()).collect())
 }
 
+/// What stood in the way in the processes themselves, though the verdict allowed it.
+fn not_applied(said: &Said) -> Vec<Cause> {
+    let mut causes: BTreeMap<&str, Cause> = BTreeMap::new();
+    for one in &said.treated {
+        let Some(code) = &one.code else { continue };
+        let cause = causes.entry(code).or_insert_with(|| Cause {
+            code: code.clone(),
+            verdict: "refused".to_owned(),
+            summary: "in the process: what the verdict allowed could not be applied".to_owned(),
+            seen: one.why.clone(),
+            times: 0,
+        });
+        cause.times += 1;
+    }
+    causes.into_values().collect()
+}
+
+/// Counts whom a heal or an apply left as it was, by reason.
+pub(super) fn note_left(left: &mut BTreeMap<String, u32>, said: &Said) {
+    let changed = |one: &Treated| matches!(one.outcome.as_str(), "applied" | "already-applied" | "unchanged" | "gone");
+    for one in said.treated.iter().filter(|one| !changed(one)) {
+        *left.entry(reason(one)).or_default() += 1;
+    }
+    for why in &said.left {
+        *left.entry(why.clone()).or_default() += 1;
+    }
+}
+
 fn reason(one: &Treated) -> String {
     format!("{}: {}", one.program, cause(one))
 }
@@ -267,7 +322,7 @@ pub(super) fn longest(treated: &[Treated]) -> u64 {
     treated.iter().filter_map(|one| one.stopped_us).max().unwrap_or(0)
 }
 
-fn lives(one: &Identity) -> bool {
+pub(super) fn lives(one: &Identity) -> bool {
     observe::identity(one.pid).is_ok_and(|now| now == *one)
 }
 
@@ -286,10 +341,21 @@ pub(super) fn same_text(watched: &[Identity], before: &[Option<Text>]) -> Result
     Ok(())
 }
 
-pub(super) fn never_writable_code(watched: &[Identity]) -> Result<()> {
-    for one in watched {
+/// How many mappings of each process are writable and executable: only a service that translates has some.
+pub(super) fn writable_code(watched: &[Identity]) -> Vec<usize> {
+    watched.iter().map(|one| observe::writable_and_executable(one.pid).map_or(0, |both| both.len())).collect()
+}
+
+/// None came to those that were there.
+pub(super) fn no_more_writable_code(watched: &[Identity], before: &[usize]) -> Result<()> {
+    for (one, before) in watched.iter().zip(before) {
         let both = observe::writable_and_executable(one.pid).unwrap_or_default();
-        ensure!(both.is_empty(), "process {} has memory that is writable and executable: {}", one.pid, both.join(", "));
+        ensure!(
+            both.len() <= *before,
+            "process {} has memory that is writable and executable: {}",
+            one.pid,
+            both.join(", ")
+        );
     }
     Ok(())
 }
@@ -307,12 +373,12 @@ pub(super) fn held(watched: &[Identity]) -> (usize, usize) {
     })
 }
 
-fn today() -> Result<String> {
+pub(super) fn today() -> Result<String> {
     let date = std::process::Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]).output().context("no date")?;
     Ok(String::from_utf8_lossy(&date.stdout).trim().to_owned())
 }
 
-fn machine() -> String {
+pub(super) fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpuinfo = read("/proc/cpuinfo");
     let model = cpuinfo.lines().find_map(|l| l.strip_prefix("model name")).unwrap_or(": unknown processor");

@@ -44,6 +44,15 @@ impl Service for Sshd {
         &SUBJECTS
     }
 
+    fn note(&self) -> Option<&'static str> {
+        Some(
+            "sshd executes its program anew for every connection (`sshd -R`). A session that begins after a heal runs what \
+             is on the disk: the old code for as long as the package is held back, until `salve heal` looks again; the new \
+             code, without any heal, once the package is installed. The listener and the sessions that were open at the \
+             time are what one heal reaches.",
+        )
+    }
+
     fn old_as_well(&self) -> &'static [&'static str] {
         &["openssh-client", "openssh-sftp-server"]
     }

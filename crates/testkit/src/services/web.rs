@@ -1,6 +1,6 @@
 //! Clients of HTTP servers: over kept and fresh connections, over TLS, and `wrk`.
 
-use super::meter::{Clients, Meter};
+use super::meter::{Clients, Meter, Pace};
 use crate::backend::body_of;
 use crate::debian::Root;
 use crate::load::Connection;
@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// Pause of a client between two requests.
 const PAUSE: Duration = Duration::from_millis(2);
+/// The same for a client that starts a program and makes a TLS session for each request.
+const TLS_PAUSE: Duration = Duration::from_millis(20);
 /// Connections of `wrk`.
 const WRK_CONNECTIONS: u64 = 4;
 
@@ -38,7 +40,7 @@ pub(super) fn plain(
                 turn += 1;
                 let path = path("fresh", index, turn);
                 meter.time(|| Connection::open(server)?.fetch(&target(&path), &body_of(&path)).map(drop));
-                std::thread::sleep(PAUSE);
+                meter.pause(PAUSE);
             }
             Ok(())
         });
@@ -68,7 +70,7 @@ fn kept(
             }
             meter.note(since.elapsed(), outcome);
             ensure!(!lost, "the kept connection was lost");
-            std::thread::sleep(PAUSE);
+            meter.pause(PAUSE);
         }
     }
     Ok(())
@@ -90,7 +92,7 @@ pub(super) fn tls(clients: &mut Clients, root: &Root, meter: &Arc<Meter>, port: 
                 ensure!(got.stdout == body_of(&path), "{path} was answered with something else over TLS");
                 Ok(())
             });
-            std::thread::sleep(PAUSE);
+            meter.pause(TLS_PAUSE);
         }
         Ok(())
     });
@@ -113,9 +115,13 @@ pub(super) fn certificate(root: &Root, directory: &str) -> Result<()> {
 pub(super) struct Wrk(Running);
 
 impl Wrk {
-    pub(super) fn start(root: &Root, url: &str, log: &str) -> Result<Self> {
+    /// None where the pace is gentle: it knows no pause.
+    pub(super) fn start(root: &Root, meter: &Meter, url: &str, log: &str) -> Result<Option<Self>> {
+        if meter.pace() == Pace::Gentle {
+            return Ok(None);
+        }
         let connections = WRK_CONNECTIONS.to_string();
-        root.start(&["wrk", "-t", "1", "-c", &connections, "-d", "86400", url], log).map(Self)
+        root.start(&["wrk", "-t", "1", "-c", &connections, "-d", "86400", url], log).map(Self).map(Some)
     }
 
     /// Ends it and reads what it counted. Each reload may cost each connection one read.

@@ -1,0 +1,124 @@
+//! The long runs, as a section of `docs/services.md`.
+
+use super::keep::Kept as _;
+use anyhow::Result;
+use salve_testkit::services::Service;
+use salve_testkit::services::endure::Endured;
+use salve_testkit::services::endure_report::latencies;
+use salve_testkit::services::holding::Holding;
+use salve_testkit::services::report::ms;
+use std::fmt::Write as _;
+
+const HEAD: &str = "\
+## Long runs
+
+`cargo xtask e2e SERVICE --for 1h` derives a livepatch once and then applies and reverts it every few seconds in every
+process of a service that works all the time. *Nothing leaks* means: of what only a livepatch brings (executable mappings,
+memory files, their descriptors, payload, copied code) no process held more after the last revert than after the first; of
+what the service has of its own as well, mappings and descriptors, none grew by as much as one for two cycles. Percentiles
+of waiting times are the 50th, 90th and 99th, and the longest; *first* and *last* are the first and the last sixth of the
+time. Data is checked at the end.
+
+";
+
+pub(super) fn write(text: &mut String, services: &[Box<dyn Service>]) -> Result<()> {
+    let mut all = Vec::new();
+    for service in services {
+        all.extend(Endured::last(service.name())?);
+    }
+    if all.is_empty() {
+        return Ok(());
+    }
+    text.push_str(HEAD);
+    overview(text, &all)?;
+    for one in &all {
+        processes(text, one)?;
+    }
+    Ok(())
+}
+
+fn overview(text: &mut String, all: &[Endured]) -> Result<()> {
+    writeln!(
+        text,
+        "| service | code | cycles, time | changes of a process | requests, errors | leaks | waiting: idle | first | last | \
+         longest stop |\n|---|---|---|---|---|---|---|---|---|---|"
+    )?;
+    for one in all {
+        let (first, last) = one.ends();
+        writeln!(
+            text,
+            "| {} | {} | {}, {} min | {} | {}, {} | {} | {} | {} | {} | {} |",
+            one.service,
+            one.title,
+            one.cycles(),
+            one.lasted_s().div_ceil(60),
+            one.applied(),
+            one.requests,
+            one.errors,
+            if one.leaks.is_empty() { "nothing".to_owned() } else { one.leaks.len().to_string() },
+            latencies(&one.idle),
+            latencies(&first),
+            latencies(&last),
+            ms(one.longest_stop_us())
+        )?;
+    }
+    writeln!(text)?;
+    Ok(())
+}
+
+type Read = fn(&Holding) -> u64;
+
+fn processes(text: &mut String, one: &Endured) -> Result<()> {
+    let (processes, held) = one.held();
+    writeln!(
+        text,
+        "### {}, {} min\n\nRun {} on {}; load average at the beginning, in the middle and at the end: {}. `cargo xtask e2e {} --for {}m \
+         --every {}s{}`. The {processes} processes that lived all the time held together:\n",
+        one.service,
+        one.lasted_s().div_ceil(60),
+        one.when,
+        one.machine,
+        one.load_averages.join("; "),
+        one.service,
+        one.lasted_s() / 60,
+        one.every_ms / 1000,
+        if one.gentle { " --gentle" } else { "" }
+    )?;
+    writeln!(
+        text,
+        "| | before the first apply | after the first revert | in the middle | at the end | growth per cycle after the first |\n\
+         |---|---|---|---|---|---|"
+    )?;
+    let rows: [(&str, Read, u64); 9] = [
+        ("mappings", |held| held.mappings, 1),
+        ("executable mappings", |held| held.executable_mappings, 1),
+        ("mappings of memory files", |held| held.memory_file_mappings, 1),
+        ("descriptors", |held| held.descriptors, 1),
+        ("descriptors of memory files", |held| held.memory_file_descriptors, 1),
+        ("payload, KiB", |held| held.payload_bytes, 1024),
+        ("copied code, KiB", |held| held.copied_bytes, 1024),
+        ("private memory, KiB", |held| held.private_bytes, 1024),
+        ("address space, KiB", |held| held.virtual_bytes, 1024),
+    ];
+    for (what, read, unit) in rows {
+        let [before, first, middle, end] = held.each_ref().map(|held| read(held) / unit);
+        let per_cycle = per_cycle(first, end, one.cycles());
+        writeln!(text, "| {what} | {before} | {first} | {middle} | {end} | {per_cycle} |")?;
+    }
+    writeln!(text)?;
+    for (why, times) in &one.left {
+        writeln!(text, "- left as it was {times} times: {}", super::document::cell(why))?;
+    }
+    one.leaks.iter().try_for_each(|leak| writeln!(text, "- LEAK: {leak}"))?;
+    one.afterwards.iter().try_for_each(|fact| writeln!(text, "- {fact}"))?;
+    writeln!(text)?;
+    Ok(())
+}
+
+/// In thousandths, since a leak may be rare.
+fn per_cycle(first: u64, end: u64, cycles: u32) -> String {
+    let cycles = u64::from(cycles.saturating_sub(1)).max(1);
+    let thousandths = first.abs_diff(end) * 1000 / cycles;
+    let sign = if end < first && thousandths > 0 { "-" } else { "" };
+    format!("{sign}{}.{:03}", thousandths / 1000, thousandths % 1000)
+}
