@@ -21,8 +21,8 @@ use crate::remote::{PWRITE, Prepared, RemoteError, bell, repeats_by_syscall};
 use crate::stop::{Held, HeldThread, Sent};
 use crate::stub::{Bell, GATE_BYTES, assemble_gate, furnish};
 use crate::sys;
-use crate::transition::{Act, JUMP_BYTES, Write, undo, write};
 use crate::workshop::{STATE_AT, Workshop, ZERO_AT};
+use crate::write::{Act, JUMP_BYTES, Write, undo, write};
 use core::time::Duration;
 use libc::user_regs_struct;
 

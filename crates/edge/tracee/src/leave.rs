@@ -67,8 +67,13 @@ impl Snare {
 }
 
 /// Whether there is any of them to wait for in this way.
-pub(crate) fn can_be_awaited(blocking: &[Blocked]) -> bool {
-    !NO_BREAKPOINTS.load(Ordering::Relaxed) && blocking.iter().any(|blocked| !blocked.leaves_to.is_empty())
+pub(crate) fn can_be_awaited<'a>(blocking: &[Blocked], process_of: impl Fn(&Blocked) -> Option<&'a Process>) -> bool {
+    let has_signal = |blocked: &Blocked| {
+        let status = process_of(blocked).and_then(|process| process.status(Some(blocked.tid)).ok());
+        status.is_some_and(|status| bell(&status).is_some())
+    };
+    let mut known = blocking.iter().take(MOST).filter(|blocked| !blocked.leaves_to.is_empty());
+    !NO_BREAKPOINTS.load(Ordering::Relaxed) && known.any(has_signal)
 }
 
 /// Threads that are traced already when everybody is stopped.

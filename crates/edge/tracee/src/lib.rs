@@ -91,6 +91,7 @@ mod transition;
 mod tries;
 mod wait;
 mod workshop;
+mod write;
 
 pub use debug::DebugFile;
 pub use image::MappedImage;

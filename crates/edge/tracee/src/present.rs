@@ -7,7 +7,7 @@ use crate::memory::Memory;
 use crate::payload::Payload;
 use crate::process::{Process, ReadError};
 use crate::status::UnreadablePayload;
-use crate::transition::JUMP_BYTES;
+use crate::write::JUMP_BYTES;
 use salve_elf::{LoadBias, RuntimeAddr};
 use salve_patch::Detour;
 use std::io::Read;

@@ -16,7 +16,8 @@ use crate::outcome::NotApplied;
 use crate::present::{AtDetour, Present};
 use crate::process::Process;
 use crate::scene::{End, Scene};
-use crate::transition::{JUMP_BYTES, Plan, Write};
+use crate::transition::Plan;
+use crate::write::{JUMP_BYTES, Write};
 use salve_elf::{ContentHash, RuntimeAddr};
 use salve_patch::{Livepatch, RevertPolicy};
 

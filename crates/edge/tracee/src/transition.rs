@@ -5,42 +5,26 @@
 //! there is no choice left but go or not. Nothing is logged, no file is read but
 //! those of `/proc/PID` that were open before.
 
-use crate::Errno;
 use crate::commit::Commit;
 use crate::leave::{self, Caught};
 use crate::limits::Limits;
 use crate::look::{Checker, Space, check};
-use crate::maps::Mapping;
 use crate::memory::Memory;
 use crate::outcome::{Blocking, BlockingReason, Lost, NotApplied, WriteFault};
 use crate::process::{Process, ReadError};
 use crate::stop::{Held, StopError};
 use crate::ties::Watch;
+use crate::write::{Act, JUMP_BYTES, Write, undo, write};
 use core::time::Duration;
 use salve_consistency::{Forbidden, UnwindTablesOf};
-use salve_elf::{RuntimeAddr, Va};
+use salve_elf::RuntimeAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-pub(crate) const JUMP_BYTES: usize = 5;
 /// How long all may be held for the sake of threads that only pass through.
 const PATIENCE: Duration = Duration::from_micros(500);
 /// Processes that are prepared while others are held: each takes a millisecond or two.
 pub(crate) const MOST_JOINED: usize = 16;
-
-/// One write of a transition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Write {
-    pub(crate) at: RuntimeAddr,
-    pub(crate) expected: [u8; JUMP_BYTES],
-    pub(crate) new: [u8; JUMP_BYTES],
-    /// For a reader.
-    pub(crate) path: String,
-    pub(crate) function: String,
-    pub(crate) va: Va,
-    /// The mapping that has to be there still.
-    pub(crate) mapping: Mapping,
-}
 
 /// All that a transition does, decided beforehand.
 pub(crate) struct Plan<'a> {
@@ -341,13 +325,6 @@ fn change_all(stages: &mut [Stage<'_>]) -> Result<(), (i32, Act)> {
     Ok(())
 }
 
-pub(crate) enum Act {
-    Blocked(Vec<Blocked>),
-    Not(NotApplied),
-    RolledBack(WriteFault),
-    Lost(Lost),
-}
-
 /// The threads of one process that are in the way.
 fn look(stage: &mut Stage<'_>, limits: &Limits, chunk: &mut [u8]) -> Result<Vec<Blocked>, Act> {
     let Stage { site: Site { process, memory, plan }, held, space } = stage;
@@ -384,52 +361,6 @@ fn verify(memory: &Memory, plan: &Plan<'_>, space: &Space) -> Result<(), Act> {
                 va: write.va,
                 found: found.to_vec(),
             }));
-        }
-    }
-    Ok(())
-}
-
-/// One write, read back.
-fn put(memory: &Memory, write: &Write) -> Option<WriteFault> {
-    if let Err(errno) = memory.write(write.at, &write.new) {
-        return Some(WriteFault::Write { at: write.at, errno });
-    }
-    let mut found = [0; JUMP_BYTES];
-    let same = memory.read_exact(write.at, &mut found).is_ok() && found == write.new;
-    (!same).then_some(WriteFault::ReadBack { at: write.at })
-}
-
-/// All writes, each read back; or none.
-pub(crate) fn write(memory: &Memory, writes: &[Write]) -> Result<(), Act> {
-    for (index, write) in writes.iter().enumerate() {
-        let fault = put(memory, write);
-        if let Some(fault) = fault {
-            undo(memory, writes.get(..=index).unwrap_or(writes))?;
-            let forbidden =
-                matches!(fault, WriteFault::Write { errno: Errno(libc::EIO | libc::EPERM | libc::EACCES), .. });
-            // The very first write failing is how a hardened kernel says no: nothing was changed.
-            return Err(if forbidden && index == 0 {
-                Act::Not(NotApplied::TextWriteForbidden)
-            } else {
-                Act::RolledBack(fault)
-            });
-        }
-    }
-    Ok(())
-}
-
-pub(crate) fn undo(memory: &Memory, writes: &[Write]) -> Result<(), Act> {
-    for write in writes.iter().rev() {
-        let mut found = [0; JUMP_BYTES];
-        let lost = |errno| Act::Lost(Lost::UndoFailed { at: write.at, errno });
-        memory.read_exact(write.at, &mut found).map_err(lost)?;
-        if found == write.expected {
-            continue;
-        }
-        memory.write(write.at, &write.expected).map_err(lost)?;
-        memory.read_exact(write.at, &mut found).map_err(lost)?;
-        if found != write.expected {
-            return Err(lost(Errno::EIO));
         }
     }
     Ok(())
