@@ -14,6 +14,7 @@ use crate::Errno;
 use crate::breakpoint::Breakpoint;
 use crate::process::Process;
 use crate::remote::bell;
+use crate::seize::seize;
 use crate::stop::{HeldThread, Sent, mended_registers};
 use crate::sys::{self, Event};
 use crate::transition::Blocked;
@@ -94,7 +95,7 @@ pub(crate) fn catch<'a>(
     let mut caught = Caught::default();
     for blocked in blocking.iter().take(MOST) {
         let Some(process) = process_of(blocked).filter(|_| !blocked.leaves_to.is_empty()) else { continue };
-        if sys::seize(blocked.tid).is_ok() {
+        if seize(process, blocked.tid).is_ok() {
             let snare = Snare::lay(process, blocked.tid, &blocked.leaves_to);
             let thread = HeldThread { snare, ..HeldThread::running(blocked.tid) };
             caught.threads.push((blocked.pid, thread));

@@ -79,6 +79,7 @@ mod revert;
 mod room;
 mod scene;
 mod seccomp;
+mod seize;
 mod slot;
 mod status;
 mod stop;

@@ -375,6 +375,11 @@ impl Process {
 pub(crate) struct Status(String);
 
 impl Status {
+    /// What `/proc/PID/status` said.
+    pub(crate) fn of(text: String) -> Self {
+        Self(text)
+    }
+
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::trim))
     }

@@ -19,6 +19,7 @@ use crate::outcome::NotApplied;
 use crate::process::{Process, ReadError, Seccomp};
 use crate::program::{Program, Row};
 use crate::seccomp::{self, Call};
+use crate::seize::seize;
 use crate::slot::{SLOT_BYTES, Slot};
 use crate::stop::mended_registers;
 use crate::stub::{self, AFTER_BELL, AFTER_CALL, AFTER_MASK, AFTER_YIELD, Bell, Ending};
@@ -307,13 +308,13 @@ fn lock(target: &Target<'_>, tid: i32) -> Result<(), RemoteError> {
             _ => RemoteError::Unsuitable(format!("it cannot be traced: {errno}")),
         },
     };
-    match sys::seize(leader) {
+    match seize(target.process, leader) {
         Ok(()) => {}
         // A first thread that ended before the others is a zombie, which cannot be traced.
         Err(_) if leader != tid && has_ended(target.process, leader) => {}
         Err(errno) => return Err(refused(errno)),
     }
-    if leader == tid { Ok(()) } else { sys::seize(tid).map_err(refused) }
+    if leader == tid { Ok(()) } else { seize(target.process, tid).map_err(refused) }
 }
 
 /// Whether a thread ended, which is why it could not be traced: a zombie, or gone since.

@@ -10,6 +10,7 @@ use crate::limits::Limits;
 use crate::outcome::NotApplied;
 use crate::process::{Process, ReadError};
 use crate::remote::has_ended;
+use crate::seize::seize;
 use crate::wait::{self, Stopped};
 use crate::{home, sys};
 use core::time::Duration;
@@ -160,7 +161,7 @@ impl Held {
             if held.binary_search_by_key(&tid, |thread| thread.tid).is_ok() || self.ended.contains(&tid) {
                 continue;
             }
-            match sys::seize(tid) {
+            match seize(process, tid) {
                 Ok(()) => {
                     self.threads.push(HeldThread::running(tid));
                 }

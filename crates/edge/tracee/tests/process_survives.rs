@@ -148,8 +148,8 @@ fn child_that_applies_and_reverts_until_it_dies() {
     fault::die_at(std::env::var(DIE_AT).unwrap().parse().unwrap());
     let patcher = patcher();
     loop {
-        let applied = patcher.apply(&process, &Change::all_of(&patch), &within(10.0)).unwrap();
-        let reverted = patcher.revert(&process, &Selection::All, &revert_within(10.0)).unwrap();
+        let applied = patcher.apply(&process, &Change::all_of(&patch), &within(60.0)).unwrap();
+        let reverted = patcher.revert(&process, &Selection::All, &revert_within(60.0)).unwrap();
         if std::env::var(AGAIN).is_err() {
             eprintln!("{applied:?}\n{reverted:?}\nsteps {}", fault::steps());
             return;
@@ -192,14 +192,14 @@ fn killed_at_every_step(pair: &Pair, functions: &[&str], arguments: &[&str], ans
         let answer = victim.ask("");
         assert!(answers(&answer), "after death at step {step}: {answer}");
         if step % 2 == 0 {
-            let outcome = patcher.apply(&process, &Change::all_of(&patch), &within(10.0)).unwrap();
+            let outcome = patcher.apply(&process, &Change::all_of(&patch), &within(60.0)).unwrap();
             assert!(
                 matches!(outcome, Outcome::Applied(_) | Outcome::AlreadyApplied { .. }),
                 "after death at step {step}: {outcome:?}; the target {}",
                 victim.fate()
             );
         }
-        let outcome = patcher.revert(&process, &Selection::All, &revert_within(10.0)).unwrap();
+        let outcome = patcher.revert(&process, &Selection::All, &revert_within(60.0)).unwrap();
         assert!(
             matches!(outcome, RevertOutcome::Reverted(_) | RevertOutcome::NothingToRevert),
             "after death at step {step}: {outcome:?}; the target {}",
@@ -218,8 +218,8 @@ fn killed_at_every_step(pair: &Pair, functions: &[&str], arguments: &[&str], ans
         );
     }
     // One more, whole: it also puts back where the dead ones left their stubs.
-    patcher.apply(&process, &Change::all_of(&patch), &within(10.0)).unwrap();
-    patcher.revert(&process, &Selection::All, &revert_within(10.0)).unwrap();
+    patcher.apply(&process, &Change::all_of(&patch), &within(60.0)).unwrap();
+    patcher.revert(&process, &Selection::All, &revert_within(60.0)).unwrap();
     assert!(victim.text(&pair.old) == before, "the text is not what it was");
     assert!(deaths > 60, "only {deaths} steps");
     assert!(answers(&victim.ask("")));
@@ -281,10 +281,10 @@ fn a_running_program_survives_the_death_of_salve_at_a_hundred_random_moments() {
         assert!(answer.ends_with("wrong 0"), "kill {kill}: {answer}");
     }
     let (patcher, process) = (patcher(), victim.process());
-    let outcome = patcher.apply(&process, &Change::all_of(&patch), &within(10.0)).unwrap();
+    let outcome = patcher.apply(&process, &Change::all_of(&patch), &within(60.0)).unwrap();
     assert!(matches!(outcome, Outcome::Applied(_) | Outcome::AlreadyApplied { .. }), "{outcome:?}");
     assert!(victim.ask("").starts_with("2 20 "));
-    let outcome = patcher.revert(&process, &Selection::All, &revert_within(10.0)).unwrap();
+    let outcome = patcher.revert(&process, &Selection::All, &revert_within(60.0)).unwrap();
     assert!(matches!(outcome, RevertOutcome::Reverted(_)), "{outcome:?}");
     assert!(victim.text(&pair.old) == before, "the text is not what it was");
     assert!(patcher.status(&process).unwrap().livepatches.is_empty());

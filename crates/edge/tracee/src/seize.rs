@@ -1,0 +1,87 @@
+//! Becoming the tracer of a thread that another tracer may be about to let go.
+//!
+//! A tracing thread's end lets go whatever it still traces, and so does the death of a
+//! Salve that was killed. Who waits for that end is told before the kernel is through with
+//! it: `pthread_join` returns, and a process that is being killed is no tracer to wait for
+//! any more, while the thread is traced still. That passes, and is waited for; a tracer
+//! that lives on is not.
+
+use crate::process::{Process, Status};
+use crate::{Errno, sys};
+use core::time::Duration;
+use std::time::Instant;
+
+/// An end takes microseconds, and as long as a busy machine makes it wait for a processor.
+const PATIENCE: Duration = Duration::from_secs(2);
+const NAP: Duration = Duration::from_micros(100);
+
+/// Attaches without stopping.
+pub(crate) fn seize(process: &Process, tid: i32) -> Result<(), Errno> {
+    let start = Instant::now();
+    let mut untraced = 0_u32;
+    loop {
+        let refused = match sys::seize(tid) {
+            Err(Errno(libc::EPERM)) => Errno(libc::EPERM),
+            done => return done,
+        };
+        let Ok(tracer) = process.status(Some(tid)).map(|status| status.tracer()) else { return Err(refused) };
+        // Let go since, or forbidden for another reason.
+        untraced = untraced.saturating_add(u32::from(tracer == 0));
+        if untraced > 1 || !(tracer == 0 || ends(tracer)) || start.elapsed() >= PATIENCE {
+            return Err(refused);
+        }
+        std::thread::sleep(NAP);
+    }
+}
+
+/// Whether this tracer (a thread, by its number) is one of ours, which traces nothing else by
+/// now, or gone or going.
+fn ends(tracer: i32) -> bool {
+    const KILLED: u64 = 1 << (libc::SIGKILL - 1);
+    let Ok(text) = std::fs::read_to_string(format!("/proc/{tracer}/status")) else { return true };
+    let status = Status::of(text);
+    let own = status.field("Tgid").is_some_and(|group| group.parse() == Ok(std::process::id()));
+    let dead = status.field("State").is_some_and(|state| state.starts_with(['Z', 'X']));
+    let pending = |name: &str| status.field(name).and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
+    own || dead || (pending("SigPnd") | pending("ShdPnd")) & KILLED != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+    use std::sync::mpsc;
+
+    #[test]
+    fn a_thread_of_ours_that_ends_is_waited_for_and_a_tracer_that_lives_is_not() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let tid = i32::try_from(child.id()).unwrap();
+        let process = Process::open(tid).unwrap();
+        // As with a join that returns early: the other one traces for a while yet.
+        let (held, wait) = mpsc::channel();
+        let other = std::thread::spawn(move || {
+            sys::seize(tid).unwrap();
+            held.send(()).unwrap();
+            std::thread::sleep(Duration::from_millis(50));
+        });
+        wait.recv().unwrap();
+        assert_eq!(sys::seize(tid), Err(Errno(libc::EPERM)));
+        assert_eq!(seize(&process, tid), Ok(()));
+        other.join().unwrap();
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+
+    #[test]
+    fn who_is_not_there_has_ended_and_who_runs_has_not() {
+        assert!(ends(i32::MAX));
+        assert!(ends(i32::try_from(std::process::id()).unwrap()));
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        assert!(!ends(pid));
+        let _ = child.kill();
+        // Not reaped yet: killed or a zombie, which is the same here.
+        assert!(ends(pid));
+        let _ = child.wait();
+    }
+}
