@@ -9,6 +9,7 @@ use crate::patcher::{ApplyError, Patcher};
 use crate::present::Present;
 use crate::process::{Process, ReadError};
 use crate::remote::{MMAP, RemoteError, Target};
+use crate::seize;
 use crate::tidy::Leftovers;
 use crate::transition::Plan;
 use core::time::Duration;
@@ -92,8 +93,7 @@ pub(crate) struct Scene {
 impl Scene {
     /// Reads it all, and refuses what cannot be patched whatever the livepatch.
     pub(crate) fn read(patcher: &Patcher, process: &Process) -> Result<Self, End> {
-        let tracer = process.status(None)?.tracer();
-        if tracer != 0 {
+        if let Some(tracer) = seize::lasting_tracer(process)? {
             return Err(NotApplied::AlreadyTraced { tracer }.into());
         }
         let program = patcher.program(process)?;

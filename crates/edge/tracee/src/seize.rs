@@ -6,7 +6,7 @@
 //! any more, while the thread is traced still. That passes, and is waited for; a tracer
 //! that lives on is not.
 
-use crate::process::{Process, Status};
+use crate::process::{Process, ReadError, Status};
 use crate::{Errno, sys};
 use core::time::Duration;
 use std::time::Instant;
@@ -34,6 +34,21 @@ pub(crate) fn seize(process: &Process, tid: i32) -> Result<(), Errno> {
     }
 }
 
+/// Who traces the process's first thread, and does not end.
+pub(crate) fn lasting_tracer(process: &Process) -> Result<Option<i32>, ReadError> {
+    let start = Instant::now();
+    loop {
+        let tracer = process.status(None)?.tracer();
+        if tracer == 0 {
+            return Ok(None);
+        }
+        if !ends(tracer) || start.elapsed() >= PATIENCE {
+            return Ok(Some(tracer));
+        }
+        std::thread::sleep(NAP);
+    }
+}
+
 /// Whether this tracer (a thread, by its number) is one of ours, which traces nothing else by
 /// now, or gone or going.
 fn ends(tracer: i32) -> bool {
@@ -52,12 +67,11 @@ mod tests {
     use std::process::Command;
     use std::sync::mpsc;
 
-    #[test]
-    fn a_thread_of_ours_that_ends_is_waited_for_and_a_tracer_that_lives_is_not() {
+    /// As with a join that returns early: a thread of ours traces it for a while yet.
+    fn traced_for_a_moment(then: impl FnOnce(&Process)) {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let tid = i32::try_from(child.id()).unwrap();
         let process = Process::open(tid).unwrap();
-        // As with a join that returns early: the other one traces for a while yet.
         let (held, wait) = mpsc::channel();
         let other = std::thread::spawn(move || {
             sys::seize(tid).unwrap();
@@ -66,10 +80,16 @@ mod tests {
         });
         wait.recv().unwrap();
         assert_eq!(sys::seize(tid), Err(Errno(libc::EPERM)));
-        assert_eq!(seize(&process, tid), Ok(()));
+        then(&process);
         other.join().unwrap();
         let _ = child.kill();
         let _ = child.wait();
+    }
+
+    #[test]
+    fn a_tracer_that_ends_is_waited_for() {
+        traced_for_a_moment(|process| assert_eq!(seize(process, process.pid()), Ok(())));
+        traced_for_a_moment(|process| assert_eq!(lasting_tracer(process).unwrap(), None));
     }
 
     #[test]
