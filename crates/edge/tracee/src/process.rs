@@ -149,7 +149,7 @@ pub fn list_pids() -> Result<Vec<i32>, ReadError> {
 pub(crate) struct Stat {
     state: u8,
     pub(crate) parent: i32,
-    flags: u64,
+    pub(crate) flags: u64,
     pub(crate) start_time: u64,
     heap_start: u64,
 }

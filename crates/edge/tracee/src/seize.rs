@@ -6,7 +6,7 @@
 //! any more, while the thread is traced still. That passes, and is waited for; a tracer
 //! that lives on is not.
 
-use crate::process::{Process, ReadError, Status};
+use crate::process::{Process, ReadError, Status, parse_stat};
 use crate::{Errno, sys};
 use core::time::Duration;
 use std::time::Instant;
@@ -53,12 +53,19 @@ pub(crate) fn lasting_tracer(process: &Process) -> Result<Option<i32>, ReadError
 /// now, or gone or going.
 fn ends(tracer: i32) -> bool {
     const KILLED: u64 = 1 << (libc::SIGKILL - 1);
+    // `include/linux/sched.h`, shown in `proc_pid_stat(5)` field 9.
+    const PF_EXITING: u64 = 4;
     let Ok(text) = std::fs::read_to_string(format!("/proc/{tracer}/status")) else { return true };
     let status = Status::of(text);
     let own = status.field("Tgid").is_some_and(|group| group.parse() == Ok(std::process::id()));
     let dead = status.field("State").is_some_and(|state| state.starts_with(['Z', 'X']));
     let pending = |name: &str| status.field(name).and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
-    own || dead || (pending("SigPnd") | pending("ShdPnd")) & KILLED != 0
+    // Past its signals, and not yet through with its files.
+    let exiting = || {
+        let stat = std::fs::read(format!("/proc/{tracer}/stat")).ok();
+        stat.is_none_or(|stat| parse_stat(&stat).is_some_and(|stat| stat.flags & PF_EXITING != 0))
+    };
+    own || dead || exiting() || (pending("SigPnd") | pending("ShdPnd")) & KILLED != 0
 }
 
 #[cfg(test)]
