@@ -236,6 +236,7 @@ fn a_running_program_survives_the_death_of_salve_at_every_step() {
 
 /// Waited for at the place where it leaves, which is more to be in the middle of.
 #[test]
+#[ignore = "switched off (ADR 0056)"]
 fn a_thread_that_is_caught_as_it_leaves_survives_the_death_of_salve_at_every_step() {
     let directory = tempfile::tempdir().unwrap();
     let pair = program(directory.path(), "hot", &[]);
