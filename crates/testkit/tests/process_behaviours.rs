@@ -39,6 +39,7 @@ behaviours! {
     constructors
     contract
     coroutine
+    data_in_code
     dlopened
     endbr64
     exceptions

@@ -7,9 +7,9 @@
 //! few that did.
 //!
 //! Linear decoding is sound here because compilers for x86-64 put no data into
-//! code; where hand-written assembly does, decoding either fails (and the
-//! function counts as opaque) or yields instructions that are compared byte for
-//! byte all the same.
+//! code; where hand-written assembly does, decoding either fails (and the bytes
+//! are read from every place at once, `superset`) or yields instructions that are
+//! compared byte for byte all the same.
 #![forbid(unsafe_code)]
 #![deny(
     clippy::unwrap_used,
@@ -23,6 +23,7 @@ pub mod affine;
 mod operand;
 mod plt;
 mod summary;
+mod superset;
 
 pub use operand::is_immediate;
 pub use plt::{Plt, PltStub};

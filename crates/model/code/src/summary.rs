@@ -1,3 +1,4 @@
+use crate::superset;
 use core::hash::Hasher as _;
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
 use salve_elf::{Image, ImageKind, Va, VaRange};
@@ -40,7 +41,8 @@ pub struct CodeSummary {
     /// Over the bytes with reference fields masked.
     pub hash: u64,
     pub references: Vec<Reference>,
-    /// Every byte was decoded into an instruction.
+    /// Every byte was decoded into an instruction. Where not, the references are those of
+    /// everything that could be executed there (`superset`), and all bytes are in the hash.
     pub decoded: bool,
     /// Holds a jump through a register: a switch's jump table, or a tail call.
     pub indirect_jump: bool,
@@ -59,40 +61,50 @@ pub fn decode_at(image: &Image<'_>, at: Va) -> Option<Instruction> {
 }
 
 /// Decodes one function. `None` if the range has no bytes.
+///
+/// Where that comes upon what is no instruction, nobody can say what the bytes are, and
+/// the references are those of everything that might be executed there.
 pub fn summarize(image: &Image<'_>, range: VaRange) -> Option<CodeSummary> {
     let bytes = image.read(range)?;
-    let mut decoder = Decoder::with_ip(64, bytes, range.start().raw(), DecoderOptions::NONE);
+    let (references, indirect_jump, decoded) = match in_order(image, range, bytes) {
+        Some((references, indirect_jump)) => (references, indirect_jump, true),
+        None => (superset::references(image, range)?, false, false),
+    };
     let mut hasher = DefaultHasher::new();
-    let mut summary = CodeSummary { hash: 0, references: Vec::new(), decoded: true, indirect_jump: false };
-    let mut instruction = Instruction::default();
+    if !decoded {
+        // Equal byte for byte: which of them are a reference's nobody knows.
+        hasher.write(bytes);
+        return Some(CodeSummary { hash: hasher.finish(), references, decoded, indirect_jump });
+    }
     // Bytes from here on are not in the hash yet.
     let mut unhashed = 0;
+    for reference in &references {
+        let from = usize::try_from(reference.at).ok()?.saturating_add(usize::from(reference.field));
+        hasher.write(bytes.get(unhashed..from).unwrap_or_default());
+        hasher.write_u8(kind_tag(reference.kind));
+        unhashed = from.saturating_add(usize::from(reference.field_len_bytes));
+    }
+    hasher.write(bytes.get(unhashed..).unwrap_or_default());
+    Some(CodeSummary { hash: hasher.finish(), references, decoded, indirect_jump })
+}
+
+/// The references, and whether one jumps through a register; `None` if not all of it is instructions.
+fn in_order(image: &Image<'_>, range: VaRange, bytes: &[u8]) -> Option<(Vec<Reference>, bool)> {
+    let mut decoder = Decoder::with_ip(64, bytes, range.start().raw(), DecoderOptions::NONE);
+    let mut instruction = Instruction::default();
+    let mut references = Vec::new();
+    let mut indirect_jump = false;
     while decoder.can_decode() {
         let at = decoder.position();
         decoder.decode_out(&mut instruction);
         if instruction.code() == Code::INVALID {
-            // Data in code: take one byte as it is and read on. What is read from
-            // the middle of data is compared like everything else.
-            summary.decoded = false;
-            let next = at.saturating_add(1);
-            if next >= bytes.len() || decoder.set_position(next).is_err() {
-                break;
-            }
-            decoder.set_ip(range.start().raw().wrapping_add(u64::try_from(next).unwrap_or(u64::MAX)));
-            continue;
+            return None;
         }
-        summary.indirect_jump |=
+        indirect_jump |=
             instruction.flow_control() == FlowControl::IndirectBranch && instruction.op0_kind() == OpKind::Register;
-        let Some(reference) = reference(image, range, &decoder, &instruction, at) else { continue };
-        let from = at.saturating_add(usize::from(reference.field));
-        hasher.write(bytes.get(unhashed..from).unwrap_or_default());
-        hasher.write_u8(kind_tag(reference.kind));
-        unhashed = from.saturating_add(usize::from(reference.field_len_bytes));
-        summary.references.push(reference);
+        references.extend(reference(image, range, &decoder, &instruction, at));
     }
-    hasher.write(bytes.get(unhashed..).unwrap_or_default());
-    summary.hash = hasher.finish();
-    Some(summary)
+    Some((references, indirect_jump))
 }
 
 fn kind_tag(kind: ReferenceKind) -> u8 {
@@ -106,7 +118,8 @@ fn kind_tag(kind: ReferenceKind) -> u8 {
     }
 }
 
-fn reference(
+/// What one instruction refers to outside of its function.
+pub(crate) fn reference(
     image: &Image<'_>,
     range: VaRange,
     decoder: &Decoder<'_>,

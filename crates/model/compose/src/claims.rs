@@ -1,6 +1,6 @@
 //! The comparison written down as claims for the validator.
 
-use salve_elf::{SectionRole, Va, VaRange};
+use salve_elf::{FunctionSource, SectionRole, Va, VaRange};
 use salve_match::{ContentDifference, DataChange, DataChangeKind, ImageDiff, Place, Side, text_at};
 use salve_patch::{Claims, DataRun, FunctionPair, JumpTable, NoiseClaim, NoiseKind, NoiseSite, TakingSite, TextPair};
 use salve_verdict::Judgement;
@@ -11,9 +11,16 @@ pub fn claims(diff: &ImageDiff<'_, '_>, judgement: &Judgement) -> Claims {
     let range = |side: &Side<'_, '_>, index: usize| side.image.functions().get(index).map(|f| f.range);
     let pair = |o: usize, n: usize| Some(FunctionPair { old: range(&diff.old, o)?, new: range(&diff.new, n)? });
     let carried = judgement.carried.new_functions();
-    let mut same: Vec<FunctionPair> =
-        diff.identical.iter().filter(|(_, n)| !carried.contains(n)).filter_map(|(o, n)| pair(*o, *n)).collect();
+    let staying = diff.identical.iter().copied().filter(|(_, n)| !carried.contains(n));
+    let (data_in_code, code): (Vec<_>, Vec<_>) = staying.partition(|(o, n)| is_data_in_code(diff, (*o, *n)));
+    let mut same: Vec<FunctionPair> = code.into_iter().filter_map(|(o, n)| pair(o, n)).collect();
     same.sort_by_key(|p| p.new);
+    let data_in_code = data_in_code.into_iter().filter_map(|(o, n)| pair(o, n));
+    let data_in_code = data_in_code.map(|FunctionPair { old, new }| DataRun {
+        new: new.start(),
+        old: old.start(),
+        len_bytes: new.len_bytes(),
+    });
     let mut noise: Vec<NoiseClaim> = judgement
         .noise_pairs
         .iter()
@@ -38,7 +45,7 @@ pub fn claims(diff: &ImageDiff<'_, '_>, judgement: &Judgement) -> Claims {
     let staying: BTreeSet<Va> =
         same.iter().map(|p| p.new.start()).chain(noise.iter().map(|c| c.pair.new.start())).collect();
     let (tables, carried_tables): (Vec<_>, Vec<_>) = tables.into_iter().partition(|t| staying.contains(&t.new_owner));
-    let (mut data, texts) = runs(diff, &carried);
+    let (mut data, texts) = runs(diff, &carried, data_in_code);
     // A carried function brings its table along; the old one leads into the old function.
     for table in &carried_tables {
         data = data.into_iter().flat_map(|run| without_table(run, table)).collect();
@@ -57,6 +64,14 @@ pub fn claims(diff: &ImageDiff<'_, '_>, judgement: &Judgement) -> Claims {
         text_slots: text_slots(diff),
         jump_tables: tables,
     }
+}
+
+/// Tables between functions, which nothing describes and which are no instructions.
+fn is_data_in_code(diff: &ImageDiff<'_, '_>, (old, new): (usize, usize)) -> bool {
+    [(&diff.old, old), (&diff.new, new)].into_iter().all(|(side, index)| {
+        let gap = side.image.functions().get(index).is_some_and(|f| f.source == FunctionSource::Gap);
+        gap && side.code.get(index).is_some_and(|code| !code.decoded)
+    })
 }
 
 /// Where changed functions show which one has the role of which, as far as nothing else does.
@@ -112,8 +127,12 @@ fn text_slots(diff: &ImageDiff<'_, '_>) -> Vec<TextPair> {
 /// differently in two builds. Of two runs that disagree about a byte, the longer
 /// one keeps it and the other becomes a claim about its text alone; what is no
 /// text is dropped, and the validator then refuses whatever needed it.
-fn runs(diff: &ImageDiff<'_, '_>, carried: &BTreeSet<usize>) -> (Vec<DataRun>, Vec<TextPair>) {
-    let mut all: Vec<DataRun> = diff.runs.iter().copied().filter(|r| r.len_bytes > 0).collect();
+fn runs(
+    diff: &ImageDiff<'_, '_>,
+    carried: &BTreeSet<usize>,
+    in_code: impl Iterator<Item = DataRun>,
+) -> (Vec<DataRun>, Vec<TextPair>) {
+    let mut all: Vec<DataRun> = diff.runs.iter().copied().filter(|r| r.len_bytes > 0).chain(in_code).collect();
     all.extend(single_objects(diff, carried));
     all.sort_unstable();
     all.dedup();

@@ -57,8 +57,6 @@ pub struct ChangedPair {
     /// The code is equal and every reference corresponds, but these contents differ.
     /// Empty where the code itself differs.
     pub sites: Vec<SiteDifference>,
-    /// References of equal code that lead elsewhere, as (old target, new target).
-    pub moved_targets: Vec<(Va, Va)>,
 }
 
 /// What became of everything.
@@ -140,8 +138,8 @@ pub fn diff<'i, 'a>(old: &'i Image<'a>, new: &'i Image<'a>) -> ImageDiff<'i, 'a>
                 identical.push((o, n));
             }
             Class::Content | Class::Changed => {
-                let (sites, moved_targets) = differences(&verifier, o, n, &mut learnt);
-                changed.push(ChangedPair { old: o, new: n, evidence: PairEvidence::default(), sites, moved_targets });
+                let sites = differences(&verifier, o, n, &mut learnt);
+                changed.push(ChangedPair { old: o, new: n, evidence: PairEvidence::default(), sites });
             }
         }
     }
@@ -172,39 +170,24 @@ pub fn diff<'i, 'a>(old: &'i Image<'a>, new: &'i Image<'a>) -> ImageDiff<'i, 'a>
     diff
 }
 
-fn differences(
-    verifier: &Verifier<'_, '_, '_>,
-    o: usize,
-    n: usize,
-    learnt: &mut Learnt,
-) -> (Vec<SiteDifference>, Vec<(Va, Va)>) {
-    let (Some(a), Some(b)) = (verifier.old.code.get(o), verifier.new.code.get(n)) else {
-        return Default::default();
+/// Where contents are all that differs, the places.
+fn differences(verifier: &Verifier<'_, '_, '_>, o: usize, n: usize, learnt: &mut Learnt) -> Vec<SiteDifference> {
+    let code = verifier.old.code.get(o).zip(verifier.new.code.get(n));
+    let starts = verifier.old.image.functions().get(o).zip(verifier.new.image.functions().get(n));
+    let Some(((a, b), (f, g))) = code.zip(starts).filter(|((a, b), _)| a.hash == b.hash && a.decoded) else {
+        return Vec::new();
     };
-    if a.hash != b.hash {
-        return Default::default();
-    }
-    let starts = (verifier.old.image.functions().get(o), verifier.new.image.functions().get(n));
-    let (Some(f), Some(g)) = starts else { return Default::default() };
     let mut sites = Vec::new();
-    let mut moved = Vec::new();
     for mismatch in verifier.check(o, n, learnt) {
-        let (Mismatch::Target(index) | Mismatch::Content(index, _)) = mismatch;
+        let Mismatch::Content(index, difference) = mismatch else { return Vec::new() };
         let (Some(x), Some(y)) = (a.references.get(index), b.references.get(index)) else { continue };
-        if let Mismatch::Content(_, difference) = mismatch {
-            sites.push(SiteDifference {
-                old_at: f.range.start().wrapping_offset(i64::from(x.at)),
-                new_at: g.range.start().wrapping_offset(i64::from(y.at)),
-                difference,
-            });
-        } else {
-            moved.push((x.target, y.target));
-        }
+        sites.push(SiteDifference {
+            old_at: f.range.start().wrapping_offset(i64::from(x.at)),
+            new_at: g.range.start().wrapping_offset(i64::from(y.at)),
+            difference,
+        });
     }
-    if !moved.is_empty() {
-        sites.clear();
-    }
-    (sites, moved)
+    sites
 }
 
 /// Greatest fixpoint: everything with equal code is identical until a reference says otherwise.
@@ -234,7 +217,7 @@ fn fixpoint(old: &Side<'_, '_>, new: &Side<'_, '_>, pairing: &Pairing) -> (Vec<C
             let mismatches = verifier.check(o, n, &mut ignored);
             ignored.runs.clear();
             ignored.tables.clear();
-            *class = if mismatches.iter().any(|m| matches!(m, Mismatch::Target(_))) {
+            *class = if mismatches.iter().any(|m| matches!(m, Mismatch::Target)) {
                 Class::Changed
             } else if mismatches.is_empty() {
                 Class::Identical
@@ -321,7 +304,9 @@ fn gather_evidence(diff: &mut ImageDiff<'_, '_>, unlike: &HashSet<usize>) {
     }
     for &(o, n) in &diff.identical {
         let (Some(a), Some(b)) = (diff.old.code.get(o), diff.new.code.get(n)) else { continue };
-        for (x, y) in a.references.iter().zip(&b.references) {
+        // What data looks like shows nobody's role.
+        let references = a.references.iter().zip(&b.references).filter(|_| a.decoded && b.decoded);
+        for (x, y) in references {
             let slot = |side: &Side<'_, '_>, va| match side.place(va) {
                 Place::Slot(Binding::Relative { target }) => side.place(target),
                 place => place,
@@ -340,7 +325,7 @@ fn gather_evidence(diff: &mut ImageDiff<'_, '_>, unlike: &HashSet<usize>) {
     }
     for pair in &diff.changed {
         let (Some(a), Some(b)) = (diff.old.code.get(pair.old), diff.new.code.get(pair.new)) else { continue };
-        if a.hash != b.hash {
+        if a.hash != b.hash || !a.decoded {
             continue;
         }
         for (x, y) in a.references.iter().zip(&b.references) {

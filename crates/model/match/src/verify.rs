@@ -4,7 +4,7 @@ use crate::content::{self, ContentDifference};
 use crate::data::{Correspondence, DataMap, Votes, vote};
 use crate::pair::Pairing;
 use crate::side::{Place, Side};
-use salve_code::Reference;
+use salve_code::{CodeSummary, Reference};
 use salve_elf::{Binding, SectionRole, Va, VaRange};
 use salve_patch::{DataRun, JumpTable};
 
@@ -23,7 +23,7 @@ pub(crate) enum Class {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Mismatch {
     /// It leads to something else.
-    Target(usize),
+    Target,
     /// It leads to the corresponding read-only object, whose contents differ.
     Content(usize, ContentDifference),
 }
@@ -48,25 +48,40 @@ impl Verifier<'_, '_, '_> {
     /// Checks every reference of the pair; the functions have equal masked bytes.
     pub(crate) fn check(&self, old: usize, new: usize, learnt: &mut Learnt) -> Vec<Mismatch> {
         let (Some(a), Some(b)) = (self.old.code.get(old), self.new.code.get(new)) else {
-            return vec![Mismatch::Target(0)];
+            return vec![Mismatch::Target];
         };
+        if !(a.decoded && b.decoded) {
+            return self.check_all_ways(a, b, learnt).is_none().then_some(Mismatch::Target).into_iter().collect();
+        }
         if a.references.len() != b.references.len() {
-            return vec![Mismatch::Target(0)];
+            return vec![Mismatch::Target];
         }
         let mut mismatches = Vec::new();
         for (index, (x, y)) in a.references.iter().zip(&b.references).enumerate() {
             let fields = |r: &Reference| (r.at, r.field, r.kind);
             if fields(x) != fields(y) {
-                return vec![Mismatch::Target(index)];
+                return vec![Mismatch::Target];
             }
             let indirect = a.indirect_jump && b.indirect_jump;
             match self.same_address(x.target, y.target, indirect.then_some(new), learnt) {
                 Ok(true) => {}
-                Ok(false) => mismatches.push(Mismatch::Target(index)),
+                Ok(false) => mismatches.push(Mismatch::Target),
                 Err(difference) => mismatches.push(Mismatch::Content(index, difference)),
             }
         }
         mismatches
+    }
+
+    /// Checks what equal bytes refer to of which nobody knows where instructions begin. What
+    /// makes sense in only one of the images is executed in neither.
+    fn check_all_ways(&self, a: &CodeSummary, b: &CodeSummary, learnt: &mut Learnt) -> Option<()> {
+        let mut others = b.references.iter().peekable();
+        for x in &a.references {
+            while others.next_if(|y| (y.at, y.field) < (x.at, x.field)).is_some() {}
+            let Some(y) = others.next_if(|y| (y.at, y.field, y.kind) == (x.at, x.field, x.kind)) else { continue };
+            self.same_address(x.target, y.target, None, learnt).ok().filter(|same| *same)?;
+        }
+        (a.decoded == b.decoded).then_some(())
     }
 
     /// Whether the two addresses are the same thing. `Err` for corresponding
@@ -89,7 +104,7 @@ impl Verifier<'_, '_, '_> {
                 let name = |side: &Side<'_, '_>, i: usize| side.image.sections().get(i).map(|s| s.name.to_owned());
                 Ok(name(self.old, a) == name(self.new, b))
             }
-            (Place::Other, Place::Other) => Ok(self.same_linker_made(old, new)),
+            (Place::Other, Place::Other) => Ok(self.same_linker_made(old, new) || self.same_padding(old, new)),
             _different_kinds => Ok(false),
         }
     }
@@ -177,6 +192,21 @@ impl Verifier<'_, '_, '_> {
         }
     }
 
+    /// The same byte of equal padding between the same two functions: whoever is led there comes
+    /// to the entry of the second, whoever reads there reads the same bytes, which may be the
+    /// zeros at an end of a table.
+    fn same_padding(&self, old: Va, new: Va) -> bool {
+        let (Some(old), Some(new)) = (Padding::around(self.old, old), Padding::around(self.new, new)) else {
+            return false;
+        };
+        let stays = |n: usize| self.classes.get(n).is_some_and(|class| *class != Class::Changed);
+        let paired = |old: usize, new: usize| self.pairing.old_of(new) == Some(old);
+        paired(old.before, new.before)
+            && paired(old.behind, new.behind)
+            && (stays(new.before) || stays(new.behind))
+            && (old.at, old.bytes) == (new.at, new.bytes)
+    }
+
     /// Reads distances from both tables while they lead to corresponding code;
     /// what follows to the next object has to be equal. The table, and the bytes compared.
     fn jump_table(&self, old: Va, new: Va, owner: usize) -> Option<(JumpTable, u64)> {
@@ -213,6 +243,27 @@ impl Verifier<'_, '_, '_> {
     }
 }
 
+/// What lies between two functions, and a place in it.
+struct Padding<'a> {
+    before: usize,
+    behind: usize,
+    at: i64,
+    bytes: &'a [u8],
+}
+
+impl<'a> Padding<'a> {
+    fn around(side: &Side<'_, 'a>, va: Va) -> Option<Self> {
+        let section = side.image.section_at(va).filter(|section| section.role == SectionRole::Code)?;
+        let functions = side.image.functions();
+        let behind = functions.partition_point(|f| f.range.start() <= va);
+        let before = behind.checked_sub(1)?;
+        let padding = (functions.get(before)?.range.end(), functions.get(behind)?.range.start());
+        let padding = VaRange::try_from(padding).ok().filter(|padding| padding.contains(va))?;
+        let bytes = side.image.read(padding).filter(|_| section.range.contains(padding.end()))?;
+        Some(Self { before, behind, at: va.wrapping_distance_from(padding.start()), bytes })
+    }
+}
+
 /// Votes of every pair with equal code about data addresses.
 pub(crate) fn code_votes(old: &Side<'_, '_>, new: &Side<'_, '_>, pairing: &Pairing, classes: &[Class]) -> Votes {
     let mut ballots: Vec<(usize, Va, Va)> = Vec::new();
@@ -223,7 +274,9 @@ pub(crate) fn code_votes(old: &Side<'_, '_>, new: &Side<'_, '_>, pairing: &Pairi
         let Some((a, b)) = pairing.old_of(n).and_then(|o| Some((old.code.get(o)?, new.code.get(n)?))) else {
             continue;
         };
-        for (x, y) in a.references.iter().zip(&b.references) {
+        // What data looks like refers to nothing.
+        let references = a.references.iter().zip(&b.references).filter(|_| a.decoded && b.decoded);
+        for (x, y) in references {
             match (old.place(x.target), new.place(y.target)) {
                 (Place::Data { section: s }, Place::Data { section: t }) if same_section(old, s, new, t) => {
                     ballots.push((n, y.target, x.target));

@@ -1,0 +1,30 @@
+//#ExpectVerdict: refused
+//#ExpectRefusal: unproven-reference
+/* Among what reads like data is a jump, which nothing but a calculated address leads to.
+ * Its bytes are the same and it leads to another function, because two changed places. */
+#include <stdio.h>
+#include <unistd.h>
+
+extern const char author[] __attribute__((visibility("hidden")));
+int once(int number) __attribute__((visibility("hidden")));
+int twice(int number) __attribute__((visibility("hidden")));
+
+#define ONCE "once: .cfi_startproc\nlea 1(%rdi), %eax\nret\n.cfi_endproc\n.balign 16\n"
+#define TWICE "twice: .cfi_startproc\nlea (%rdi,%rdi), %eax\nret\n.cfi_endproc\n.balign 16\n"
+#if NEW
+#define FUNCTIONS TWICE ONCE "jump = twice\n"
+#else
+#define FUNCTIONS ONCE TWICE "jump = once\n"
+#endif
+__asm__(".pushsection .text.with_data, \"ax\"\n"
+        ".balign 64\n" FUNCTIONS ".balign 64\n"
+        "author: .ascii \"Odd bytes for x86_64, by <nobody@example.org>...\"\n"
+        ".byte 0xe9\n.long jump - . - 4\n"
+        ".popsection\n");
+
+int main(void) {
+    int (*volatile hidden)(int) = (int (*)(int))(author + 48);
+    for (int number = 0; printf("%d %d %d\n", once(number), twice(number), hidden(number)) > 0; number++)
+        sleep(1);
+    return 1;
+}
