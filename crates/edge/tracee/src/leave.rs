@@ -30,10 +30,6 @@ pub(crate) const FRAMES: usize = 16;
 /// Between looks at threads that run.
 const NAP: Duration = Duration::from_micros(50);
 
-/// Off: with it, one of some thousand kills of Salve leaves a target traced for longer than the
-/// next command waits, which then refuses it (`already-traced`, ADR 0056).
-const ENABLED: bool = false;
-
 /// This machine's processors, or who runs this, have no breakpoints to give.
 static NO_BREAKPOINTS: AtomicBool = AtomicBool::new(false);
 
@@ -78,7 +74,7 @@ pub(crate) fn can_be_awaited<'a>(blocking: &[Blocked], process_of: impl Fn(&Bloc
         status.is_some_and(|status| bell(&status).is_some())
     };
     let mut known = blocking.iter().take(MOST).filter(|blocked| !blocked.leaves_to.is_empty());
-    ENABLED && !NO_BREAKPOINTS.load(Ordering::Relaxed) && known.any(has_signal)
+    !NO_BREAKPOINTS.load(Ordering::Relaxed) && known.any(has_signal)
 }
 
 /// Threads that are traced already when everybody is stopped.

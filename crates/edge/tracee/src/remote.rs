@@ -19,7 +19,7 @@ use crate::outcome::NotApplied;
 use crate::process::{Process, ReadError, Seccomp};
 use crate::program::{Program, Row};
 use crate::seccomp::{self, Call};
-use crate::seize::seize;
+use crate::seize::{seize, tracer};
 use crate::slot::{SLOT_BYTES, Slot};
 use crate::stop::mended_registers;
 use crate::stub::{self, AFTER_BELL, AFTER_CALL, AFTER_MASK, AFTER_YIELD, Bell, Ending};
@@ -301,20 +301,20 @@ pub(crate) fn bell(status: &crate::process::Status) -> Option<Bell> {
 /// Seizes the first thread as a lock, and the one to be borrowed.
 fn lock(target: &Target<'_>, tid: i32) -> Result<(), RemoteError> {
     let leader = target.process.pid();
-    let refused = |errno: Errno| match errno.0 {
+    let refused = |tid: i32, errno: Errno| match errno.0 {
         libc::ESRCH => RemoteError::Gone,
-        _ => match target.process.status(None).map(|status| status.tracer()) {
-            Ok(tracer) if tracer != 0 => RemoteError::Not(NotApplied::AlreadyTraced { tracer }),
-            _ => RemoteError::Unsuitable(format!("it cannot be traced: {errno}")),
+        _ => match tracer(target.process, Some(tid)) {
+            Some(tracer) => RemoteError::Not(NotApplied::AlreadyTraced { tracer }),
+            None => RemoteError::Unsuitable(format!("it cannot be traced: {errno}")),
         },
     };
     match seize(target.process, leader) {
         Ok(()) => {}
         // A first thread that ended before the others is a zombie, which cannot be traced.
         Err(_) if leader != tid && has_ended(target.process, leader) => {}
-        Err(errno) => return Err(refused(errno)),
+        Err(errno) => return Err(refused(leader, errno)),
     }
-    if leader == tid { Ok(()) } else { seize(target.process, tid).map_err(refused) }
+    if leader == tid { Ok(()) } else { seize(target.process, tid).map_err(|errno| refused(tid, errno)) }
 }
 
 /// Whether a thread ended, which is why it could not be traced: a zombie, or gone since.

@@ -93,7 +93,7 @@ pub(crate) struct Scene {
 impl Scene {
     /// Reads it all, and refuses what cannot be patched whatever the livepatch.
     pub(crate) fn read(patcher: &Patcher, process: &Process) -> Result<Self, End> {
-        if let Some(tracer) = seize::lasting_tracer(process)? {
+        if let Some(tracer) = seize::lasting_tracer(process, None)? {
             return Err(NotApplied::AlreadyTraced { tracer }.into());
         }
         let program = patcher.program(process)?;

@@ -13,40 +13,53 @@ use std::time::Instant;
 
 /// An end takes microseconds, and as long as a busy machine makes it wait for a processor.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// A tracer that has taken its SIGKILL and has not begun to exit looks alive for a moment.
+const LIVES_ON: Duration = Duration::from_millis(50);
 const NAP: Duration = Duration::from_micros(100);
 
 /// Attaches without stopping.
 pub(crate) fn seize(process: &Process, tid: i32) -> Result<(), Errno> {
+    let refused = match sys::seize(tid) {
+        Err(Errno(libc::EPERM)) => Errno(libc::EPERM),
+        done => return done,
+    };
+    match lasting_tracer(process, Some(tid)) {
+        // Let go since, or forbidden for another reason, which is the answer then.
+        Ok(None) => sys::seize(tid),
+        Ok(Some(_)) | Err(_) => Err(refused),
+    }
+}
+
+/// The process that traces a thread (without a number, the first one), and does not end.
+pub(crate) fn lasting_tracer(process: &Process, tid: Option<i32>) -> Result<Option<i32>, ReadError> {
     let start = Instant::now();
-    let mut untraced = 0_u32;
+    let mut ending = start;
     loop {
-        let refused = match sys::seize(tid) {
-            Err(Errno(libc::EPERM)) => Errno(libc::EPERM),
-            done => return done,
-        };
-        let Ok(tracer) = process.status(Some(tid)).map(|status| status.tracer()) else { return Err(refused) };
-        // Let go since, or forbidden for another reason.
-        untraced = untraced.saturating_add(u32::from(tracer == 0));
-        if untraced > 1 || !(tracer == 0 || ends(tracer)) || start.elapsed() >= PATIENCE {
-            return Err(refused);
+        let tracer = process.status(tid)?.tracer();
+        if tracer == 0 {
+            return Ok(None);
+        }
+        let now = Instant::now();
+        if ends(tracer) {
+            ending = now;
+        }
+        if now.duration_since(ending) >= LIVES_ON || now.duration_since(start) >= PATIENCE {
+            return Ok(Some(process_of(tracer).unwrap_or(tracer)));
         }
         std::thread::sleep(NAP);
     }
 }
 
-/// Who traces the process's first thread, and does not end.
-pub(crate) fn lasting_tracer(process: &Process) -> Result<Option<i32>, ReadError> {
-    let start = Instant::now();
-    loop {
-        let tracer = process.status(None)?.tracer();
-        if tracer == 0 {
-            return Ok(None);
-        }
-        if !ends(tracer) || start.elapsed() >= PATIENCE {
-            return Ok(Some(tracer));
-        }
-        std::thread::sleep(NAP);
-    }
+/// The kernel names a tracer by the number of its thread.
+fn process_of(tracer: i32) -> Option<i32> {
+    let text = std::fs::read_to_string(format!("/proc/{tracer}/status")).ok()?;
+    Status::of(text).field("Tgid")?.parse().ok()
+}
+
+/// The process that traces a thread (without a number, the first one).
+pub(crate) fn tracer(process: &Process, tid: Option<i32>) -> Option<i32> {
+    let tracer = process.status(tid).ok()?.tracer();
+    (tracer != 0).then(|| process_of(tracer).unwrap_or(tracer))
 }
 
 /// Whether this tracer (a thread, by its number) is one of ours, which traces nothing else by
@@ -96,7 +109,7 @@ mod tests {
     #[test]
     fn a_tracer_that_ends_is_waited_for() {
         traced_for_a_moment(|process| assert_eq!(seize(process, process.pid()), Ok(())));
-        traced_for_a_moment(|process| assert_eq!(lasting_tracer(process).unwrap(), None));
+        traced_for_a_moment(|process| assert_eq!(lasting_tracer(process, None).unwrap(), None));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::limits::Limits;
 use crate::outcome::NotApplied;
 use crate::process::{Process, ReadError};
 use crate::remote::has_ended;
-use crate::seize::seize;
+use crate::seize::{seize, tracer};
 use crate::wait::{self, Stopped};
 use crate::{home, sys};
 use core::time::Duration;
@@ -168,11 +168,9 @@ impl Held {
                 Err(Errno(libc::ESRCH)) => self.ended.push(tid),
                 Err(_) if has_ended(process, tid) => self.ended.push(tid),
                 Err(_) => {
-                    let tracer = process.status(Some(tid)).map_or(0, |status| status.tracer());
-                    return Err(StopError::Not(if tracer == 0 {
-                        NotApplied::NoThread { why: format!("thread {tid} cannot be traced") }
-                    } else {
-                        NotApplied::AlreadyTraced { tracer }
+                    return Err(StopError::Not(match tracer(process, Some(tid)) {
+                        None => NotApplied::NoThread { why: format!("thread {tid} cannot be traced") },
+                        Some(tracer) => NotApplied::AlreadyTraced { tracer },
                     }));
                 }
             }

@@ -211,7 +211,6 @@ fn a_policy_that_refuses_reverts_only_by_force() {
 
 /// By looking at random it would take thousands of tries.
 #[test]
-#[ignore = "switched off (ADR 0056)"]
 fn a_thread_that_is_hardly_ever_outside_is_caught_as_it_leaves() {
     let directory = tempfile::tempdir().unwrap();
     let pair = program(directory.path(), "hot", &[]);
