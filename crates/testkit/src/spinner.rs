@@ -3,7 +3,7 @@
 use crate::running::Running;
 use crate::tools;
 use crate::tree;
-use crate::victim::{Kind, Source};
+use crate::victim::Source;
 use anyhow::{Context as _, Result};
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -23,11 +23,8 @@ pub struct Programs {
 impl Programs {
     /// `extra` goes to the compiler for both sides.
     pub fn compile(extra: &[&str]) -> Result<Self> {
-        let source = Source::named("spin.c")?;
         let directory = tree::scratch("spin")?;
-        let (old, new) = (directory.path().join("spin"), directory.path().join("spin-new"));
-        source.compile(Kind::Program, false, &old, extra)?;
-        source.compile(Kind::Program, true, &new, extra)?;
+        let [old, new] = Source::named("spin.c")?.programs(directory.path(), extra)?;
         Ok(Self { old, new, directory })
     }
 

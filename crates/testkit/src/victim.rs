@@ -155,6 +155,16 @@ impl Source {
         std::iter::once(Build::usual()).chain(self.expectations.also.iter().cloned()).collect()
     }
 
+    /// Compiles both sides, old and new, into `directory`, under its own name and as `NAME-new`.
+    pub fn programs(&self, directory: &Path, extra: &[&str]) -> Result<[PathBuf; 2]> {
+        let name = self.path.file_stem().context("a source without a name")?.to_string_lossy();
+        let pair = [directory.join(&*name), directory.join(format!("{name}-new"))];
+        for (new, program) in [false, true].into_iter().zip(&pair) {
+            self.compile(Kind::Program, new, program, extra)?;
+        }
+        Ok(pair)
+    }
+
     /// Compiles one side of it to `output`; `extra` comes last, for libraries and run paths.
     pub fn compile(&self, kind: Kind, new: bool, output: &Path, extra: &[&str]) -> Result<()> {
         self.compile_with(&Build::usual(), kind, new, output, extra)

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use salve_testkit::needs::{self, Need, on_path};
 use salve_testkit::running::Running;
 use salve_testkit::salve::{Salve, exit};
-use salve_testkit::victim::{Kind, Source};
+use salve_testkit::victim::Source;
 use salve_testkit::{not_run, patchfile, tree};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -32,10 +32,7 @@ impl Scene {
     fn new() -> Result<Self> {
         let salve = Salve::built()?;
         let directory = tree::scratch("debugger")?;
-        let source = Source::named("called_through.c")?;
-        let [old, new] = ["old", "new"].map(|name| directory.path().join(name));
-        source.compile(Kind::Program, false, &old, &["-O2"])?;
-        source.compile(Kind::Program, true, &new, &["-O2"])?;
+        let [old, new] = Source::named("called_through.c")?.programs(directory.path(), &["-O2"])?;
         let derived = patchfile::derive(&salve, &old, &new)?;
         // With a core dump, whatever the caller's limit.
         let mut command = Command::new("prlimit");
@@ -68,7 +65,7 @@ impl Scene {
     }
 
     fn old(&self) -> String {
-        self.directory.path().join("old").display().to_string()
+        self.directory.path().join("called_through").display().to_string()
     }
 }
 
@@ -104,10 +101,7 @@ fn perf_names_new_functions() -> Result<()> {
     }
     let salve = Salve::built()?;
     let directory = tree::scratch("profiler")?;
-    let source = Source::named("computes.c")?;
-    let [old, new] = ["old", "new"].map(|name| directory.path().join(name));
-    source.compile(Kind::Program, false, &old, &["-O2"])?;
-    source.compile(Kind::Program, true, &new, &["-O2"])?;
+    let [old, new] = Source::named("computes.c")?.programs(directory.path(), &["-O2"])?;
     let derived = patchfile::derive(&salve, &old, &new)?;
     let mut victim = Running::start(&mut Command::new(&old), directory.path().join("said"))?;
     victim.wait_for_line("ready")?;

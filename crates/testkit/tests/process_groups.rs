@@ -6,7 +6,7 @@ use salve_testkit::observe::Text;
 use salve_testkit::patchfile::{self, Derived};
 use salve_testkit::running::Running;
 use salve_testkit::salve::{Run, Salve, exit};
-use salve_testkit::victim::{Kind, Source};
+use salve_testkit::victim::Source;
 use salve_testkit::{events, not_run, tree};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -34,10 +34,7 @@ impl Scene {
     fn new() -> Result<Self> {
         let directory = tree::scratch("groups")?;
         let salve = Salve::built()?.events_to(&directory.path().join("events"));
-        let source = Source::named("shared_contract.c")?;
-        let (old, new) = (directory.path().join("old"), directory.path().join("new"));
-        source.compile(Kind::Program, false, &old, &[])?;
-        source.compile(Kind::Program, true, &new, &[])?;
+        let [old, new] = Source::named("shared_contract.c")?.programs(directory.path(), &[])?;
         let derived = patchfile::derive(&salve, &old, &new)?;
         ensure!(derived.run.code == Some(exit::DONE), "{}{}", derived.run.stdout, derived.run.stderr);
         Ok(Self { salve, directory, old, derived })

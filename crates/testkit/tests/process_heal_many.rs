@@ -8,7 +8,7 @@ use salve_testkit::observe::Text;
 use salve_testkit::running::Running;
 use salve_testkit::salve::{Run, Salve, exit};
 use salve_testkit::sleeper::Sleeper;
-use salve_testkit::victim::{Kind, Source, packages};
+use salve_testkit::victim::{Source, packages};
 use salve_testkit::{not_run, tree};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -86,10 +86,8 @@ fn a_service_that_shut_itself_into_an_empty_directory_is_healed() -> Result<()> 
     }
     let salve = Salve::built()?;
     let directory = tree::scratch("chroot")?;
-    let [old, new, empty] = ["shut-in", "shut-in-new", "empty"].map(|name| directory.path().join(name));
-    let source = Source::named("shut_in.c")?;
-    source.compile(Kind::Program, false, &old, &[])?;
-    source.compile(Kind::Program, true, &new, &[])?;
+    let [old, new] = Source::named("shut_in.c")?.programs(directory.path(), &[])?;
+    let empty = directory.path().join("empty");
     std::fs::create_dir(&empty)?;
     let pair = packages(directory.path(), &old, &new)?;
     let mut shut_in = Running::start(Command::new(&old).arg(&empty), directory.path().join("out"))?;

@@ -7,7 +7,7 @@ use salve_testkit::haproxy::Haproxy;
 use salve_testkit::observe::Text;
 use salve_testkit::running::Running;
 use salve_testkit::salve::{Salve, exit};
-use salve_testkit::victim::{Kind, Source, packages};
+use salve_testkit::victim::{Source, packages};
 use salve_testkit::{not_run, patchfile, tree};
 use std::path::Path;
 use std::process::Command;
@@ -74,10 +74,7 @@ fn an_image_that_is_mapped_twice_is_refused() -> Result<()> {
     }
     let salve = Salve::built()?;
     let directory = tree::scratch("twice")?;
-    let source = Source::named("mapped_twice.c")?;
-    let (old, new) = (directory.path().join("twice"), directory.path().join("twice-new"));
-    source.compile(Kind::Program, false, &old, &[])?;
-    source.compile(Kind::Program, true, &new, &[])?;
+    let [old, new] = Source::named("mapped_twice.c")?.programs(directory.path(), &[])?;
     let [was, from] = packages(directory.path(), &old, &new)?;
     let derived = patchfile::derive(&salve, &was, &from)?;
     let mut process = Running::start(&mut Command::new(&old), directory.path().join("output"))?;

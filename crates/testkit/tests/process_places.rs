@@ -7,7 +7,7 @@ use salve_testkit::observe::Text;
 use salve_testkit::patchfile::{self, Derived};
 use salve_testkit::running::Running;
 use salve_testkit::salve::{Run, Salve, exit, values};
-use salve_testkit::victim::{Kind, Source};
+use salve_testkit::victim::Source;
 use salve_testkit::{not_run, tree};
 use serde_json::Value;
 use std::os::unix::fs::FileExt as _;
@@ -29,10 +29,7 @@ impl Scene {
     fn new(flags: &[&str]) -> Result<Self> {
         let directory = tree::scratch("places")?;
         let salve = Salve::built()?;
-        let source = Source::named("places.c")?;
-        let (old, new) = (directory.path().join("old"), directory.path().join("new"));
-        source.compile(Kind::Program, false, &old, flags)?;
-        source.compile(Kind::Program, true, &new, flags)?;
+        let [old, new] = Source::named("places.c")?.programs(directory.path(), flags)?;
         let derived = patchfile::derive(&salve, &old, &new)?;
         ensure!(derived.run.code == Some(exit::DONE), "{}{}", derived.run.stdout, derived.run.stderr);
         Ok(Self { salve, directory, old, derived })
@@ -329,7 +326,7 @@ fn a_program_started_by_a_relative_path_and_moved_away_is_changed_like_any_other
         return Ok(());
     }
     let scene = Scene::new(&[])?;
-    let mut victim = scene.start_as(Command::new("./old").arg("plain").current_dir(scene.directory.path()))?;
+    let mut victim = scene.start_as(Command::new("./places").arg("plain").current_dir(scene.directory.path()))?;
     std::fs::rename(&scene.old, scene.directory.path().join("elsewhere"))?;
     scene.there_and_back(&mut victim)
 }

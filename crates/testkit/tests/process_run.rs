@@ -24,10 +24,7 @@ struct Started {
 impl Started {
     fn new(salve: &Salve) -> Result<Self> {
         let directory = tree::scratch("run")?;
-        let source = Source::named("started.c")?;
-        let (old, new) = (directory.path().join("started"), directory.path().join("started-new"));
-        source.compile(Kind::Program, false, &old, &[])?;
-        source.compile(Kind::Program, true, &new, &[])?;
+        let [old, new] = Source::named("started.c")?.programs(directory.path(), &[])?;
         let [was, from] = packages(directory.path(), &old, &new)?;
         let derived = patchfile::derive(salve, &was, &from)?;
         ensure!(derived.run.code == Some(exit::DONE), "{}{}", derived.run.stdout, derived.run.stderr);

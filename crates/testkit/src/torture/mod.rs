@@ -20,7 +20,7 @@ pub use victim::{Victim, Words};
 use crate::patchfile::{self, Derived};
 use crate::salve::{Salve, exit};
 use crate::tree;
-use crate::victim::{Kind, Source};
+use crate::victim::Source;
 use anyhow::{Result, ensure};
 use std::ffi::OsString;
 use std::fmt;
@@ -123,10 +123,7 @@ impl Bench {
     pub fn new() -> Result<Self> {
         let directory = tree::scratch("torture")?;
         let salve = Salve::built()?.events_to(&directory.path().join("events.jsonl"));
-        let source = Source::named("torture.c")?;
-        let [old, new] = ["torture", "torture-new"].map(|name| directory.path().join(name));
-        source.compile(Kind::Program, false, &old, &[])?;
-        source.compile(Kind::Program, true, &new, &[])?;
+        let [old, new] = Source::named("torture.c")?.programs(directory.path(), &[])?;
         let derived = patchfile::derive(&salve, &old, &new)?;
         ensure!(derived.run.code == Some(exit::DONE), "{}{}", derived.run.stdout, derived.run.stderr);
         Ok(Self { salve, old, derived, directory })

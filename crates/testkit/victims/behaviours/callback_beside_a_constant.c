@@ -4,6 +4,10 @@
  * read from among the constants, and is the same. */
 #include "answers.h"
 
+#ifndef BY
+#define BY 2.75
+#endif
+
 static int (*held)(int);
 static double weight;
 
@@ -17,7 +21,7 @@ ALONE static void hold(int (*callback)(int), double by) {
 }
 
 ALONE static int begin(int number) {
-    hold(twice, 2.75);
+    hold(twice, BY);
     return number < (NEW ? -1000 : -100) ? -100 : number;
 }
 

@@ -2,32 +2,5 @@
 //#ExpectRefusal: role-unproven
 /* Code that changed hands out a function that changed too, together with another number
  * than before: whether it still has the same role is not told by the place. */
-#include "answers.h"
-
-static int (*held)(int);
-static double weight;
-
-ALONE static int twice(int number) {
-    return number * 2 + NEW;
-}
-
-ALONE static void hold(int (*callback)(int), double by) {
-    held = callback;
-    weight = by;
-}
-
-ALONE static int begin(int number) {
-    hold(twice, NEW ? 3.75 : 2.75);
-    return number < (NEW ? -1000 : -100) ? -100 : number;
-}
-
-static void answer(const char *asked) {
-    int number = atoi(asked);
-    if (!held)
-        number = begin(number);
-    printf("%d\n", weight > 2.5 ? held(number) : 0);
-}
-
-int main(void) {
-    return serve();
-}
+#define BY (NEW ? 3.75 : 2.75)
+#include "callback_beside_a_constant.c"
