@@ -31,7 +31,10 @@ behaviours! {
     callback_beside_a_constant
     callback_beside_another_constant
     callback_of_changed_code
+    callbacks_by_condition
+    callbacks_by_condition_alike
     callbacks_exchanged
+    callbacks_with_numbers
     cancelled
     changed_table
     children

@@ -82,7 +82,7 @@ fn takings(diff: &ImageDiff<'_, '_>, judgement: &Judgement) -> Vec<TakingSite> {
         .takings
         .iter()
         .filter(|t| t.surrounded && carried.contains(&t.taker) && carried.contains(&t.taken))
-        .map(|t| TakingSite { new_at: t.new_at, old_at: t.old_at })
+        .map(|t| TakingSite { new_at: t.new_at, old_at: t.old_at, unique: t.unique })
         .collect();
     sites.sort_unstable();
     sites

@@ -24,8 +24,25 @@ pub fn text_at<'a>(side: &Side<'_, 'a>, va: Va, min_len_bytes: usize) -> Option<
     let tail = tail.get(..tail.len().min(LONGEST))?;
     let len = tail.iter().position(|b| *b == 0)?;
     let text = tail.get(..len)?;
-    let printable = |b: &u8| matches!(b, b'\t' | b'\n' | b'\r' | 0x1b | 0x20..=0x7e | 0x80..=0xff);
-    (len >= min_len_bytes && text.iter().all(printable)).then_some(text)
+    (len >= min_len_bytes && text.iter().all(|b| is_printable(*b))).then_some(text)
+}
+
+fn is_printable(byte: u8) -> bool {
+    matches!(byte, b'\t' | b'\n' | b'\r' | 0x1b | 0x20..=0x7e | 0x80..=0xff)
+}
+
+/// A text that cannot well be anything else: long enough, or with others behind it. The
+/// first bytes of a number or a structure may be printable and precede a zero, too.
+pub(crate) fn telling_text_at<'a>(side: &Side<'_, 'a>, va: Va) -> Option<&'a [u8]> {
+    const LONG: usize = 8;
+    const TELLING: usize = 16;
+    let text = text_at(side, va, 1)?;
+    if text.len() >= LONG {
+        return Some(text);
+    }
+    let bytes = side.image.section_at(va)?.tail(va)?.get(..TELLING)?;
+    let texts = bytes.iter().all(|b| *b == 0 || is_printable(*b)) && !bytes.windows(2).any(|two| two == [0, 0]);
+    texts.then_some(bytes)
 }
 
 /// The printable bytes around `va`, without what ends them.

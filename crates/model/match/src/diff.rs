@@ -26,6 +26,8 @@ pub struct PairEvidence {
     /// Places where two versions of a changed function take both addresses, in equal
     /// surroundings.
     pub takers: u32,
+    /// Those of them that are like no other place and hand it over there, not behind a branch.
+    pub telling_takers: u32,
     /// Aligned instructions take the address of one of them and of something else.
     pub contradicted: bool,
     /// Only the places that take their addresses say that one replaces the other.
@@ -35,7 +37,16 @@ pub struct PairEvidence {
 impl PairEvidence {
     /// Something outside the two bodies says that they have one role.
     pub fn proves_role(self) -> bool {
-        self.name || self.callers > 0 || self.slots > 0 || (self.takers > 0 && !self.contradicted)
+        self.is_named_or_reached() || (self.takers > 0 && !self.contradicted)
+    }
+
+    /// Only places that take its address do, and something there is not told.
+    pub fn proves_role_by_place_only(self) -> bool {
+        self.proves_role() && !self.is_named_or_reached() && self.telling_takers == 0
+    }
+
+    fn is_named_or_reached(self) -> bool {
+        self.name || self.callers > 0 || self.slots > 0
     }
 }
 
@@ -262,7 +273,7 @@ fn all_takings(verifier: &Verifier<'_, '_, '_>, alignments: &Alignments) -> Vec<
 /// pairs, one was rewritten, or replaced, by the other.
 fn pair_by_takings(takings: &[Taking], pairing: &mut Pairing, unlike: &mut HashSet<usize>) -> bool {
     let mut votes: HashMap<(usize, usize), u32> = HashMap::new();
-    for taking in takings.iter().filter(|t| t.surrounded) {
+    for taking in takings.iter().filter(|t| t.unique) {
         let (f, g) = taking.taken;
         if pairing.of_old.get(f).is_some_and(Option::is_none) && pairing.old_of(g).is_none() {
             let count = votes.entry((f, g)).or_default();
@@ -300,6 +311,8 @@ fn gather_evidence(diff: &mut ImageDiff<'_, '_>, unlike: &HashSet<usize>) {
         } else if taking.surrounded {
             let entry = evidence.entry((f, g)).or_default();
             entry.takers = entry.takers.saturating_add(1);
+            let telling = taking.unique && taking.handed_over;
+            entry.telling_takers = entry.telling_takers.saturating_add(u32::from(telling));
         }
     }
     for &(o, n) in &diff.identical {

@@ -7,14 +7,27 @@
 //! from the branch or call before to the one behind, is equal, and everything in it
 //! leads to the same thing. So what else is handed over together with the function
 //! (where it is registered, under which name, with which object) is the same too.
+//!
+//! Two things are told apart. Where another place of the function is like it, what makes
+//! the difference between them lies elsewhere, and may have been exchanged. And where the
+//! address is not handed over in that code, to a call, a caller or memory, whoever gets it
+//! lies behind a branch and is not looked at.
 
 use crate::align::{AlignedPair, Difference, OperandChange, compare_operands};
-use crate::content::text_at;
+use crate::content::telling_text_at;
 use crate::side::{Place, Side};
 use crate::verify::{Learnt, Verifier};
-use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind};
+use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
+use salve_code::is_immediate;
 use salve_elf::{Binding, SectionRole, Va, VaRange};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+
+/// What a call may look at (psABI §3.2.3).
+const ARGUMENTS: [Register; 6] =
+    [Register::RDI, Register::RSI, Register::RDX, Register::RCX, Register::R8, Register::R9];
+
+/// Instructions of straight code, jumps included, that are compared at most.
+const LONGEST_PATH: usize = 256;
 
 /// Two aligned instructions that take the addresses of functions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +40,10 @@ pub struct Taking {
     pub taken: (usize, usize),
     /// The straight code around both is equal.
     pub surrounded: bool,
+    /// And there is none like it.
+    pub unique: bool,
+    /// Whoever gets the address gets it there, and not behind a branch.
+    pub handed_over: bool,
 }
 
 /// Whether the function takes the address of any other one.
@@ -43,18 +60,19 @@ pub(crate) fn takings(verifier: &Verifier<'_, '_, '_>, taker: (usize, usize), di
     let functions = (verifier.old.image.functions().get(taker.0), verifier.new.image.functions().get(taker.1));
     let (Some(f), Some(g)) = functions else { return Vec::new() };
     let (old, new) = (difference.aligned.iter().map(|p| &p.old), difference.aligned.iter().map(|p| &p.new));
-    let begins = (begins(f.range, old.chain(&difference.only_old)), begins(g.range, new.chain(&difference.only_new)));
-    let around = Surroundings { verifier, aligned: &difference.aligned, begins, ranges: (f.range, g.range) };
+    let blocks = (
+        Blocks::of(verifier.old, f.range, old.chain(&difference.only_old)),
+        Blocks::of(verifier.new, g.range, new.chain(&difference.only_new)),
+    );
+    let around = Surroundings { verifier, aligned: &difference.aligned, blocks, ranges: (f.range, g.range) };
     let mut found = Vec::new();
     for (index, pair) in difference.aligned.iter().enumerate() {
         let Some(taken) = taken(verifier.old, &pair.old).zip(taken(verifier.new, &pair.new)) else { continue };
-        found.push(Taking {
-            taker,
-            old_at: Va::new(pair.old.ip()),
-            new_at: Va::new(pair.new.ip()),
-            taken,
-            surrounded: around.are_equal(index),
-        });
+        let equal = around.are_equal(index);
+        let (old_at, new_at) = (Va::new(pair.old.ip()), Va::new(pair.new.ip()));
+        let (surrounded, handed_over) = (equal.is_some(), equal == Some(Onward::HandedOver));
+        let unique = surrounded && around.is_unique(pair);
+        found.push(Taking { taker, old_at, new_at, taken, surrounded, unique, handed_over });
     }
     found
 }
@@ -79,23 +97,84 @@ fn entry(side: &Side<'_, '_>, va: Va) -> Option<usize> {
     }
 }
 
-/// Where straight code begins: the start of the function, and what follows a branch or call.
-fn begins<'c>(range: VaRange, code: impl Iterator<Item = &'c Instruction>) -> HashSet<u64> {
-    let ends = code.filter(|i| i.flow_control() != FlowControl::Next).map(Instruction::next_ip);
-    ends.chain([range.start().raw()]).collect()
+/// The straight code of one version of a function.
+struct Blocks {
+    /// Where it begins: at the start of the function, and behind a branch or call.
+    begins: HashSet<u64>,
+    /// Where functions are taken and no other place of this version hands one over alike.
+    unique: HashSet<u64>,
+}
+
+impl Blocks {
+    fn of<'c>(side: &Side<'_, '_>, range: VaRange, code: impl Iterator<Item = &'c Instruction>) -> Self {
+        let mut code: Vec<Instruction> = code.copied().collect();
+        code.sort_unstable_by_key(Instruction::ip);
+        let mut begins = HashSet::from([range.start().raw()]);
+        let mut places: HashMap<Vec<Instruction>, Vec<u64>> = HashMap::new();
+        for block in code.split_inclusive(|i| i.flow_control() != FlowControl::Next) {
+            begins.extend(block.last().map(Instruction::next_ip));
+            let mut path = block.to_vec();
+            follow_jumps(&code, &mut path);
+            for taking in block.iter().filter(|i| taken(side, i).is_some()) {
+                // All of it that tells one place from another, but for what is taken.
+                let telling = path.iter().filter(|i| tells(i, range));
+                let alike = telling.map(|i| if i.ip() == taking.ip() { Instruction::default() } else { *i });
+                places.entry(alike.collect()).or_default().push(taking.ip());
+            }
+        }
+        let unique = places.into_values().filter_map(|places| <[u64; 1]>::try_from(places).ok());
+        Self { begins, unique: unique.flatten().collect() }
+    }
+}
+
+/// Where a path ends in a jump within the function, what is run next, up to another branch.
+fn follow_jumps(code: &[Instruction], path: &mut Vec<Instruction>) {
+    while let Some(last) = path.last().filter(|last| last.flow_control() == FlowControl::UnconditionalBranch) {
+        let target = last.near_branch_target();
+        let Ok(at) = code.binary_search_by_key(&target, Instruction::ip) else { return };
+        let rest = code.get(at..).unwrap_or_default();
+        let block = rest.split_inclusive(|i| i.flow_control() != FlowControl::Next).next().unwrap_or_default();
+        if path.len().saturating_add(block.len()) > LONGEST_PATH {
+            return;
+        }
+        path.extend_from_slice(block);
+    }
+}
+
+/// Whether an instruction holds something that another place might have in its stead. What
+/// is in registers is not compared, so moving it about tells nothing; nor do jumps that are
+/// followed.
+fn tells(instruction: &Instruction, range: VaRange) -> bool {
+    if instruction.flow_control() == FlowControl::UnconditionalBranch {
+        return !range.contains(Va::new(instruction.near_branch_target()));
+    }
+    let number = (0..instruction.op_count()).any(|operand| is_immediate(instruction.op_kind(operand)));
+    let on_stack = instruction.op0_kind() == OpKind::Register && instruction.op0_register() == Register::RSP;
+    instruction.flow_control() != FlowControl::Next || instruction.is_ip_rel_memory_operand() || number && !on_stack
+}
+
+/// What becomes of an address in the equal code behind the place that takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Onward {
+    HandedOver,
+    /// A branch comes first.
+    Branches,
 }
 
 struct Surroundings<'s, 'v, 'i, 'a> {
     verifier: &'s Verifier<'v, 'i, 'a>,
     aligned: &'s [AlignedPair],
-    /// Where straight code begins, on either side.
-    begins: (HashSet<u64>, HashSet<u64>),
+    blocks: (Blocks, Blocks),
     ranges: (VaRange, VaRange),
 }
 
 impl Surroundings<'_, '_, '_, '_> {
-    fn are_equal(&self, index: usize) -> bool {
-        self.backwards(index) && self.forwards(index)
+    fn are_equal(&self, index: usize) -> Option<Onward> {
+        if self.backwards(index) { self.forwards(index) } else { None }
+    }
+
+    fn is_unique(&self, pair: &AlignedPair) -> bool {
+        self.blocks.0.unique.contains(&pair.old.ip()) && self.blocks.1.unique.contains(&pair.new.ip())
     }
 
     /// To the branch or call before, or the start of the functions.
@@ -103,7 +182,7 @@ impl Surroundings<'_, '_, '_, '_> {
         let mut at = index;
         loop {
             let Some(pair) = self.aligned.get(at) else { return false };
-            match (self.begins.0.contains(&pair.old.ip()), self.begins.1.contains(&pair.new.ip())) {
+            match (self.blocks.0.begins.contains(&pair.old.ip()), self.blocks.1.begins.contains(&pair.new.ip())) {
                 (true, true) => return true,
                 (false, false) => {}
                 _ => return false,
@@ -117,22 +196,44 @@ impl Surroundings<'_, '_, '_, '_> {
         }
     }
 
-    /// Through the next branch or call.
-    fn forwards(&self, index: usize) -> bool {
+    /// Through the next branch or call; jumps within the functions are gone along.
+    fn forwards(&self, index: usize) -> Option<Onward> {
+        let mut holders = vec![self.aligned.get(index)?.old.op0_register()];
+        let mut stored = false;
         let mut at = index;
-        loop {
-            let Some(pair) = self.aligned.get(at) else { return false };
+        for _ in 0..LONGEST_PATH {
+            let pair = self.aligned.get(at)?;
             if at != index && !self.equal(pair) {
-                return false;
+                return None;
             }
-            if pair.old.flow_control() != FlowControl::Next {
-                return true;
+            let got_by = |registers: &[Register]| stored || holders.iter().any(|register| registers.contains(register));
+            let onward = |got: bool| Some(if got { Onward::HandedOver } else { Onward::Branches });
+            let mut next = at.checked_add(1)?;
+            match pair.old.flow_control() {
+                FlowControl::Next => {
+                    if !follows(pair, self.aligned.get(next)?) {
+                        return None;
+                    }
+                    let holds = |register| holders.contains(&register);
+                    if let Some(copied_to) = copied(&pair.old, holds) {
+                        stored |= copied_to == Copied::ToMemory;
+                        holders.extend(copied_to.register());
+                    }
+                }
+                FlowControl::UnconditionalBranch => {
+                    let targets = (pair.old.near_branch_target(), pair.new.near_branch_target());
+                    if !self.ranges.0.contains(Va::new(targets.0)) {
+                        return onward(got_by(&ARGUMENTS));
+                    }
+                    next = self.aligned.iter().position(|pair| (pair.old.ip(), pair.new.ip()) == targets)?;
+                }
+                FlowControl::Call | FlowControl::IndirectCall => return onward(got_by(&ARGUMENTS)),
+                FlowControl::Return => return onward(got_by(&[Register::RAX])),
+                _ => return onward(stored),
             }
-            at = at.saturating_add(1);
-            if self.aligned.get(at).is_none_or(|next| !follows(pair, next)) {
-                return false;
-            }
+            at = next;
         }
+        None
     }
 
     /// The same instruction, leading to the same thing.
@@ -156,7 +257,7 @@ impl Surroundings<'_, '_, '_, '_> {
             }
             let constants = match read {
                 Some(len) => (constant_at(a, old, len), constant_at(b, new, len)),
-                None => (text_at(a, old, 1), text_at(b, new, 1)),
+                None => (telling_text_at(a, old), telling_text_at(b, new)),
             };
             return constants.0.is_some() && constants.0 == constants.1;
         }
@@ -164,6 +265,34 @@ impl Surroundings<'_, '_, '_, '_> {
             return self.verifier.pairing.old_of(g) == Some(f);
         }
         self.verifier.same_address(old, new, None, &mut Learnt::default()) == Ok(true)
+    }
+}
+
+/// Where a whole register goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Copied {
+    To(Register),
+    /// Not the function's own stack.
+    ToMemory,
+}
+
+impl Copied {
+    fn register(self) -> Option<Register> {
+        match self {
+            Self::To(register) => Some(register),
+            Self::ToMemory => None,
+        }
+    }
+}
+
+fn copied(instruction: &Instruction, holds: impl Fn(Register) -> bool) -> Option<Copied> {
+    let is_copy = instruction.mnemonic() == Mnemonic::Mov
+        && instruction.op1_kind() == OpKind::Register
+        && holds(instruction.op1_register());
+    match instruction.op0_kind() {
+        OpKind::Register if is_copy => Some(Copied::To(instruction.op0_register())),
+        OpKind::Memory if is_copy && instruction.memory_base() != Register::RSP => Some(Copied::ToMemory),
+        _ => None,
     }
 }
 

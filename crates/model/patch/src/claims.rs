@@ -67,6 +67,8 @@ pub struct FunctionPair {
 pub struct TakingSite {
     pub new_at: Va,
     pub old_at: Va,
+    /// No other place in either version is like it.
+    pub unique: bool,
 }
 
 /// A function that differs at some sites in values that are noise.

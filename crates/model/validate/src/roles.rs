@@ -8,7 +8,9 @@
 //! * both are where the program starts, or have one name that no other function has;
 //! * two versions of a changed function take both addresses in the same place: by two
 //!   equal instructions in straight code that is equal around them, from the branch or
-//!   call before to the one behind, every reference of which corresponds.
+//!   call before to the one behind (jumps within the function are gone along), every
+//!   reference of which corresponds; and, where that is claimed, neither version has a
+//!   second such place, with which it might have been exchanged.
 //!
 //! What the payload refers to was resolved by means of the claims, so it is no witness.
 
@@ -117,7 +119,7 @@ struct Takers<'c, 'a> {
 
 impl Takers<'_, '_> {
     fn check(&mut self, site: &TakingSite) -> Result<(), Invalid> {
-        let TakingSite { new_at, old_at } = *site;
+        let TakingSite { new_at, old_at, unique } = *site;
         let wrong = Invalid::Taking { old_at, new_at };
         let taker = self.map.index.pair_at(new_at).map(|p| (p.old, p.new, p.class));
         let Some((old, new, Class::Changed)) = taker else { return Err(wrong) };
@@ -128,7 +130,7 @@ impl Takers<'_, '_> {
         let find = |code: &[Read<'_>], at: Va| code.binary_search_by_key(&at, |r| r.at).ok();
         let (Some(i), Some(j)) = (find(a, old_at), find(b, new_at)) else { return Err(wrong) };
         let around = Around { map: self.map, ranges: (old, new), code: (a, b) };
-        let taken = around.taken((i, j)).filter(|_| around.is_equal((i, j)));
+        let taken = around.taken((i, j)).filter(|_| around.is_equal((i, j)) && (!unique || around.is_unique((i, j))));
         let pair = taken.and_then(|entry| self.map.index.pair_at(entry)).ok_or(wrong)?;
         pair.witnessed.set(true);
         Ok(())
@@ -174,7 +176,7 @@ impl Around<'_, '_, '_> {
         let mut fields = b.instr.fields();
         let (field, None) = (fields.next()?, fields.next()) else { return None };
         let value = matches!(field.role, Use::Address | Use::Access(Some(8)));
-        let alike = a.instr.fields().eq(b.instr.fields()) && a.instr.len == b.instr.len && Self::same_bytes(a, b);
+        let alike = a.instr.fields().eq(b.instr.fields()) && a.instr.len == b.instr.len && same_bytes(a, b);
         let entries = held(self.map.old, a.target(field)?).zip(held(self.map.new, b.target(field)?));
         let (old, new) = entries.filter(|_| value && alike)?;
         let pair = self.map.index.pair_at(new).filter(|p| p.class == Class::Changed)?;
@@ -198,37 +200,37 @@ impl Around<'_, '_, '_> {
                 return false;
             }
         }
-        let mut behind = at;
-        loop {
-            let Some((a, b)) = self.at(behind) else { return false };
-            if behind != at && !self.same(a, b) {
-                return false;
-            }
-            if a.instr.flow != Flow::Next {
-                return true;
-            }
-            behind = (behind.0.saturating_add(1), behind.1.saturating_add(1));
-        }
+        let (Some(old), Some(new)) = (path(self.code.0, at.0), path(self.code.1, at.1)) else { return false };
+        let mut behind = old.iter().zip(&new).skip(1).map(|(i, j)| self.at((*i, *j)));
+        old.len() == new.len() && behind.all(|pair| pair.is_some_and(|(a, b)| self.same(a, b)))
+    }
+
+    /// Nowhere else does either version take an address together with the same.
+    fn is_unique(&self, at: (usize, usize)) -> bool {
+        let like = |image: &Image<'_>, code: &[Read<'_>], index: usize| {
+            let telling = |index: usize| -> Option<Vec<usize>> {
+                let mut whole: Vec<usize> = (begin(code, index)..index).collect();
+                whole.extend(path(code, index)?);
+                whole.retain(|index| code.get(*index).is_some_and(|read| tells(read, code)));
+                Some(whole)
+            };
+            let Some(own) = telling(index) else { return 0 };
+            let others = (0..code.len()).filter(|other| code.get(*other).is_some_and(|read| may_take(image, read)));
+            // One that cannot be followed may be like any other.
+            let alike = |other: &usize| telling(*other).is_none_or(|all| is_alike((&own, index), (&all, *other), code));
+            others.filter(alike).count()
+        };
+        like(self.map.old, self.code.0, at.0) == 1 && like(self.map.new, self.code.1, at.1) == 1
     }
 
     /// The same instruction, and every reference of it corresponds.
     fn same(&self, a: &Read<'_>, b: &Read<'_>) -> bool {
-        let alike = a.instr.len == b.instr.len
-            && a.instr.flow == b.instr.flow
-            && a.instr.fields().eq(b.instr.fields())
-            && Self::same_bytes(a, b);
-        alike
+        same_but_for_targets(a, b)
             && b.instr.fields().all(|field| match a.target(field).zip(b.target(field)) {
                 Some((old, new)) => self.corresponds(old, new, field.role),
                 // In a fixed image a number that may be an address proves nothing.
                 None => false,
             })
-    }
-
-    /// Equal but for references.
-    fn same_bytes(a: &Read<'_>, b: &Read<'_>) -> bool {
-        let differs = a.bytes.iter().zip(b.bytes).enumerate().filter(|(_, (x, y))| x != y);
-        differs.into_iter().all(|(offset, _)| b.instr.fields().any(|field| field.covers(offset)))
     }
 
     fn corresponds(&self, old: Va, new: Va, role: Use) -> bool {
@@ -248,13 +250,89 @@ impl Around<'_, '_, '_> {
             (Some(a), Some(b)) if a.is_constant() && b.is_constant() => {
                 let constants = match role {
                     Use::Access(Some(len)) => (value(a, old, len), value(b, new, len)),
-                    _ => (text(a, old), text(b, new)),
+                    _ => (telling(a, old), telling(b, new)),
                 };
                 constants.0.is_some() && constants.0 == constants.1
             }
             _ => self.map.check(old, new, role).is_ok(),
         }
     }
+}
+
+/// Whether it makes or loads the address of code of this image.
+fn may_take(image: &Image<'_>, read: &Read<'_>) -> bool {
+    let mut values = read.instr.fields().filter(|field| matches!(field.role, Use::Address | Use::Access(Some(8))));
+    values.any(|field| read.target(field).is_some_and(|target| held(image, target).is_some()))
+}
+
+/// Whether it holds something that another place might have in its stead. What is in
+/// registers is not compared, so moving it about tells nothing; nor do jumps that are gone along.
+fn tells(read: &Read<'_>, code: &[Read<'_>]) -> bool {
+    match read.instr.flow {
+        Flow::Next => read.instr.immediate > 0 || read.instr.fields().next().is_some(),
+        Flow::Jump => landing(read, code).is_none(),
+        Flow::Branch | Flow::Call | Flow::IndirectJump | Flow::IndirectCall | Flow::Stop | Flow::SystemCall => true,
+    }
+}
+
+/// Where in the function a direct jump leads.
+fn landing(jump: &Read<'_>, code: &[Read<'_>]) -> Option<usize> {
+    let target = jump.instr.fields().find_map(|field| jump.target(field))?;
+    code.binary_search_by_key(&target, |read| read.at).ok()
+}
+
+/// Two places of one image that differ in nothing that tells one from another, but for
+/// what is taken.
+fn is_alike(one: (&[usize], usize), other: (&[usize], usize), code: &[Read<'_>]) -> bool {
+    let same = |i: usize, j: usize| {
+        let (Some(a), Some(b)) = (code.get(i), code.get(j)) else { return false };
+        same_but_for_targets(a, b) && b.instr.fields().all(|field| a.target(field) == b.target(field))
+    };
+    let both = one.0.iter().zip(other.0);
+    one.0.len() == other.0.len()
+        && both.into_iter().all(|(i, j)| (*i == one.1) == (*j == other.1) && (*i == one.1 || same(*i, *j)))
+}
+
+fn same_but_for_targets(a: &Read<'_>, b: &Read<'_>) -> bool {
+    a.instr.len == b.instr.len
+        && a.instr.flow == b.instr.flow
+        && a.instr.fields().eq(b.instr.fields())
+        && same_bytes(a, b)
+}
+
+/// Equal but for references.
+fn same_bytes(a: &Read<'_>, b: &Read<'_>) -> bool {
+    let differs = a.bytes.iter().zip(b.bytes).enumerate().filter(|(_, (x, y))| x != y);
+    differs.into_iter().all(|(offset, _)| b.instr.fields().any(|field| field.covers(offset)))
+}
+
+/// Where the straight code before an instruction begins.
+fn begin(code: &[Read<'_>], index: usize) -> usize {
+    let before = code.get(..index).and_then(|before| before.iter().rposition(|read| read.instr.flow != Flow::Next));
+    before.map_or(0, |before| before.saturating_add(1))
+}
+
+/// What is run from an instruction on, through the next branch or call or out of the
+/// function; `None` where that goes on for long.
+fn path(code: &[Read<'_>], from: usize) -> Option<Vec<usize>> {
+    const LONGEST: usize = 256;
+    let mut path = Vec::new();
+    let mut at = from;
+    while path.len() < LONGEST {
+        let read = code.get(at)?;
+        path.push(at);
+        at = match read.instr.flow {
+            Flow::Next => at.checked_add(1)?,
+            Flow::Jump => match landing(read, code) {
+                Some(next) => next,
+                None => return Some(path),
+            },
+            Flow::Branch | Flow::Call | Flow::IndirectJump | Flow::IndirectCall | Flow::Stop | Flow::SystemCall => {
+                return Some(path);
+            }
+        };
+    }
+    None
 }
 
 /// The function at this address, or the one that the loader's slot there leads to.
@@ -274,10 +352,21 @@ fn value<'a>(section: &Section<'a>, at: Va, len: u8) -> Option<&'a [u8]> {
     section.from(at)?.get(..usize::from(len))
 }
 
-/// A zero-terminated text, not empty.
-fn text<'a>(section: &Section<'a>, at: Va) -> Option<&'a [u8]> {
+/// A zero-terminated text that is one: of eight bytes, or with more of its kind behind it.
+/// The first bytes of a number or a structure may look like a short one.
+fn telling<'a>(section: &Section<'a>, at: Va) -> Option<&'a [u8]> {
+    const LONG: usize = 8;
+    const TELLING: usize = 16;
     let bytes = section.from(at)?;
     let text = bytes.get(..bytes.iter().position(|b| *b == 0)?)?;
     let printable = |b: &u8| matches!(b, b'\t'..=b'\r' | 0x1b | b' '..=b'~' | 0x80..);
-    (!text.is_empty() && text.iter().all(printable)).then_some(text)
+    if text.is_empty() || !text.iter().all(printable) {
+        return None;
+    }
+    if text.len() >= LONG {
+        return Some(text);
+    }
+    let bytes = bytes.get(..TELLING)?;
+    let empty = bytes.windows(2).any(|two| two == [0, 0]);
+    (!empty && bytes.iter().all(|b| *b == 0 || printable(b))).then_some(bytes)
 }

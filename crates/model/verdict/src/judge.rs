@@ -81,6 +81,7 @@ pub fn judge(diff: &ImageDiff<'_, '_>, context: &NoiseContext) -> Judgement {
         reasons.extend(callbacks(diff, carried, &old_callers, &new_callers));
         reasons.extend(roles(diff, carried, &old_callers));
         reasons.extend(rewritten(diff, carried));
+        reasons.extend(by_place_only(diff, carried, &old_callers));
         reasons.extend(dependencies(diff, carried, &mut requirements));
         judgement.revert = revert_policy(diff, carried, &new_callers);
     }
@@ -329,6 +330,26 @@ fn rewritten(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Reason> {
         .collect();
     (!evidence.is_empty())
         .then(|| registry::CALLBACK_REWRITTEN.because("a function whose address is held was rewritten", evidence))
+}
+
+/// Functions whose address is taken where the old one's was, in one of several places that
+/// are alike, or to be carried past a branch.
+fn by_place_only(diff: &ImageDiff<'_, '_>, carried: &Carried, old: &Callers) -> Option<Reason> {
+    let evidence: Vec<Evidence> = carried
+        .pairs
+        .iter()
+        .filter(|p| old.taken.contains(&p.old) && !p.evidence.unlike && p.evidence.proves_role_by_place_only())
+        .filter_map(|p| Some((diff.old.image.functions().get(p.old)?, diff.new.image.functions().get(p.new)?)))
+        .map(|(f, g)| Evidence {
+            function: Some(named(g)),
+            old_va: Some(f.range.start()),
+            new_va: Some(g.range.start()),
+            seen: "its address is taken in the same place, which is like another, or branches before it is handed over"
+                .to_owned(),
+        })
+        .collect();
+    (!evidence.is_empty())
+        .then(|| registry::CALLBACK_BY_PLACE.because("who gets a function's address when was not followed", evidence))
 }
 
 fn dependencies(diff: &ImageDiff<'_, '_>, carried: &Carried, requirements: &mut Vec<Requirement>) -> Option<Reason> {
