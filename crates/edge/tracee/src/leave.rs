@@ -12,6 +12,7 @@
 
 use crate::Errno;
 use crate::breakpoint::Breakpoint;
+use crate::limits::Limits;
 use crate::process::Process;
 use crate::remote::bell;
 use crate::seize::seize;
@@ -19,17 +20,13 @@ use crate::stop::{HeldThread, Sent, mended_registers};
 use crate::sys::{self, Event};
 use crate::transition::Blocked;
 use core::sync::atomic::{AtomicBool, Ordering};
-use core::time::Duration;
 use salve_elf::RuntimeAddr;
 use std::time::Instant;
 
 /// More threads than this are not awaited at once, and so many frames are gone outwards to
 /// see where one comes out: everybody stands meanwhile.
-pub(crate) const MOST: usize = 8;
-pub(crate) const FRAMES: usize = 16;
-/// Between looks at threads that run.
-const NAP: Duration = Duration::from_micros(50);
-
+const MOST: usize = 8;
+const FRAMES: usize = 16;
 /// This machine's processors, or who runs this, have no breakpoints to give.
 static NO_BREAKPOINTS: AtomicBool = AtomicBool::new(false);
 
@@ -38,25 +35,27 @@ static NO_BREAKPOINTS: AtomicBool = AtomicBool::new(false);
 pub(crate) struct Snare {
     signal: i32,
     breakpoints: Vec<Breakpoint>,
+    /// It has caught its thread, which it does once.
+    spent: bool,
 }
 
 impl Snare {
     /// For a thread that is traced already.
     fn lay(process: &Process, tid: i32, at: &[RuntimeAddr]) -> Option<Self> {
-        let signal = bell(&process.status(Some(tid)).ok()?)?.signal;
+        let signal = signal(process, tid)?;
         let mut breakpoints = Vec::with_capacity(at.len());
         for &at in at {
             match Breakpoint::set(tid, at, signal) {
                 Ok(breakpoint) => breakpoints.push(breakpoint),
-                // It is gone, or somebody else has some of them.
-                Err(Errno(libc::ESRCH | libc::ENOSPC)) => break,
-                Err(_) => {
-                    NO_BREAKPOINTS.store(true, Ordering::Relaxed);
+                Err(Errno(errno)) => {
+                    let none_here = matches!(errno, libc::ENOENT | libc::EOPNOTSUPP | libc::ENOSYS);
+                    NO_BREAKPOINTS.fetch_or(none_here, Ordering::Relaxed);
+                    // It is gone, or somebody else has some of them, or this place has none.
                     break;
                 }
             }
         }
-        (!breakpoints.is_empty()).then_some(Self { signal, breakpoints })
+        (!breakpoints.is_empty()).then_some(Self { signal, breakpoints, spent: false })
     }
 
     /// Whether this signal, before which the thread stands, is this snare's and nobody else's.
@@ -67,12 +66,21 @@ impl Snare {
     }
 }
 
+/// What tells of a breakpoint. Of `SIGCHLD` the kernel hides which descriptor sent it.
+fn signal(process: &Process, tid: i32) -> Option<i32> {
+    let bell = bell(&process.status(Some(tid)).ok()?)?;
+    (bell.signal != libc::SIGCHLD).then_some(bell.signal)
+}
+
+/// How many frames to go outwards, while everybody stands, to see where the next of the
+/// blocking threads comes out.
+pub(crate) fn frames(known: usize) -> usize {
+    if known < MOST && !NO_BREAKPOINTS.load(Ordering::Relaxed) { FRAMES } else { 0 }
+}
+
 /// Whether there is any of them to wait for in this way.
 pub(crate) fn can_be_awaited<'a>(blocking: &[Blocked], process_of: impl Fn(&Blocked) -> Option<&'a Process>) -> bool {
-    let has_signal = |blocked: &Blocked| {
-        let status = process_of(blocked).and_then(|process| process.status(Some(blocked.tid)).ok());
-        status.is_some_and(|status| bell(&status).is_some())
-    };
+    let has_signal = |blocked: &Blocked| process_of(blocked).and_then(|process| signal(process, blocked.tid)).is_some();
     let mut known = blocking.iter().take(MOST).filter(|blocked| !blocked.leaves_to.is_empty());
     !NO_BREAKPOINTS.load(Ordering::Relaxed) && known.any(has_signal)
 }
@@ -86,32 +94,38 @@ pub(crate) struct Caught {
     pub(crate) since: Option<Instant>,
 }
 
-/// Waits until one of them leaves, at the latest until `until`.
+/// Waits until one of them leaves, at the latest until `until`. `None` where a number has
+/// come to be another process's thread: it is let go when the calling thread ends.
 pub(crate) fn catch<'a>(
     blocking: &[Blocked],
     process_of: impl Fn(&Blocked) -> Option<&'a Process>,
+    limits: &Limits,
     until: Instant,
-) -> Caught {
+) -> Option<Caught> {
     let mut caught = Caught::default();
     for blocked in blocking.iter().take(MOST) {
         let Some(process) = process_of(blocked).filter(|_| !blocked.leaves_to.is_empty()) else { continue };
-        if seize(process, blocked.tid).is_ok() {
+        // It was there at the last try, which is a while ago.
+        let listed = process.threads(limits).is_ok_and(|tids| tids.contains(&blocked.tid));
+        if listed && Instant::now() < until && seize(process, blocked.tid).is_ok() {
+            // Traced, it keeps its number.
+            process.status(Some(blocked.tid)).ok()?;
             let snare = Snare::lay(process, blocked.tid, &blocked.leaves_to);
             let thread = HeldThread { snare, ..HeldThread::running(blocked.tid) };
             caught.threads.push((blocked.pid, thread));
         }
     }
-    while caught.since.is_none() && caught.threads.iter().any(|(_, thread)| thread.snare.is_some()) {
+    while caught.since.is_none() && caught.threads.iter().any(|(_, thread)| thread.is_ensnared()) {
         caught.threads.retain_mut(|(_, thread)| settle(thread));
         if caught.threads.iter().any(|(_, thread)| thread.registers.is_some()) {
             caught.since = Some(Instant::now());
         } else if Instant::now() >= until {
             break;
         } else {
-            std::thread::sleep(NAP);
+            crate::wait::any();
         }
     }
-    caught
+    Some(caught)
 }
 
 /// Lets threads run until each has left, at the latest until `until`; `false` where one of
@@ -119,7 +133,7 @@ pub(crate) fn catch<'a>(
 pub(crate) fn await_all(threads: &mut [HeldThread], tids: &[i32], until: Instant) -> bool {
     let awaited = || tids.iter();
     let is_awaited = |thread: &HeldThread| awaited().any(|&tid| tid == thread.tid);
-    if threads.iter().filter(|thread| is_awaited(thread)).any(|thread| thread.snare.is_none()) {
+    if threads.iter().filter(|thread| is_awaited(thread)).any(|thread| !thread.is_ensnared()) {
         return false;
     }
     while Instant::now() < until {
@@ -135,6 +149,13 @@ pub(crate) fn await_all(threads: &mut [HeldThread], tids: &[i32], until: Instant
     true
 }
 
+impl HeldThread {
+    /// Something makes it stand where it leaves.
+    fn is_ensnared(&self) -> bool {
+        self.snare.as_ref().is_some_and(|snare| !snare.spent)
+    }
+}
+
 /// Looks what became of a thread that runs; `false` if it ended.
 fn settle(thread: &mut HeldThread) -> bool {
     if thread.registers.is_some() {
@@ -148,11 +169,44 @@ fn settle(thread: &mut HeldThread) -> bool {
         }
         Ok(Event::SystemCall) => sys::resume(tid, 0).is_ok(),
         Ok(event @ (Event::Signal(_) | Event::Stopped | Event::GroupStopped)) => {
+            if let (Event::Signal(_), Some(snare)) = (event, &mut thread.snare) {
+                snare.spent = true;
+            }
             thread.registers = mended_registers(tid).ok();
             thread.group_stopped = event == Event::GroupStopped;
             thread.sent = Sent::Nowhere;
             thread.registers.is_some()
         }
         Ok(Event::Exited) | Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::BlockingReason;
+    use core::time::Duration;
+    use std::process::{Child, Command};
+
+    fn sleeper() -> (Child, Process) {
+        let child = Command::new("sleep").arg("60").spawn().unwrap();
+        let process = Process::open(i32::try_from(child.id()).unwrap()).unwrap();
+        (child, process)
+    }
+
+    #[test]
+    fn a_number_that_is_another_processs_by_now_is_left_alone() {
+        let [(mut one, its), (mut other, stranger)] = [sleeper(), sleeper()];
+        let why = BlockingReason::Executing { at: RuntimeAddr::new(0x1000) };
+        let leaves_to = vec![RuntimeAddr::new(0x1000)];
+        let blocked = Blocked { pid: its.pid(), tid: stranger.pid(), function: String::new(), why, leaves_to };
+        let until = Instant::now().checked_add(Duration::from_secs(60)).unwrap();
+        let caught = catch(&[blocked], |_| Some(&its), &Limits::default(), until).unwrap();
+        assert!(caught.threads.is_empty());
+        assert_eq!(stranger.status(None).unwrap().tracer(), 0);
+        for child in [&mut one, &mut other] {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }

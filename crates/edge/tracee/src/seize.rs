@@ -93,13 +93,16 @@ mod tests {
         let tid = i32::try_from(child.id()).unwrap();
         let process = Process::open(tid).unwrap();
         let (held, wait) = mpsc::channel();
+        let (go, gone) = mpsc::channel();
         let other = std::thread::spawn(move || {
             sys::seize(tid).unwrap();
             held.send(()).unwrap();
-            std::thread::sleep(Duration::from_millis(50));
+            gone.recv().unwrap();
+            std::thread::sleep(NAP * 100);
         });
         wait.recv().unwrap();
         assert_eq!(sys::seize(tid), Err(Errno(libc::EPERM)));
+        go.send(()).unwrap();
         then(&process);
         other.join().unwrap();
         let _ = child.kill();
@@ -120,7 +123,11 @@ mod tests {
         let pid = i32::try_from(child.id()).unwrap();
         assert!(!ends(pid));
         let _ = child.kill();
-        // Not reaped yet: killed or a zombie, which is the same here.
+        // Killed, ending, or a zombie, which is the same here; for a moment it looks alive.
+        let deadline = Instant::now().checked_add(Duration::from_secs(60)).unwrap();
+        while !ends(pid) && Instant::now() < deadline {
+            std::thread::sleep(NAP);
+        }
         assert!(ends(pid));
         let _ = child.wait();
     }

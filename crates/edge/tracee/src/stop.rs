@@ -36,6 +36,10 @@ pub(crate) enum StopError {
     DidNotStop {
         tid: i32,
     },
+    /// Somebody traces it, and to wait for his end nobody is held.
+    Traced {
+        tid: i32,
+    },
     Not(NotApplied),
     Gone,
 }
@@ -77,11 +81,13 @@ pub(crate) struct Held {
     /// When the first stood, if one did before the others were interrupted.
     since: Option<Instant>,
     started: Instant,
+    /// Nobody stands yet.
+    patient: bool,
 }
 
 impl Held {
     pub(crate) fn stop_all(process: &Process, limits: &Limits) -> Result<Self, StopError> {
-        let mut held = Self::attach(process, limits, Vec::new(), None)?;
+        let mut held = Self::attach(process, limits, Vec::new(), None, true)?;
         held.interrupt();
         let deadline = held.started.checked_add(limits.max_stop).unwrap_or(held.started);
         held.await_all(process, limits, deadline)?;
@@ -89,14 +95,15 @@ impl Held {
     }
 
     /// Attaches to every thread that is not `traced` already, which stops none. Some of those
-    /// may stand, since `since`.
+    /// may stand, since `since`. Tracers that are ending are waited for by the `patient`.
     pub(crate) fn attach(
         process: &Process,
         limits: &Limits,
         traced: Vec<HeldThread>,
         since: Option<Instant>,
+        patient: bool,
     ) -> Result<Self, StopError> {
-        let mut held = Self { threads: traced, ended: Vec::new(), since, started: Instant::now() };
+        let mut held = Self { threads: traced, ended: Vec::new(), since, started: Instant::now(), patient };
         held.threads.reserve(128);
         held.attach_new(process, limits)?;
         if held.threads.is_empty() { Err(StopError::Gone) } else { Ok(held) }
@@ -105,6 +112,7 @@ impl Held {
     /// Interrupts every thread; each stops in its own time.
     pub(crate) fn interrupt(&mut self) {
         self.started = self.since.unwrap_or_else(Instant::now);
+        self.patient = false;
         self.interrupt_running();
     }
 
@@ -156,17 +164,21 @@ impl Held {
         })?;
         self.threads.sort_unstable_by_key(|thread| thread.tid);
         let before = self.threads.len();
+        let patient = self.patient;
+        let seize = |tid| if patient { seize(process, tid) } else { sys::seize(tid) };
         for tid in tids {
             let held = self.threads.get(..before).unwrap_or_default();
             if held.binary_search_by_key(&tid, |thread| thread.tid).is_ok() || self.ended.contains(&tid) {
                 continue;
             }
-            match seize(process, tid) {
+            match seize(tid) {
                 Ok(()) => {
                     self.threads.push(HeldThread::running(tid));
                 }
                 Err(Errno(libc::ESRCH)) => self.ended.push(tid),
                 Err(_) if has_ended(process, tid) => self.ended.push(tid),
+                // The next try waits before anybody is stopped, and says it if that was in vain.
+                Err(_) if !patient => return Err(StopError::Traced { tid }),
                 Err(_) => {
                     return Err(StopError::Not(match tracer(process, Some(tid)) {
                         None => NotApplied::NoThread { why: format!("thread {tid} cannot be traced") },

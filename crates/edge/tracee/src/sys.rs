@@ -242,6 +242,12 @@ pub(crate) fn wait(tid: i32) -> Result<Event> {
     wait_with(tid, 0)
 }
 
+/// Waits until something becomes of any thread that this thread traces, or an alarm goes
+/// off; `false` where there is nobody to wait for.
+pub(crate) fn wait_for_any() -> bool {
+    !matches!(peek(libc::P_ALL, 0, 0), Err(errno) if errno != Errno(libc::EINTR))
+}
+
 fn wait_with(tid: i32, flags: c_int) -> Result<Event> {
     let id = libc::id_t::try_from(tid).map_err(|_| Errno(libc::ESRCH))?;
     match peek(libc::P_PID, id, flags) {

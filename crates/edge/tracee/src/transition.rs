@@ -117,10 +117,14 @@ pub(crate) fn attempt(
     }
     let _hurried = crate::wait::hurry();
     let mut stages = Vec::with_capacity(sites.len());
-    let caught = in_the_way.map_or_else(Caught::default, |(blocking, until)| {
+    let mut caught = Caught::default();
+    if let Some((blocking, until)) = in_the_way {
         let process_of = |blocked: &Blocked| sites.iter().map(|site| site.process).find(|one| one.pid() == blocked.pid);
-        leave::catch(blocking, process_of, until)
-    });
+        match leave::catch(blocking, process_of, limits, until) {
+            Some(found) => caught = found,
+            None => return Tried::Blocked { blocking: blocking.to_vec(), stopped: Duration::ZERO },
+        }
+    }
     if let Err(tried) = stop(&mut stages, sites, caught, limits) {
         return tried;
     }
@@ -151,6 +155,7 @@ pub(crate) fn attempt(
 /// when `stages` is dropped.
 fn stop<'a>(stages: &mut Vec<Stage<'a>>, sites: &[Site<'a>], mut caught: Caught, limits: &Limits) -> Result<(), Tried> {
     let first = stages.len();
+    let patient = first == 0 && caught.since.is_none();
     for site in sites {
         let space = match Space::open(site.process) {
             Ok(space) => space,
@@ -160,7 +165,7 @@ fn stop<'a>(stages: &mut Vec<Stage<'a>>, sites: &[Site<'a>], mut caught: Caught,
         let pid = site.process.pid();
         let of_this: Vec<_> = caught.threads.extract_if(.., |(of, _)| *of == pid).map(|(_, thread)| thread).collect();
         let since = caught.since.filter(|_| of_this.iter().any(|thread| thread.registers.is_some()));
-        match Held::attach(site.process, limits, of_this, since) {
+        match Held::attach(site.process, limits, of_this, since, patient) {
             Ok(held) => stages.push(Stage { site: *site, held, space }),
             Err(StopError::Gone) => {}
             Err(error) => return Err(not_stopped(site.process.pid(), error, limits)),
@@ -240,12 +245,13 @@ pub(crate) fn floor(process: &Process, limits: &Limits) -> Option<Duration> {
 }
 
 fn not_stopped(pid: i32, error: StopError, limits: &Limits) -> Tried {
+    let blocked = |tid, stopped| {
+        let (function, why) = (String::new(), BlockingReason::DidNotStop);
+        Tried::Blocked { blocking: vec![Blocked { pid, tid, function, why, leaves_to: Vec::new() }], stopped }
+    };
     match error {
-        StopError::DidNotStop { tid } => {
-            let why = BlockingReason::DidNotStop;
-            let blocking = vec![Blocked { pid, tid, function: String::new(), why, leaves_to: Vec::new() }];
-            Tried::Blocked { blocking, stopped: limits.max_stop }
-        }
+        StopError::DidNotStop { tid } => blocked(tid, limits.max_stop),
+        StopError::Traced { tid } => blocked(tid, Duration::ZERO),
         StopError::Not(why) => Tried::Not(pid, why),
         StopError::Gone => Tried::Not(pid, NotApplied::Exited),
     }
@@ -338,8 +344,7 @@ fn look(stage: &mut Stage<'_>, limits: &Limits, chunk: &mut [u8]) -> Result<Vec<
         Checker { memory, tables: &plan.tables, main_stack: plan.main_stack, limits, space, pid: process.pid() };
     let mut blocking = Vec::new();
     for thread in &held.threads {
-        let leave_frames = if blocking.len() < leave::MOST { leave::FRAMES } else { 0 };
-        blocking.extend(check(&checker, &plan.forbidden, thread, chunk, leave_frames));
+        blocking.extend(check(&checker, &plan.forbidden, thread, chunk, leave::frames(blocking.len())));
     }
     Ok(blocking)
 }

@@ -68,6 +68,13 @@ pub(crate) fn event(tid: i32, deadline: Instant) -> Result<Option<Event>, Errno>
     }
 }
 
+/// Sleeps until there is an event of any thread that the caller traces, or for a moment.
+pub(crate) fn any() {
+    if !ALARMED.get() || !sys::wait_for_any() {
+        std::thread::sleep(LONG_NAP);
+    }
+}
+
 /// How a thread stands that was interrupted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stopped {
