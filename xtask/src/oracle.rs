@@ -130,11 +130,12 @@ impl Report {
         writeln!(text, "\n## {} {} → {}\n", pair.package, pair.old, pair.new)?;
         let codes = if image.codes().is_empty() { "no reasons".to_owned() } else { listed(&image.codes()) };
         writeln!(text, "`{}` is {} ({codes}).", image.path(), image.verdict())?;
-        let (source, side) = sources::newest_unpacked(pair)?;
-        if side == Side::Old {
+        let (source, not_new) = sources::newest_unpacked(pair)?;
+        if let Some(why) = not_new {
+            let why = why.lines().next().unwrap_or_default();
             writeln!(
                 text,
-                "\nThe archive no longer has the new version's source. The tests are those of {}: the same upstream \
+                "\nThe new version's source could not be had ({why}). The tests are those of {}: the same upstream \
                  release, without tests that came with the fix.",
                 pair.old
             )?;
@@ -147,7 +148,7 @@ impl Report {
         let accept: &[String] = if reviewed { &accept } else { &[] };
         let runs = if arguments.kept { Runs::None } else { Runs::Named(&arguments.only) };
         let columns = Columns { pair, salve: &salve, place: &place, accept, runs };
-        columns.keep_patch(&derived.file)?;
+        columns.keep_patch(&derived.file, recipe, &tests)?;
         self.wrong += columns.table(recipe, &tests, text)?;
         Ok(())
     }

@@ -79,13 +79,14 @@ fn rebuilt_tree(source: &str, version: &str, build: bool) -> Result<PathBuf> {
     Ok(tree)
 }
 
-/// The source of the new version, or of the old one where the archive has it no longer, and which it is.
-pub(crate) fn newest_unpacked(pair: &Pair) -> Result<(PathBuf, Side)> {
+/// The source of the new version; or of the old one, and why the new one's could not be had.
+pub(crate) fn newest_unpacked(pair: &Pair) -> Result<(PathBuf, Option<String>)> {
     match unpacked(&pair.source, &pair.new) {
-        Ok(source) => Ok((source, Side::New)),
+        Ok(source) => Ok((source, None)),
         Err(error) => {
-            let old = unpacked(&pair.source, &pair.old);
-            old.map(|source| (source, Side::Old)).with_context(|| format!("the new version's source: {error:#}"))
+            let why = format!("{error:#}");
+            let old = unpacked(&pair.source, &pair.old).with_context(|| format!("the new version's source: {why}"))?;
+            Ok((old, Some(why)))
         }
     }
 }

@@ -96,7 +96,12 @@ fn long(service: &dyn Service, plan: Plan) -> Result<()> {
             println!("{endured}");
             endured.keep()?;
             if !endured.is_clean() {
-                bail!("{} requests failed, {} things leak", endured.errors, endured.leaks.len());
+                bail!(
+                    "{} requests failed, {} things leak, {} processes were compared",
+                    endured.errors,
+                    endured.leaks.len(),
+                    endured.held().0
+                );
             }
         }
     }
@@ -125,6 +130,10 @@ fn one(service: &dyn Service, options: &Options) -> Result<()> {
             report.keep()?;
             if !report.is_clean() {
                 bail!("{} of {} requests failed", report.errors, report.requests);
+            }
+            let mut refused = report.subjects.iter().flat_map(|subject| &subject.not_applied);
+            if let Some(cause) = refused.find(|cause| !service.refuses().contains(&cause.code.as_str())) {
+                bail!("the verdict allowed it, and it was not applied: {} ({})", cause.code, cause.summary);
             }
         }
     }

@@ -6,6 +6,7 @@
 
 use super::recipes::{Recipe, Test};
 use anyhow::{Context as _, Result};
+use salve_elf::ContentHash;
 use salve_testkit::corpus::{Pair, Side};
 use salve_testkit::events;
 use salve_testkit::salve::Salve;
@@ -69,31 +70,50 @@ struct Row<'t> {
 }
 
 impl Row<'_> {
-    /// Otherwise patched than new, though without a livepatch it always does the same.
+    /// Otherwise patched than new; but for what passes where new does sometimes, and what
+    /// varies without a livepatch as well.
     fn is_wrong(&self) -> bool {
         let [old, patched, new] = self.ends.each_ref().map(|end| end.starts_with(VARIES));
-        self.ends[1] != self.ends[2] && !new && !(old && patched)
+        let passes = self.ends[1] == "ok";
+        self.ends[1] != self.ends[2] && !(new && (passes || patched)) && !(old && patched)
     }
 }
 
 const VARIES: &str = "varies";
+
+fn is_kept(file: &Path, now: &[u8]) -> bool {
+    std::fs::read(file).is_ok_and(|before| before == now)
+}
 
 impl Columns<'_> {
     fn patch(&self) -> PathBuf {
         self.place.join("pair.salve")
     }
 
-    /// Results of another livepatch are none of this one's.
-    pub(super) fn keep_patch(&self, file: &Path) -> Result<()> {
-        let now = std::fs::read(file).context("no patch file")?;
-        if std::fs::read(self.patch()).is_ok_and(|before| before == now) {
-            return Ok(());
+    /// Results of another livepatch, or that another Salve applied, are none of this one's; nor
+    /// are any of tests that are made or started in another way.
+    pub(super) fn keep_patch(&self, file: &Path, recipe: &Recipe, tests: &[Test]) -> Result<()> {
+        let drop = |column: Column| -> Result<()> {
+            let results = self.place.join(column.name());
+            if results.exists() {
+                std::fs::remove_dir_all(&results).context("cannot drop results")?;
+            }
+            Ok(())
+        };
+        let commands: String = tests.iter().map(|test| format!("{}\n{}\n", test.name, test.command)).collect();
+        let way = format!("{}\n{commands}", recipe.prepare);
+        if !is_kept(&self.place.join("way"), way.as_bytes()) {
+            Column::ALL.into_iter().try_for_each(drop)?;
         }
-        let results = self.place.join(Column::Patched.name());
-        if results.exists() {
-            std::fs::remove_dir_all(&results).context("cannot drop results")?;
+        let patch = std::fs::read(file).context("no patch file")?;
+        let salve = std::fs::read(self.salve.program()).context("no salve")?;
+        let salve = ContentHash::of(&salve).to_string();
+        if !is_kept(&self.patch(), &patch) || !is_kept(&self.place.join("salve"), salve.as_bytes()) {
+            drop(Column::Patched)?;
         }
-        std::fs::write(self.patch(), now).context("cannot keep the patch file")
+        std::fs::write(self.place.join("way"), way).context("cannot keep how tests are started")?;
+        std::fs::write(self.place.join("salve"), salve).context("cannot keep which Salve it is")?;
+        std::fs::write(self.patch(), patch).context("cannot keep the patch file")
     }
 
     /// Writes the table; gives how many tests come out wrong.
@@ -199,10 +219,10 @@ impl Columns<'_> {
         shell.env("ORACLE_RUN", self.prefix(column, &log)).env("LC_ALL", "C");
         let said = shell.stdin(Stdio::null()).output().context("cannot run a test")?;
         let result = match said.status.code() {
-            Some(0) if column == Column::Patched && applied(&log)? == 0 => "not patched".to_owned(),
-            Some(0) => "ok".to_owned(),
             // Automake's convention.
             Some(77) => "skipped".to_owned(),
+            _ if column == Column::Patched && applied(&log)? == 0 => "not patched".to_owned(),
+            Some(0) => "ok".to_owned(),
             Some(124) => "timed out".to_owned(),
             Some(code) => format!("failed ({code})"),
             None => "killed".to_owned(),

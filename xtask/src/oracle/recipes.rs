@@ -50,7 +50,7 @@ pub(crate) const ALL: &[Recipe] = &[
             for program in xz xzdec; do
                 printf '#!/bin/sh\nexec $ORACLE_RUN "%s/src/%s/.libs/%s" "$@"\n' "$PWD" "$program" "$program" >wrapper
                 chmod 755 wrapper
-                mv wrapper "src/${program%dec}/$program" 2>/dev/null || mv wrapper "src/$program/$program"
+                mv wrapper "src/$program/$program"
             done
         "#,
         left_out: "programs of other packages that use the library",

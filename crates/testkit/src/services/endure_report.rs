@@ -81,7 +81,9 @@ impl fmt::Display for Endured {
             writeln!(f, "  {name}: {}", holding(held))?;
         }
         self.left.iter().try_for_each(|(why, times)| writeln!(f, "left as it was {times} times: {why}"))?;
-        if self.leaks.is_empty() {
+        if processes == 0 {
+            writeln!(f, "NOT COMPARED: no process lived all the time, so whether anything leaks is not known")?;
+        } else if self.leaks.is_empty() {
             writeln!(f, "no leak: nothing that a livepatch brings grew after the first revert")?;
         }
         self.leaks.iter().try_for_each(|leak| writeln!(f, "LEAK: {leak}"))?;

@@ -1,5 +1,5 @@
-//! Processes that run code which a livepatch replaces in others, and have none of it: they
-//! were started since, or loaded the library since.
+//! Processes that run code which a livepatch replaces in others, and have none of it: because
+//! they were started since or loaded the library since, or were left as they were.
 
 use super::exposure::programs;
 use crate::event::ProcessRef;
@@ -50,7 +50,7 @@ impl Without {
         let path = one_line(&self.path);
         writeln!(
             out,
-            "without it: {count} processes that started or loaded {path} since; the same command reaches them"
+            "without it: {count} processes that run the same {path}; the same command reaches them, or says why not"
         )?;
         programs(&self.processes.iter().collect::<Vec<_>>(), out, verbose)
     }
