@@ -38,6 +38,7 @@ behaviours! {
     cancelled
     changed_table
     children
+    code_beside_data
     confined
     constructors
     contract

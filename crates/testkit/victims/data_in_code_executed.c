@@ -23,7 +23,8 @@ __asm__(".pushsection .text.with_data, \"ax\"\n"
         ".popsection\n");
 
 int main(void) {
-    int (*volatile hidden)(int) = (int (*)(int))(author + 48);
+    volatile int length = 48;
+    int (*volatile hidden)(int) = (int (*)(int))(author + length);
     for (int number = 0; printf("%d %d %d\n", once(number), twice(number), hidden(number)) > 0; number++)
         sleep(1);
     return 1;

@@ -58,8 +58,8 @@ struct Compared<'d, 'i, 'a> {
 
 pub(crate) fn images([old, new]: [&[u8]; 2], symbols: &[Symbols; 2], versions: (&str, &str)) -> Result<Counts> {
     let limits = ImageLimits::default();
-    let a = Image::parse(old, &limits).context("the old image")?;
-    let b = Image::parse(new, &limits).context("the new image")?;
+    let a = salve_code::parse(old, &limits).context("the old image")?;
+    let b = salve_code::parse(new, &limits).context("the new image")?;
     let diff = diff(&a, &b);
     let context = NoiseContext { versions: Some((versions.0.to_owned(), versions.1.to_owned())) };
     let judgement = judge(&diff, &context);

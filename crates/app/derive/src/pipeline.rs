@@ -4,7 +4,7 @@
 //! differ. Pure: it sees two byte strings and knows nothing of files.
 
 use salve_compose::{claims, compose};
-use salve_elf::{Image, ImageError, ImageLimits};
+use salve_elf::{ImageError, ImageLimits};
 use salve_match::{NoiseContext, diff};
 use salve_patch::{
     Claims, Evidence, FunctionCounts, ImageId, ImageReport, Livepatch, Reason, ReferenceCounts, Verdict,
@@ -37,7 +37,7 @@ pub fn derive_image(path: &str, old: &[u8], new: &[u8], context: &PairContext) -
     };
     let limits = ImageLimits::default();
     let parse = |side: &str, bytes| {
-        Image::parse(bytes, &limits).map_err(|error: ImageError| {
+        salve_code::parse(bytes, &limits).map_err(|error: ImageError| {
             registry::MALFORMED_IMAGE.because(format!("the {side} image cannot be read: {error}"), Vec::new())
         })
     };

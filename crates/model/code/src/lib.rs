@@ -20,11 +20,13 @@
 )]
 
 pub mod affine;
+mod gaps;
 mod operand;
 mod plt;
 mod summary;
 mod superset;
 
+pub use gaps::parse;
 pub use operand::is_immediate;
 pub use plt::{Plt, PltStub};
 pub use summary::{CodeSummary, Reference, ReferenceKind, decode, decode_at, summarize};

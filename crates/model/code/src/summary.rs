@@ -89,7 +89,7 @@ pub fn summarize(image: &Image<'_>, range: VaRange) -> Option<CodeSummary> {
 }
 
 /// The references, and whether one jumps through a register; `None` if not all of it is instructions.
-fn in_order(image: &Image<'_>, range: VaRange, bytes: &[u8]) -> Option<(Vec<Reference>, bool)> {
+pub(crate) fn in_order(image: &Image<'_>, range: VaRange, bytes: &[u8]) -> Option<(Vec<Reference>, bool)> {
     let mut decoder = Decoder::with_ip(64, bytes, range.start().raw(), DecoderOptions::NONE);
     let mut instruction = Instruction::default();
     let mut references = Vec::new();

@@ -1,5 +1,6 @@
 //! The comparison written down as claims for the validator.
 
+use salve_code::ReferenceKind;
 use salve_elf::{FunctionSource, SectionRole, Va, VaRange};
 use salve_match::{ContentDifference, DataChange, DataChangeKind, ImageDiff, Place, Side, text_at};
 use salve_patch::{Claims, DataRun, FunctionPair, JumpTable, NoiseClaim, NoiseKind, NoiseSite, TakingSite, TextPair};
@@ -12,10 +13,11 @@ pub fn claims(diff: &ImageDiff<'_, '_>, judgement: &Judgement) -> Claims {
     let pair = |o: usize, n: usize| Some(FunctionPair { old: range(&diff.old, o)?, new: range(&diff.new, n)? });
     let carried = judgement.carried.new_functions();
     let staying = diff.identical.iter().copied().filter(|(_, n)| !carried.contains(n));
-    let (data_in_code, code): (Vec<_>, Vec<_>) = staying.partition(|(o, n)| is_data_in_code(diff, (*o, *n)));
+    let branched = (branched_into(&diff.old), branched_into(&diff.new));
+    let (data_in_code, code): (Vec<_>, Vec<_>) = staying.partition(|(o, n)| is_data_in_code(diff, &branched, (*o, *n)));
     let mut same: Vec<FunctionPair> = code.into_iter().filter_map(|(o, n)| pair(o, n)).collect();
     same.sort_by_key(|p| p.new);
-    let data_in_code = data_in_code.into_iter().filter_map(|(o, n)| pair(o, n));
+    let data_in_code = data_in_code.into_iter().filter_map(|(o, n)| with_padding(diff, (o, n)).or_else(|| pair(o, n)));
     let data_in_code = data_in_code.map(|FunctionPair { old, new }| DataRun {
         new: new.start(),
         old: old.start(),
@@ -66,12 +68,59 @@ pub fn claims(diff: &ImageDiff<'_, '_>, judgement: &Judgement) -> Claims {
     }
 }
 
-/// Tables between functions, which nothing describes and which are no instructions.
-fn is_data_in_code(diff: &ImageDiff<'_, '_>, (old, new): (usize, usize)) -> bool {
-    [(&diff.old, old), (&diff.new, new)].into_iter().all(|(side, index)| {
-        let gap = side.image.functions().get(index).is_some_and(|f| f.source == FunctionSource::Gap);
-        gap && side.code.get(index).is_some_and(|code| !code.decoded)
-    })
+/// Functions into which code that is understood branches.
+fn branched_into(side: &Side<'_, '_>) -> BTreeSet<usize> {
+    let references = side.code.iter().filter(|code| code.decoded).flat_map(|code| &code.references);
+    let branches = references.filter(|r| matches!(r.kind, ReferenceKind::Call | ReferenceKind::Jump));
+    branches.filter_map(|r| side.image.function_index_at(r.target)).collect()
+}
+
+/// Tables between functions, which nothing describes; and parts beside them that might be
+/// some, because they are equal and nobody branches there.
+fn is_data_in_code(
+    diff: &ImageDiff<'_, '_>,
+    branched: &(BTreeSet<usize>, BTreeSet<usize>),
+    (old, new): (usize, usize),
+) -> bool {
+    let of = |side: &Side<'_, '_>, index: usize| {
+        let source = side.image.functions().get(index)?.source;
+        Some((source, side.code.get(index)?.decoded))
+    };
+    match (of(&diff.old, old), of(&diff.new, new)) {
+        (
+            Some((FunctionSource::Gap | FunctionSource::Piece, false)),
+            Some((FunctionSource::Gap | FunctionSource::Piece, false)),
+        ) => true,
+        (Some((FunctionSource::Piece, true)), Some((FunctionSource::Piece, true))) => {
+            !branched.0.contains(&old)
+                && !branched.1.contains(&new)
+                && bytes_of(&diff.old, old) == bytes_of(&diff.new, new)
+        }
+        _ => false,
+    }
+}
+
+fn bytes_of<'a>(side: &Side<'_, 'a>, function: usize) -> Option<&'a [u8]> {
+    side.image.read(side.image.functions().get(function)?.range)
+}
+
+/// With the padding around it, where that is equal: a table may begin or end with zeros.
+fn with_padding(diff: &ImageDiff<'_, '_>, (old, new): (usize, usize)) -> Option<FunctionPair> {
+    let ((old, from, bytes), (new, new_from, new_bytes)) = (padded(&diff.old, old)?, padded(&diff.new, new)?);
+    (from == new_from && bytes == new_bytes).then_some(FunctionPair { old, new })
+}
+
+/// A function and the padding around it: where that lies, how far in the function, the bytes.
+fn padded<'a>(side: &Side<'_, 'a>, function: usize) -> Option<(VaRange, i64, &'a [u8])> {
+    let functions = side.image.functions();
+    let own = functions.get(function)?.range;
+    let section = side.image.section_at(own.start())?.range;
+    let before = function.checked_sub(1).and_then(|before| functions.get(before)).map(|f| f.range.end());
+    let behind = function.checked_add(1).and_then(|behind| functions.get(behind)).map(|f| f.range.start());
+    let from = before.map_or(section.start(), |end| end.max(section.start()));
+    let until = behind.map_or(section.end(), |start| start.min(section.end()));
+    let range = VaRange::try_from((from, until)).ok()?;
+    Some((range, own.start().wrapping_distance_from(from), side.image.read(range)?))
 }
 
 /// Where changed functions show which one has the role of which, as far as nothing else does.

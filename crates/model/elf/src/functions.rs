@@ -24,6 +24,8 @@ pub enum FunctionSource {
     Symbol,
     /// Code that nothing describes.
     Gap,
+    /// A part of such a stretch, in which not everything is an instruction.
+    Piece,
 }
 
 /// A stretch of code that is entered at its start, and perhaps elsewhere.
@@ -187,17 +189,43 @@ fn fill_gaps(section: &Section<'_>, found: &[Function], all: &mut Vec<Function>)
     let to = found.partition_point(|f| f.range.start() < section.range.end());
     let mut at = section.range.start();
     for function in found.get(from..to).unwrap_or_default() {
-        push_gap(section, at, function.range.start(), all);
+        push_gap(section, at, function.range.start(), FunctionSource::Gap, all);
         let end = function.range.end().min(section.range.end());
         if let Ok(range) = VaRange::try_from((function.range.start(), end)) {
             all.push(Function { range, ..function.clone() });
         }
         at = at.max(end);
     }
-    push_gap(section, at, section.range.end(), all);
+    push_gap(section, at, section.range.end(), FunctionSource::Gap, all);
 }
 
-fn push_gap(section: &Section<'_>, start: Va, end: Va, all: &mut Vec<Function>) {
+/// Divides gaps at those of the places, sorted, that lie inside of one.
+pub(crate) fn divide_gaps(sections: &[Section<'_>], functions: Vec<Function>, places: &[Va]) -> Vec<Function> {
+    let mut all = Vec::with_capacity(functions.len().saturating_add(places.len()));
+    for function in functions {
+        let (start, end) = (function.range.start(), function.range.end());
+        let from = places.partition_point(|place| *place <= start);
+        let inside = places.get(from..).unwrap_or_default().iter().copied().take_while(|place| *place < end);
+        let inside: Vec<Va> = inside.collect();
+        let section = sections.iter().find(|section| section.range.contains(start));
+        let (Some(section), false) = (section, inside.is_empty()) else {
+            all.push(function);
+            continue;
+        };
+        let mut at = start;
+        let first = all.len();
+        for until in inside.into_iter().chain([end]) {
+            push_gap(section, at, until, FunctionSource::Piece, &mut all);
+            at = until;
+        }
+        if let Some(named) = all.get_mut(first).filter(|piece| piece.range.start() == start) {
+            named.name = function.name;
+        }
+    }
+    all
+}
+
+fn push_gap(section: &Section<'_>, start: Va, end: Va, source: FunctionSource, all: &mut Vec<Function>) {
     let Some(bytes) = VaRange::try_from((start, end)).ok().and_then(|range| section.read(range)) else {
         return;
     };
@@ -211,7 +239,7 @@ fn push_gap(section: &Section<'_>, start: Va, end: Va, all: &mut Vec<Function>) 
     };
     let range = start.checked_add(lead).and_then(|start| VaRange::new(start, len));
     if let Some(range) = range {
-        all.push(Function { range, source: FunctionSource::Gap, has_lsda: false, catches: false, name: None });
+        all.push(Function { range, source, has_lsda: false, catches: false, name: None });
     }
 }
 

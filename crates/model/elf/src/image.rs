@@ -144,6 +144,14 @@ impl<'a> Image<'a> {
         &self.functions
     }
 
+    /// Divides stretches without unwind information at those of the places, sorted, that lie
+    /// inside of one.
+    pub fn divide_gaps(&mut self, places: &[Va]) {
+        let functions = core::mem::take(&mut self.functions);
+        self.functions = functions::divide_gaps(&self.sections, functions, places);
+        self.function_index = AddressIndex::new(self.functions.iter().map(|function| function.range.start()));
+    }
+
     /// Call frame information of those of `wanted` that have some of exactly that extent.
     pub fn frames(&self, wanted: &[VaRange]) -> Vec<crate::Frame<'a>> {
         crate::unwind::frames(&self.sections, wanted)

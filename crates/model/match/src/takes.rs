@@ -242,22 +242,23 @@ impl Surroundings<'_, '_, '_, '_> {
             return false;
         }
         compare_operands(pair, self.ranges.0, self.ranges.1).into_iter().all(|change| match change {
-            OperandChange::Target { old, new } => self.same(old, new, read_bytes(&pair.new)),
+            OperandChange::Target { old, new } => self.same(old, new, Reads::of(&pair.new)),
             OperandChange::Immediate { .. } | OperandChange::Displacement { .. } => false,
         })
     }
 
     /// Constants count only where as much of them as is `read` is equal, or they are equal
     /// texts: how far anything else reaches is not known here.
-    fn same(&self, old: Va, new: Va, read: Option<usize>) -> bool {
+    fn same(&self, old: Va, new: Va, read: Reads) -> bool {
         let Verifier { old: a, new: b, .. } = self.verifier;
         if b.role_at(new) == Some(SectionRole::ReadOnlyData) {
             if a.role_at(old) != Some(SectionRole::ReadOnlyData) {
                 return false;
             }
             let constants = match read {
-                Some(len) => (constant_at(a, old, len), constant_at(b, new, len)),
-                None => (telling_text_at(a, old), telling_text_at(b, new)),
+                Reads::Bytes(len) => (constant_at(a, old, len), constant_at(b, new, len)),
+                Reads::Address => (telling_text_at(a, old), telling_text_at(b, new)),
+                Reads::Unknown => return false,
             };
             return constants.0.is_some() && constants.0 == constants.1;
         }
@@ -296,10 +297,26 @@ fn copied(instruction: &Instruction, holds: impl Fn(Register) -> bool) -> Option
     }
 }
 
-/// How many bytes the instruction reads where it refers to, if it uses them and not the address.
-fn read_bytes(instruction: &Instruction) -> Option<usize> {
-    let len = instruction.memory_size().size();
-    (instruction.mnemonic() != Mnemonic::Lea && instruction.is_ip_rel_memory_operand() && len > 0).then_some(len)
+/// What an instruction uses of where it refers to.
+#[derive(Clone, Copy)]
+enum Reads {
+    Address,
+    Bytes(usize),
+    Unknown,
+}
+
+impl Reads {
+    fn of(instruction: &Instruction) -> Self {
+        let len = instruction.memory_size().size();
+        // The register says how far from there the bit is.
+        let far = matches!(instruction.mnemonic(), Mnemonic::Bt | Mnemonic::Btc | Mnemonic::Btr | Mnemonic::Bts)
+            && instruction.op1_kind() == OpKind::Register;
+        match instruction.mnemonic() {
+            Mnemonic::Lea => Self::Address,
+            _ if instruction.is_ip_rel_memory_operand() && len > 0 && !far => Self::Bytes(len),
+            _ => Self::Unknown,
+        }
+    }
 }
 
 fn constant_at<'a>(side: &Side<'_, 'a>, va: Va, len: usize) -> Option<&'a [u8]> {

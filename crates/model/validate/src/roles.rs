@@ -250,7 +250,9 @@ impl Around<'_, '_, '_> {
             (Some(a), Some(b)) if a.is_constant() && b.is_constant() => {
                 let constants = match role {
                     Use::Access(Some(len)) => (value(a, old, len), value(b, new, len)),
-                    _ => (telling(a, old), telling(b, new)),
+                    Use::Address => (telling(a, old), telling(b, new)),
+                    // How much of it is used is not known.
+                    _ => return false,
                 };
                 constants.0.is_some() && constants.0 == constants.1
             }

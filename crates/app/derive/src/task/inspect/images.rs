@@ -61,7 +61,9 @@ fn pairs<'a>(old: &'a [LoadedImage], new: &'a [LoadedImage]) -> Vec<(&'a LoadedI
 /// `None` where neither image has such a function.
 fn view_of_pair(function: &str, old: &LoadedImage, new: &LoadedImage) -> Result<Option<AssemblyView>, Failure> {
     let limits = ImageLimits::default();
-    let (Ok(old_image), Ok(new_image)) = (Image::parse(&old.bytes, &limits), Image::parse(&new.bytes, &limits)) else {
+    let (Ok(old_image), Ok(new_image)) =
+        (salve_code::parse(&old.bytes, &limits), salve_code::parse(&new.bytes, &limits))
+    else {
         return old.failure().or_else(|| new.failure()).map_or(Ok(None), Err);
     };
     let named = |image: &Image<'_>| image.functions().iter().position(|f| f.display_name() == function);
