@@ -81,9 +81,14 @@ fn an_image_that_is_mapped_twice_is_refused() -> Result<()> {
     process.wait_for_line("got 100")?;
     let before = Text::of(process.pid())?;
     let pid = process.pid().to_string();
+    let refused = ("not-applied".to_owned(), Some("mapped-twice".to_owned()));
     let run = salve.json(&["apply".as_ref(), "--pid".as_ref(), pid.as_ref(), derived.file.as_os_str()])?;
-    let run = run.expect_code(exit::REFUSED)?;
-    assert_eq!(run.only_outcome()?, ("not-applied".to_owned(), Some("mapped-twice".to_owned())));
+    assert_eq!(run.expect_code(exit::REFUSED)?.only_outcome()?, refused);
+    // It shows by looking, so a dry run tells it as well.
+    let words = ["heal".as_ref(), "--dry-run".as_ref(), "--pid".as_ref(), pid.as_ref()];
+    let pair = ["--was".as_ref(), was.as_os_str(), "--from".as_ref(), from.as_os_str()];
+    let dry = salve.json(&[words.as_slice(), pair.as_slice()].concat())?;
+    assert_eq!(dry.expect_code(exit::REFUSED)?.only_outcome()?, refused);
     assert_eq!(Text::of(process.pid())?.differences_from(&before), NOTHING);
     process.must_run()
 }

@@ -119,24 +119,49 @@ fn apply(
     }
 }
 
-fn try_apply(
+/// Why these would not be applied, as far as that can be told by looking.
+pub(crate) fn foresee(
     patcher: &Patcher,
     process: &Process,
     changes: &[Change<'_>],
+) -> Result<Option<NotApplied>, ApplyError> {
+    let looked = Scene::read(patcher, process).and_then(|scene| {
+        let ready = ready(patcher, process, &scene, changes, &[])?;
+        check_headroom(process, &ready.planned, copied_pages(&ready.planned))
+    });
+    match looked {
+        Ok(()) | Err(End::Busy(_) | End::Late { .. }) => Ok(None),
+        Err(End::Not(why)) if is_of_an_end(&why, process) => Ok(Some(NotApplied::Exited)),
+        Err(End::Error(_)) if process.is_over() => Ok(Some(NotApplied::Exited)),
+        Err(End::Not(why)) => Ok(Some(why)),
+        Err(End::Error(error)) => Err(error),
+    }
+}
+
+/// What was found fit, and what stands at the detours of each.
+struct Ready<'a> {
+    planned: Vec<Planned<'a>>,
+    states: Vec<Vec<AtDetour>>,
+    /// All of it is in force.
+    done: bool,
+}
+
+fn ready<'a>(
+    patcher: &Patcher,
+    process: &Process,
+    scene: &'a Scene,
+    changes: &'a [Change<'a>],
     replaced: &[LivepatchId],
-    run: &mut Run<'_>,
-) -> Result<Outcome, End> {
-    let scene = tidy::scene(patcher, process)?;
+) -> Result<Ready<'a>, End> {
     let mut planned: Vec<Planned<'_>> =
-        changes.iter().map(|change| plan(&scene, change, replaced)).collect::<Result<_, _>>()?;
+        changes.iter().map(|change| plan(scene, change, replaced)).collect::<Result<_, _>>()?;
     let mut states = Vec::new();
     for one in &planned {
-        states.push(check_detours(&scene, one)?);
+        states.push(check_detours(scene, one)?);
     }
     let alone = planned.iter().all(|one| one.superseded.is_empty());
     if alone && states.iter().flatten().all(|&state| state == AtDetour::Jump) {
-        let livepatches = planned.iter().filter_map(|one| one.change.image.livepatch_id()).collect();
-        return Ok(Outcome::AlreadyApplied { livepatches });
+        return Ok(Ready { planned, states, done: true });
     }
     for one in &mut planned {
         for other in &one.superseded {
@@ -145,7 +170,23 @@ fn try_apply(
         for requirement in &one.livepatch.requirements {
             requirement::check(process, &scene.images, &one.change.image.path, requirement, patcher.limits())?;
         }
-        one.imports = imports(patcher, process, &scene, one)?;
+        one.imports = imports(patcher, process, scene, one)?;
+    }
+    Ok(Ready { planned, states, done: false })
+}
+
+fn try_apply(
+    patcher: &Patcher,
+    process: &Process,
+    changes: &[Change<'_>],
+    replaced: &[LivepatchId],
+    run: &mut Run<'_>,
+) -> Result<Outcome, End> {
+    let scene = tidy::scene(patcher, process)?;
+    let Ready { planned, states, done } = ready(patcher, process, &scene, changes, replaced)?;
+    if done {
+        let livepatches = planned.iter().filter_map(|one| one.change.image.livepatch_id()).collect();
+        return Ok(Outcome::AlreadyApplied { livepatches });
     }
     let pages = copied_pages(&planned);
     check_headroom(process, &planned, pages)?;

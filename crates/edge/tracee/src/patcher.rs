@@ -1,13 +1,13 @@
 //! The door to this crate: apply, revert, status.
 
-use crate::apply::{Applying, Job};
+use crate::apply::{self, Applying, Job};
 use crate::debug::DebugFile;
 use crate::gone;
 use crate::group;
 use crate::image::{Found, ImageCache, MappedImage};
 use crate::limits::Limits;
 use crate::maps::Mapping;
-use crate::outcome::{Outcome, RevertOutcome};
+use crate::outcome::{NotApplied, Outcome, RevertOutcome};
 use crate::payload::{self, BuildError, Payload};
 use crate::process::{Process, ProcessId, ReadError};
 use crate::revert::Reverting;
@@ -178,6 +178,13 @@ impl Patcher {
     ) -> Result<Outcome, ApplyError> {
         let member = ApplyMember { process, changes: changes.to_vec(), replaced: Vec::new() };
         only(self.apply_watching(&[member], &Watch::nobody(), options))
+    }
+
+    /// Why [`Patcher::apply`] would leave the process as it is, as far as that can be told by
+    /// looking; nothing is touched. What only shows when it is tried (threads in the way, a
+    /// system call filter) is not among it, and `None` is no promise.
+    pub fn foresee(&self, process: &Process, changes: &[Change<'_>]) -> Result<Option<NotApplied>, ApplyError> {
+        apply::foresee(self, process, changes)
     }
 
     /// Applies to all of these processes in one transition, or to none of them: those

@@ -4,6 +4,7 @@ use super::{Action, Brakes, Ending, Guard, Task, interrupted, livepatch_refs, ol
 use crate::event::{LivepatchRef, ProcessRef};
 use crate::machine::processes::{Processes, name, reopen};
 use crate::plan::{Bound, together};
+use crate::problem::chain;
 use crate::switch;
 use salve_tracee::{
     ApplyError, ApplyMember, ApplyOptions, Limits, Mark, NotApplied, Outcome, Patcher, Process, ProcessId, Tie,
@@ -80,6 +81,22 @@ pub(super) struct Tried {
 impl Tried {
     pub(super) fn is_deferred(&self) -> bool {
         self.actions.iter().any(|action| action.outcome == Ending::Deferred)
+    }
+}
+
+/// What would come of it, as far as a look can tell.
+pub(crate) fn foreseen(patcher: &Patcher, task: &Task<'_>) -> Action {
+    let process = match reopen(task.id) {
+        Ok(Some(process)) => process,
+        Ok(None) => return plain(task, Ending::Gone),
+        Err(_) => return plain(task, Ending::Planned),
+    };
+    match patcher.foresee(&process, &task.changes) {
+        Ok(Some(NotApplied::Exited)) => plain(task, Ending::Gone),
+        // An older one of ours may be replaced.
+        Ok(None | Some(NotApplied::OtherLivepatch { .. })) => plain(task, Ending::Planned),
+        Ok(Some(why)) => plain(task, Ending::NotApplied).because(why.code(), chain(&why)),
+        Err(error) => plain(task, Ending::Planned).ended(Err(error), 0),
     }
 }
 

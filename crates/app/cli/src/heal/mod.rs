@@ -71,11 +71,7 @@ pub(crate) fn run(
     let (tasks, settled) = healer.plan(&seen, &resolved.blocked);
     actions.extend(settled);
     if args.dry_run {
-        actions.extend(
-            tasks
-                .into_iter()
-                .map(|task| Action::new(task.process, task.update, livepatch_refs(&task.changes), Ending::Planned)),
-        );
+        actions.extend(tasks.iter().map(|task| carry::foreseen(&processes.patcher, task)));
     } else {
         record_left(context, &resolved);
         let mut tasks = tasks;
