@@ -8,7 +8,6 @@ use salve_testkit::corpus::{self, Pair, Side};
 use salve_testkit::tree;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 
 pub(crate) enum Truth {
     /// A tree with `usr/lib/debug/.build-id/`.
@@ -70,7 +69,6 @@ fn rebuilt_tree(source: &str, version: &str, build: bool) -> Result<PathBuf> {
     let directory = kept(&format!("builds/{source}_{version}"))?;
     let (done, tree) = (directory.join("built"), directory.join("tree"));
     if !done.exists() {
-        ensure!(!is_gone(source, version), "the archive no longer has the source of {version}");
         ensure!(build, "not built (--build {source})");
         rebuild(&directory, source, version)?;
         std::fs::write(&done, "").context("cannot mark a build as done")?;
@@ -133,23 +131,8 @@ fn rebuild(directory: &Path, source: &str, version: &str) -> Result<()> {
     run(&mut dpkg)
 }
 
-/// Whether the archive was asked, and has other versions of it only.
-fn is_gone(source: &str, version: &str) -> bool {
-    let Ok(apt) = private_apt() else { return false };
-    let mut cache = Command::new("apt-cache");
-    let said = cache.args(apt).args(["showsrc", "--only-source", source]).output();
-    let Ok(said) = said else { return false };
-    let text = String::from_utf8_lossy(&said.stdout);
-    let mut versions = text.lines().filter_map(|line| line.strip_prefix("Version: ")).peekable();
-    said.status.success() && versions.peek().is_some() && versions.all(|other| other != version)
-}
-
 /// Options for an apt of its own, with sources, that leaves the machine's alone.
 fn private_apt() -> Result<Vec<String>> {
-    static OPTIONS: OnceLock<Vec<String>> = OnceLock::new();
-    if let Some(options) = OPTIONS.get() {
-        return Ok(options.clone());
-    }
     let directory = kept("apt")?;
     for part in ["lists/partial", "cache/archives/partial"] {
         std::fs::create_dir_all(directory.join(part)).context("cannot make a directory")?;
@@ -173,7 +156,7 @@ fn private_apt() -> Result<Vec<String>> {
     ];
     let options: Vec<String> = options.into_iter().flat_map(|option| ["-o".to_owned(), option]).collect();
     run(Command::new("apt-get").args(&options).args(["-qq", "update"]))?;
-    Ok(OPTIONS.get_or_init(|| options).clone())
+    Ok(options)
 }
 
 /// All packages of a directory, into one tree; there is none if one of them fails.
