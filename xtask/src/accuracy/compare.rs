@@ -4,7 +4,7 @@ use super::symbols::Symbols;
 use anyhow::{Context as _, Result};
 use salve_code::Reference;
 use salve_compose::{claims, compose};
-use salve_elf::{Binding, Image, ImageLimits, SectionRole, Va};
+use salve_elf::{Binding, ImageLimits, SectionRole, Va};
 use salve_match::{ImageDiff, NoiseContext, Place, Side, diff};
 use salve_patch::{FixupKind, Verdict};
 use salve_verdict::judge;

@@ -19,6 +19,7 @@ use crate::seize::seize;
 use crate::stop::{HeldThread, Sent, mended_registers};
 use crate::sys::{self, Event};
 use crate::transition::Blocked;
+use core::cell::RefCell;
 use core::sync::atomic::{AtomicBool, Ordering};
 use salve_elf::RuntimeAddr;
 use std::time::Instant;
@@ -29,6 +30,10 @@ const MOST: usize = 8;
 const FRAMES: usize = 16;
 /// This machine's processors, or who runs this, have no breakpoints to give.
 static NO_BREAKPOINTS: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    static LATER: RefCell<Vec<Snare>> = const { RefCell::new(Vec::new()) };
+}
 
 /// What makes a thread stand as soon as it is outside.
 #[derive(Debug)]
@@ -56,6 +61,12 @@ impl Snare {
             }
         }
         (!breakpoints.is_empty()).then_some(Self { signal, breakpoints, spent: false })
+    }
+
+    /// The kernel takes milliseconds for it: not while anybody stands, but when the calling
+    /// thread ends, which makes one try.
+    pub(crate) fn take_down_later(self) {
+        LATER.with_borrow_mut(|later| later.push(self));
     }
 
     /// Whether this signal, before which the thread stands, is this snare's and nobody else's.

@@ -222,10 +222,10 @@ impl Held {
 
     fn let_go(&mut self) -> Option<(i32, Errno)> {
         let mut failed = None;
-        // Taken down when all have gone on.
-        let mut snares = Vec::new();
         for mut thread in self.threads.drain(..) {
-            snares.extend(thread.snare.take());
+            if let Some(snare) = thread.snare.take() {
+                snare.take_down_later();
+            }
             // One that never stopped cannot be detached from; the end of this tracing thread does it.
             let Some(registers) = thread.registers else { continue };
             if thread.sent == Sent::Away {
