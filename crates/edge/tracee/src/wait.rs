@@ -50,17 +50,20 @@ pub(crate) fn hurry() -> Hurry {
 pub(crate) fn event(tid: i32, deadline: Instant) -> Result<Option<Event>, Errno> {
     let mut rounds = 0_u32;
     loop {
-        let sleeps = rounds > SPINS && ALARMED.get();
+        let sleeps = rounds >= SPINS && ALARMED.get();
         match if sleeps { sys::wait(tid)? } else { sys::poll(tid)? } {
             Event::None => {}
             other => return Ok(Some(other)),
         }
-        rounds = rounds.saturating_add(1);
-        match rounds {
-            _ if sleeps => {}
-            ..SPINS => std::thread::yield_now(),
-            SPINS..NAPS => std::thread::sleep(NAP),
-            NAPS.. => std::thread::sleep(LONG_NAP),
+        if !sleeps {
+            rounds = rounds.saturating_add(1);
+            match rounds {
+                // It is slept through in the kernel from here on.
+                SPINS if ALARMED.get() => {}
+                ..SPINS => std::thread::yield_now(),
+                SPINS..NAPS => std::thread::sleep(NAP),
+                NAPS.. => std::thread::sleep(LONG_NAP),
+            }
         }
         if (sleeps || rounds.is_multiple_of(16)) && Instant::now() >= deadline {
             return Ok(None);
