@@ -100,8 +100,8 @@ impl Columns<'_> {
             }
             Ok(())
         };
-        let commands: String = tests.iter().map(|test| format!("{}\n{}\n", test.name, test.command)).collect();
-        let way = format!("{}\n{commands}", recipe.prepare);
+        let commands = tests.iter().flat_map(|test| [test.name.as_str(), test.command.as_str()]);
+        let way = core::iter::once(recipe.prepare).chain(commands).collect::<Vec<_>>().join("\n");
         if !is_kept(&self.place.join("way"), way.as_bytes()) {
             Column::ALL.into_iter().try_for_each(drop)?;
         }

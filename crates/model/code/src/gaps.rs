@@ -44,7 +44,8 @@ fn divide(image: &mut Image<'_>) {
                 targets.extend(led_to(image, function.range).into_iter().flatten());
             }
         }
-        known = image.functions().iter().map(|f| f.range).filter(|range| !unclear.contains(range)).collect();
+        let is_unclear = |range: &VaRange| unclear.binary_search_by_key(&range.start(), |range| range.start()).is_ok();
+        known = image.functions().iter().map(|f| f.range).filter(|range| !is_unclear(range)).collect();
         let is_inside = |at: &Va| {
             let next = unclear.partition_point(|range| range.start() < *at);
             next.checked_sub(1).and_then(|i| unclear.get(i)).is_some_and(|range| range.contains(*at))

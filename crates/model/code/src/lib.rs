@@ -30,3 +30,4 @@ pub use gaps::parse;
 pub use operand::is_immediate;
 pub use plt::{Plt, PltStub};
 pub use summary::{CodeSummary, Reference, ReferenceKind, decode, decode_at, summarize};
+pub use superset::LARGEST_BYTES as LARGEST_UNCLEAR_BYTES;

@@ -13,6 +13,10 @@ use crate::summary::{decode, reference};
 use crate::{Reference, ReferenceKind};
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
 use salve_elf::{FunctionSource, Image, SectionRole, Va, VaRange};
+use std::collections::HashMap;
+
+/// Longer stretches are not read in this way: it takes some dozen bytes for each of theirs.
+pub const LARGEST_BYTES: u64 = 4 << 20;
 
 /// A table may be addressed from before its start or behind its end, where its index does
 /// not begin at zero; nobody's begins this far off.
@@ -31,8 +35,12 @@ enum Then {
     Either(usize, usize),
 }
 
-/// All references that leave `range`, of every execution that its bytes allow, by place.
+/// All references that leave `range`, of every execution that its bytes allow, by place; none
+/// of one that is longer than [`LARGEST_BYTES`], of which nothing is known then.
 pub(crate) fn references(image: &Image<'_>, range: VaRange) -> Option<Vec<Reference>> {
+    if range.len_bytes() > LARGEST_BYTES {
+        return Some(Vec::new());
+    }
     let bytes = image.read(range)?;
     let mut then = Vec::with_capacity(bytes.len());
     let mut found = Vec::new();
@@ -51,10 +59,11 @@ pub(crate) fn references(image: &Image<'_>, range: VaRange) -> Option<Vec<Refere
         }
     }
     strike_out(&mut then);
+    let mut compiled = Compiled { image, known: HashMap::new() };
     for reference in &found {
         let at = usize::try_from(reference.at).ok()?;
         if let Some(then) = then.get_mut(at).filter(|then| **then != Then::Never)
-            && !is_sensible(image, reference)
+            && !compiled.is_sensible(reference)
         {
             *then = Then::Never;
         }
@@ -99,19 +108,6 @@ fn after(image: &Image<'_>, range: VaRange, instruction: &Instruction, next: usi
     }
 }
 
-/// Whether such a reference may lead there at all.
-fn is_sensible(image: &Image<'_>, reference: &Reference) -> bool {
-    match reference.kind {
-        ReferenceKind::Call | ReferenceKind::Jump => may_begin_instruction(image, reference.target),
-        ReferenceKind::Memory | ReferenceKind::Indirect => {
-            let unwinds = image.section_at(reference.target).is_some_and(|s| s.role == SectionRole::Unwind);
-            !unwinds && is_near(image, reference.target, 0) && !is_among_compiled(image, reference.target)
-        }
-        ReferenceKind::Address => is_near(image, reference.target, FURTHEST_BASE_BYTES),
-        ReferenceKind::Absolute => true,
-    }
-}
-
 /// In what is loaded of the image, or no further from it.
 fn is_near(image: &Image<'_>, at: Va, bytes: u64) -> bool {
     let Some(span) = image.span() else { return false };
@@ -119,30 +115,58 @@ fn is_near(image: &Image<'_>, at: Va, bytes: u64) -> bool {
     (from..span.end().raw().saturating_add(bytes)).contains(&at.raw())
 }
 
-/// Code that an FDE describes and that is instructions throughout.
-fn compiled(image: &Image<'_>, index: usize) -> Option<Vec<Instruction>> {
-    let function = image.functions().get(index).filter(|f| f.source == FunctionSource::Fde)?;
-    let instructions: Vec<Instruction> = decode(image, function.range)?.into_iter().collect();
-    instructions.iter().all(|i| i.code() != Code::INVALID).then_some(instructions)
+/// Code that an FDE describes and that is instructions throughout: where they begin, and
+/// whether with a `lock` prefix.
+struct Compiled<'i, 'a> {
+    image: &'i Image<'a>,
+    known: HashMap<usize, Option<Vec<(u64, bool)>>>,
 }
 
-/// In compiled code, or in what fills the space between two such functions.
-fn is_among_compiled(image: &Image<'_>, at: Va) -> bool {
-    let functions = image.functions();
-    let behind = functions.partition_point(|f| f.range.start() <= at);
-    let Some(before) = behind.checked_sub(1) else { return false };
-    let is_compiled = |index| compiled(image, index).is_some();
-    let inside = functions.get(before).is_some_and(|f| f.range.contains(at));
-    let in_code = image.section_at(at).is_some_and(|section| section.executable);
-    in_code && is_compiled(before) && (inside || is_compiled(behind))
-}
+impl Compiled<'_, '_> {
+    /// Whether such a reference may lead there at all.
+    fn is_sensible(&mut self, reference: &Reference) -> bool {
+        let (image, target) = (self.image, reference.target);
+        match reference.kind {
+            ReferenceKind::Call | ReferenceKind::Jump => self.may_begin_instruction(target),
+            ReferenceKind::Memory | ReferenceKind::Indirect => {
+                let unwinds = image.section_at(target).is_some_and(|s| s.role == SectionRole::Unwind);
+                !unwinds && is_near(image, target, 0) && !self.is_around(target)
+            }
+            ReferenceKind::Address => is_near(image, target, FURTHEST_BASE_BYTES),
+            ReferenceKind::Absolute => true,
+        }
+    }
 
-/// Not in the midst of an instruction of compiled code. Behind a `lock` prefix is a
-/// beginning, too: glibc jumps there.
-fn may_begin_instruction(image: &Image<'_>, at: Va) -> bool {
-    let Some(instructions) = image.function_index_at(at).and_then(|index| compiled(image, index)) else { return true };
-    let mut begins = instructions.iter().map(|i| (i.ip(), i.has_lock_prefix()));
-    begins.any(|(ip, locked)| ip == at.raw() || locked && ip.checked_add(1) == Some(at.raw()))
+    fn begins(&mut self, index: usize) -> Option<&[(u64, bool)]> {
+        let image = self.image;
+        let begins = self.known.entry(index).or_insert_with(|| {
+            let function = image.functions().get(index).filter(|f| f.source == FunctionSource::Fde)?;
+            let instructions: Vec<Instruction> = decode(image, function.range)?.into_iter().collect();
+            let understood = instructions.iter().all(|i| i.code() != Code::INVALID);
+            understood.then(|| instructions.iter().map(|i| (i.ip(), i.has_lock_prefix())).collect())
+        });
+        begins.as_deref()
+    }
+
+    /// In such code, or in what fills the space between two such functions.
+    fn is_around(&mut self, at: Va) -> bool {
+        let functions = self.image.functions();
+        let behind = functions.partition_point(|f| f.range.start() <= at);
+        let Some(before) = behind.checked_sub(1) else { return false };
+        let inside = functions.get(before).is_some_and(|f| f.range.contains(at));
+        let in_code = self.image.section_at(at).is_some_and(|section| section.executable);
+        in_code && self.begins(before).is_some() && (inside || self.begins(behind).is_some())
+    }
+
+    /// Not in the midst of an instruction of such code. Behind a `lock` prefix is a
+    /// beginning, too: glibc jumps there.
+    fn may_begin_instruction(&mut self, at: Va) -> bool {
+        let Some(index) = self.image.function_index_at(at) else { return true };
+        let Some(begins) = self.begins(index) else { return true };
+        let next = begins.partition_point(|(ip, _)| *ip <= at.raw());
+        let last = next.checked_sub(1).and_then(|last| begins.get(last));
+        last.is_none_or(|&(ip, locked)| ip == at.raw() || locked && ip.checked_add(1) == Some(at.raw()))
+    }
 }
 
 /// Strikes out what has to run on into what is struck out; of a conditional branch, both ways.
@@ -222,8 +246,8 @@ mod tests {
     fn loops_go_on_for_ever_and_the_end_of_the_range_is_a_way_out() {
         let all = [Then::At(1), Then::At(0), Then::At(3), Then::At(5)];
         assert_eq!(struck(&all), all);
-        let range = VaRange::new(Va::new(0x1000), 4).unwrap();
-        let outs: Vec<_> = run_out(range, &all).map(|out| (out.at, out.target)).collect();
+        let range = VaRange::new(Va::new(0x1000), 4).into_iter();
+        let outs: Vec<_> = range.flat_map(|range| run_out(range, &all)).map(|out| (out.at, out.target)).collect();
         assert_eq!(outs, [(3, Va::new(0x1005))]);
     }
 }

@@ -4,7 +4,7 @@ use crate::content::{self, ContentDifference};
 use crate::data::{Correspondence, DataMap, Votes, vote};
 use crate::pair::Pairing;
 use crate::side::{Place, Side};
-use salve_code::{CodeSummary, Reference};
+use salve_code::{CodeSummary, LARGEST_UNCLEAR_BYTES, Reference};
 use salve_elf::{Binding, SectionRole, Va, VaRange};
 use salve_patch::{DataRun, JumpTable};
 
@@ -51,6 +51,10 @@ impl Verifier<'_, '_, '_> {
             return vec![Mismatch::Target];
         };
         if !(a.decoded && b.decoded) {
+            let range = self.new.image.functions().get(new).map(|f| f.range);
+            if range.is_none_or(|range| range.len_bytes() > LARGEST_UNCLEAR_BYTES) {
+                return vec![Mismatch::Target];
+            }
             return self.check_all_ways(a, b, learnt).is_none().then_some(Mismatch::Target).into_iter().collect();
         }
         if a.references.len() != b.references.len() {
