@@ -4,6 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use salve_testkit::behaviour::{Asked, Behaviour};
 use salve_testkit::needs::{self, Need, on_path};
+use salve_testkit::nginx::wait_for;
 use salve_testkit::observe::Text;
 use salve_testkit::salve::{Salve, exit};
 use salve_testkit::{not_run, tree};
@@ -104,8 +105,11 @@ fn contain(bundle: &Path, victim: &Path, allowed: &[&str]) -> Result<(Asked, u32
     let mut runtime = Command::new("unshare");
     runtime.args(["--mount", "sh", "-c", script, "sh"]).arg(bundle).arg(&name);
     let asked = Asked::start(&mut runtime)?;
-    let pid = std::fs::read_to_string(bundle.join("pid"))?.trim().parse()?;
-    Ok((asked, pid))
+    // The runtime writes it when it has started the victim, which may have said so before.
+    let file = bundle.join("pid");
+    let pid = || std::fs::read_to_string(&file).unwrap_or_default().trim().parse().ok();
+    wait_for("the container's process id", || Ok(pid().is_some()))?;
+    Ok((asked, pid().context("no process id")?))
 }
 
 #[test]
