@@ -4,19 +4,17 @@
 //! the other they make no sense, and where code begins again is not told. So they are read
 //! from every byte at once (superset disassembly), and whatever cannot be executed to a
 //! sensible end is struck out: what is no instruction, what a program may not execute, a
-//! branch to where no instruction begins, a look at what is not loaded or at compiled code
-//! as if it were data, and what has to run on into such a thing. What is left holds
-//! everything that could ever be executed there, and mostly more: every reference of it has
-//! to be accounted for.
+//! branch to where no code is, a look at what is not loaded, and what has to run on into such
+//! a thing. What is left holds everything that could ever be executed there, and mostly more:
+//! every reference of it has to be accounted for.
 
-use crate::summary::{decode, reference};
+use crate::summary::reference;
 use crate::{Reference, ReferenceKind};
-use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
-use salve_elf::{FunctionSource, Image, SectionRole, Va, VaRange};
-use std::collections::HashMap;
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind};
+use salve_elf::{Image, Va, VaRange};
 
 /// Longer stretches are not read in this way: it takes some dozen bytes for each of theirs.
-pub const LARGEST_BYTES: u64 = 4 << 20;
+pub const LARGEST_BYTES: u64 = 1 << 20;
 
 /// A table may be addressed from before its start or behind its end, where its index does
 /// not begin at zero; nobody's begins this far off.
@@ -59,16 +57,6 @@ pub(crate) fn references(image: &Image<'_>, range: VaRange) -> Option<Vec<Refere
         }
     }
     strike_out(&mut then);
-    let mut compiled = Compiled { image, known: HashMap::new() };
-    for reference in &found {
-        let at = usize::try_from(reference.at).ok()?;
-        if let Some(then) = then.get_mut(at).filter(|then| **then != Then::Never)
-            && !compiled.is_sensible(reference)
-        {
-            *then = Then::Never;
-        }
-    }
-    strike_out(&mut then);
     let sensible = |at: usize| then.get(at).is_some_and(|then| *then != Then::Never);
     found.retain(|reference| usize::try_from(reference.at).is_ok_and(sensible));
     found.extend(run_out(range, &then));
@@ -84,6 +72,12 @@ fn after(image: &Image<'_>, range: VaRange, instruction: &Instruction, next: usi
     }
     if instruction.code() == Code::INVALID || instruction.is_privileged() {
         return Then::Never;
+    }
+    if instruction.is_ip_rel_memory_operand() {
+        let furthest = if instruction.mnemonic() == Mnemonic::Lea { FURTHEST_BASE_BYTES } else { 0 };
+        if !is_near(image, Va::new(instruction.ip_rel_memory_address()), furthest) {
+            return Then::Never;
+        }
     }
     let mut leads_to = Then::Ends;
     if instruction.op0_kind() == OpKind::NearBranch64 {
@@ -113,60 +107,6 @@ fn is_near(image: &Image<'_>, at: Va, bytes: u64) -> bool {
     let Some(span) = image.span() else { return false };
     let from = span.start().raw().saturating_sub(bytes);
     (from..span.end().raw().saturating_add(bytes)).contains(&at.raw())
-}
-
-/// Code that an FDE describes and that is instructions throughout: where they begin, and
-/// whether with a `lock` prefix.
-struct Compiled<'i, 'a> {
-    image: &'i Image<'a>,
-    known: HashMap<usize, Option<Vec<(u64, bool)>>>,
-}
-
-impl Compiled<'_, '_> {
-    /// Whether such a reference may lead there at all.
-    fn is_sensible(&mut self, reference: &Reference) -> bool {
-        let (image, target) = (self.image, reference.target);
-        match reference.kind {
-            ReferenceKind::Call | ReferenceKind::Jump => self.may_begin_instruction(target),
-            ReferenceKind::Memory | ReferenceKind::Indirect => {
-                let unwinds = image.section_at(target).is_some_and(|s| s.role == SectionRole::Unwind);
-                !unwinds && is_near(image, target, 0) && !self.is_around(target)
-            }
-            ReferenceKind::Address => is_near(image, target, FURTHEST_BASE_BYTES),
-            ReferenceKind::Absolute => true,
-        }
-    }
-
-    fn begins(&mut self, index: usize) -> Option<&[(u64, bool)]> {
-        let image = self.image;
-        let begins = self.known.entry(index).or_insert_with(|| {
-            let function = image.functions().get(index).filter(|f| f.source == FunctionSource::Fde)?;
-            let instructions: Vec<Instruction> = decode(image, function.range)?.into_iter().collect();
-            let understood = instructions.iter().all(|i| i.code() != Code::INVALID);
-            understood.then(|| instructions.iter().map(|i| (i.ip(), i.has_lock_prefix())).collect())
-        });
-        begins.as_deref()
-    }
-
-    /// In such code, or in what fills the space between two such functions.
-    fn is_around(&mut self, at: Va) -> bool {
-        let functions = self.image.functions();
-        let behind = functions.partition_point(|f| f.range.start() <= at);
-        let Some(before) = behind.checked_sub(1) else { return false };
-        let inside = functions.get(before).is_some_and(|f| f.range.contains(at));
-        let in_code = self.image.section_at(at).is_some_and(|section| section.executable);
-        in_code && self.begins(before).is_some() && (inside || self.begins(behind).is_some())
-    }
-
-    /// Not in the midst of an instruction of such code. Behind a `lock` prefix is a
-    /// beginning, too: glibc jumps there.
-    fn may_begin_instruction(&mut self, at: Va) -> bool {
-        let Some(index) = self.image.function_index_at(at) else { return true };
-        let Some(begins) = self.begins(index) else { return true };
-        let next = begins.partition_point(|(ip, _)| *ip <= at.raw());
-        let last = next.checked_sub(1).and_then(|last| begins.get(last));
-        last.is_none_or(|&(ip, locked)| ip == at.raw() || locked && ip.checked_add(1) == Some(at.raw()))
-    }
 }
 
 /// Strikes out what has to run on into what is struck out; of a conditional branch, both ways.

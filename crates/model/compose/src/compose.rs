@@ -1,8 +1,9 @@
+use crate::claims::branched_into;
 use crate::detour::{BranchTargets, detour};
 use crate::resolve::{Resolver, Target};
 use crate::segments::segments;
 use crate::unwind::unwind;
-use salve_elf::{Image, Va, VaRange};
+use salve_elf::{FunctionSource, Image, Va, VaRange};
 use salve_match::ImageDiff;
 use salve_patch::{Evidence, Fixup, FixupKind, ImportSlot, Livepatch, Reason, ReferenceCounts, ReplacedFunction};
 use salve_verdict::{Judgement, registry};
@@ -149,6 +150,7 @@ fn references(
     reasons: &mut Vec<Reason>,
 ) -> References {
     let mut all = References::default();
+    let branched = branched_into(&diff.new);
     for n in carried {
         let (Some(code), Some(f)) = (diff.new.code.get(*n), diff.new.image.functions().get(*n)) else { continue };
         let evidence = |at: u32, seen: String| Evidence {
@@ -157,6 +159,12 @@ fn references(
             new_va: Some(f.range.start().wrapping_offset(i64::from(at))),
             seen,
         };
+        let described = matches!(f.source, FunctionSource::Fde | FunctionSource::Symbol);
+        let entered = branched.contains(n) || f.range.contains(diff.new.image.entry());
+        if !described && !entered {
+            let seen = "nothing describes it and nothing branches there: it may be data".to_owned();
+            reasons.push(registry::UNPROVEN_REFERENCE.because("replaced code may be data", vec![evidence(0, seen)]));
+        }
         if !code.decoded {
             let seen = "not every byte is an instruction".to_owned();
             reasons

@@ -26,8 +26,6 @@ pub struct PairEvidence {
     /// Places where two versions of a changed function take both addresses, in equal
     /// surroundings.
     pub takers: u32,
-    /// Those of them that are like no other place and hand it over there, not behind a branch.
-    pub telling_takers: u32,
     /// Aligned instructions take the address of one of them and of something else.
     pub contradicted: bool,
     /// Only the places that take their addresses say that one replaces the other.
@@ -40,9 +38,9 @@ impl PairEvidence {
         self.is_named_or_reached() || (self.takers > 0 && !self.contradicted)
     }
 
-    /// Only places that take its address do, and something there is not told.
-    pub fn proves_role_by_place_only(self) -> bool {
-        self.proves_role() && !self.is_named_or_reached() && self.telling_takers == 0
+    /// Only places that take its address say so, or some say otherwise.
+    pub fn is_by_place_only(self) -> bool {
+        self.proves_role() && (self.contradicted || !self.is_named_or_reached())
     }
 
     fn is_named_or_reached(self) -> bool {
@@ -311,8 +309,6 @@ fn gather_evidence(diff: &mut ImageDiff<'_, '_>, unlike: &HashSet<usize>) {
         } else if taking.surrounded {
             let entry = evidence.entry((f, g)).or_default();
             entry.takers = entry.takers.saturating_add(1);
-            let telling = taking.unique && taking.handed_over;
-            entry.telling_takers = entry.telling_takers.saturating_add(u32::from(telling));
         }
     }
     for &(o, n) in &diff.identical {

@@ -8,10 +8,9 @@
 //! leads to the same thing. So what else is handed over together with the function
 //! (where it is registered, under which name, with which object) is the same too.
 //!
-//! Two things are told apart. Where another place of the function is like it, what makes
-//! the difference between them lies elsewhere, and may have been exchanged. And where the
-//! address is not handed over in that code, to a call, a caller or memory, whoever gets it
-//! lies behind a branch and is not looked at.
+//! Where another place of the function is like it, what makes the difference between them
+//! lies elsewhere, and may have been exchanged. And what is in registers before that code
+//! begins, and what is done behind it, is not looked at; so this shows a role, and no more.
 
 use crate::align::{AlignedPair, Difference, OperandChange, compare_operands};
 use crate::content::telling_text_at;
@@ -21,10 +20,6 @@ use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
 use salve_code::is_immediate;
 use salve_elf::{Binding, SectionRole, Va, VaRange};
 use std::collections::{HashMap, HashSet};
-
-/// What a call may look at (psABI §3.2.3).
-const ARGUMENTS: [Register; 6] =
-    [Register::RDI, Register::RSI, Register::RDX, Register::RCX, Register::R8, Register::R9];
 
 /// Instructions of straight code, jumps included, that are compared at most.
 const LONGEST_PATH: usize = 256;
@@ -42,8 +37,6 @@ pub struct Taking {
     pub surrounded: bool,
     /// And there is none like it.
     pub unique: bool,
-    /// Whoever gets the address gets it there, and not behind a branch.
-    pub handed_over: bool,
 }
 
 /// Whether the function takes the address of any other one.
@@ -68,11 +61,10 @@ pub(crate) fn takings(verifier: &Verifier<'_, '_, '_>, taker: (usize, usize), di
     let mut found = Vec::new();
     for (index, pair) in difference.aligned.iter().enumerate() {
         let Some(taken) = taken(verifier.old, &pair.old).zip(taken(verifier.new, &pair.new)) else { continue };
-        let equal = around.are_equal(index);
         let (old_at, new_at) = (Va::new(pair.old.ip()), Va::new(pair.new.ip()));
-        let (surrounded, handed_over) = (equal.is_some(), equal == Some(Onward::HandedOver));
+        let surrounded = around.backwards(index) && around.forwards(index).is_some();
         let unique = surrounded && around.is_unique(pair);
-        found.push(Taking { taker, old_at, new_at, taken, surrounded, unique, handed_over });
+        found.push(Taking { taker, old_at, new_at, taken, surrounded, unique });
     }
     found
 }
@@ -153,14 +145,6 @@ fn tells(instruction: &Instruction, range: VaRange) -> bool {
     instruction.flow_control() != FlowControl::Next || instruction.is_ip_rel_memory_operand() || number && !on_stack
 }
 
-/// What becomes of an address in the equal code behind the place that takes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Onward {
-    HandedOver,
-    /// A branch comes first.
-    Branches,
-}
-
 struct Surroundings<'s, 'v, 'i, 'a> {
     verifier: &'s Verifier<'v, 'i, 'a>,
     aligned: &'s [AlignedPair],
@@ -169,10 +153,6 @@ struct Surroundings<'s, 'v, 'i, 'a> {
 }
 
 impl Surroundings<'_, '_, '_, '_> {
-    fn are_equal(&self, index: usize) -> Option<Onward> {
-        if self.backwards(index) { self.forwards(index) } else { None }
-    }
-
     fn is_unique(&self, pair: &AlignedPair) -> bool {
         self.blocks.0.unique.contains(&pair.old.ip()) && self.blocks.1.unique.contains(&pair.new.ip())
     }
@@ -197,41 +177,26 @@ impl Surroundings<'_, '_, '_, '_> {
     }
 
     /// Through the next branch or call; jumps within the functions are gone along.
-    fn forwards(&self, index: usize) -> Option<Onward> {
-        let mut holders = vec![self.aligned.get(index)?.old.op0_register()];
-        let mut stored = false;
+    fn forwards(&self, index: usize) -> Option<()> {
         let mut at = index;
         for _ in 0..LONGEST_PATH {
             let pair = self.aligned.get(at)?;
             if at != index && !self.equal(pair) {
                 return None;
             }
-            let got_by = |registers: &[Register]| stored || holders.iter().any(|register| registers.contains(register));
-            let onward = |got: bool| Some(if got { Onward::HandedOver } else { Onward::Branches });
-            let mut next = at.checked_add(1)?;
-            match pair.old.flow_control() {
+            at = match pair.old.flow_control() {
                 FlowControl::Next => {
-                    if !follows(pair, self.aligned.get(next)?) {
-                        return None;
-                    }
-                    let holds = |register| holders.contains(&register);
-                    if let Some(copied_to) = copied(&pair.old, holds) {
-                        stored |= copied_to == Copied::ToMemory;
-                        holders.extend(copied_to.register());
-                    }
+                    at.checked_add(1).filter(|next| self.aligned.get(*next).is_some_and(|next| follows(pair, next)))?
                 }
                 FlowControl::UnconditionalBranch => {
                     let targets = (pair.old.near_branch_target(), pair.new.near_branch_target());
                     if !self.ranges.0.contains(Va::new(targets.0)) {
-                        return onward(got_by(&ARGUMENTS));
+                        return Some(());
                     }
-                    next = self.aligned.iter().position(|pair| (pair.old.ip(), pair.new.ip()) == targets)?;
+                    self.aligned.iter().position(|pair| (pair.old.ip(), pair.new.ip()) == targets)?
                 }
-                FlowControl::Call | FlowControl::IndirectCall => return onward(got_by(&ARGUMENTS)),
-                FlowControl::Return => return onward(got_by(&[Register::RAX])),
-                _ => return onward(stored),
-            }
-            at = next;
+                _ => return Some(()),
+            };
         }
         None
     }
@@ -266,34 +231,6 @@ impl Surroundings<'_, '_, '_, '_> {
             return self.verifier.pairing.old_of(g) == Some(f);
         }
         self.verifier.same_address(old, new, None, &mut Learnt::default()) == Ok(true)
-    }
-}
-
-/// Where a whole register goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Copied {
-    To(Register),
-    /// Not the function's own stack.
-    ToMemory,
-}
-
-impl Copied {
-    fn register(self) -> Option<Register> {
-        match self {
-            Self::To(register) => Some(register),
-            Self::ToMemory => None,
-        }
-    }
-}
-
-fn copied(instruction: &Instruction, holds: impl Fn(Register) -> bool) -> Option<Copied> {
-    let is_copy = instruction.mnemonic() == Mnemonic::Mov
-        && instruction.op1_kind() == OpKind::Register
-        && holds(instruction.op1_register());
-    match instruction.op0_kind() {
-        OpKind::Register if is_copy => Some(Copied::To(instruction.op0_register())),
-        OpKind::Memory if is_copy && instruction.memory_base() != Register::RSP => Some(Copied::ToMemory),
-        _ => None,
     }
 }
 

@@ -55,7 +55,8 @@ impl Verifier<'_, '_, '_> {
             if range.is_none_or(|range| range.len_bytes() > LARGEST_UNCLEAR_BYTES) {
                 return vec![Mismatch::Target];
             }
-            return self.check_all_ways(a, b, learnt).is_none().then_some(Mismatch::Target).into_iter().collect();
+            let same = self.check_all_ways((old, a), (new, b), learnt);
+            return same.is_none().then_some(Mismatch::Target).into_iter().collect();
         }
         if a.references.len() != b.references.len() {
             return vec![Mismatch::Target];
@@ -76,16 +77,39 @@ impl Verifier<'_, '_, '_> {
         mismatches
     }
 
-    /// Checks what equal bytes refer to of which nobody knows where instructions begin. What
-    /// makes sense in only one of the images is executed in neither.
-    fn check_all_ways(&self, a: &CodeSummary, b: &CodeSummary, learnt: &mut Learnt) -> Option<()> {
-        let mut others = b.references.iter().peekable();
-        for x in &a.references {
-            while others.next_if(|y| (y.at, y.field) < (x.at, x.field)).is_some() {}
-            let Some(y) = others.next_if(|y| (y.at, y.field, y.kind) == (x.at, x.field, x.kind)) else { continue };
-            self.same_address(x.target, y.target, None, learnt).ok().filter(|same| *same)?;
+    /// Checks what equal bytes refer to of which nobody knows where instructions begin, nor
+    /// whether they are distances.
+    fn check_all_ways(
+        &self,
+        (old, a): (usize, &CodeSummary),
+        (new, b): (usize, &CodeSummary),
+        learnt: &mut Learnt,
+    ) -> Option<()> {
+        if a.decoded != b.decoded || a.references.len() != b.references.len() {
+            return None;
         }
-        (a.decoded == b.decoded).then_some(())
+        for (x, y) in a.references.iter().zip(&b.references) {
+            let same = (x.at, x.field, x.kind) == (y.at, y.field, y.kind);
+            self.same_address(x.target, y.target, None, learnt).ok().filter(|target| *target && same)?;
+        }
+        let range = |side: &Side<'_, '_>, index: usize| side.image.functions().get(index).map(|f| f.range);
+        let (here, there) = (range(self.old, old)?, range(self.new, new)?);
+        let is_code = |side: &Side<'_, '_>, va| side.role_at(va) == Some(SectionRole::Code);
+        let words = self.new.image.read(there)?.chunks_exact(4).zip((0_i64..).step_by(4));
+        for (word, at) in words {
+            let distance = i64::from(i32::from_le_bytes(*word.first_chunk::<4>()?));
+            // From where the stretch begins, or from where the distance stands.
+            for base in [0, at] {
+                let from = base.wrapping_add(distance);
+                let (x, y) = (here.start().wrapping_offset(from), there.start().wrapping_offset(from));
+                let inside = here.contains(x) && there.contains(y);
+                let leads_out = distance != 0 && !inside && (is_code(self.old, x) || is_code(self.new, y));
+                if leads_out && self.same_address(x, y, None, learnt) != Ok(true) {
+                    return None;
+                }
+            }
+        }
+        Some(())
     }
 
     /// Whether the two addresses are the same thing. `Err` for corresponding

@@ -332,19 +332,19 @@ fn rewritten(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Reason> {
         .then(|| registry::CALLBACK_REWRITTEN.because("a function whose address is held was rewritten", evidence))
 }
 
-/// Functions whose address is taken where the old one's was, in one of several places that
-/// are alike, or to be carried past a branch.
+/// Functions whose address changed code takes where the old one's was taken, or also takes
+/// where another's was: with what and when it is handed over was not followed.
 fn by_place_only(diff: &ImageDiff<'_, '_>, carried: &Carried, old: &Callers) -> Option<Reason> {
     let evidence: Vec<Evidence> = carried
         .pairs
         .iter()
-        .filter(|p| old.taken.contains(&p.old) && !p.evidence.unlike && p.evidence.proves_role_by_place_only())
+        .filter(|p| old.taken.contains(&p.old) && !p.evidence.unlike && p.evidence.is_by_place_only())
         .filter_map(|p| Some((diff.old.image.functions().get(p.old)?, diff.new.image.functions().get(p.new)?)))
         .map(|(f, g)| Evidence {
             function: Some(named(g)),
             old_va: Some(f.range.start()),
             new_va: Some(g.range.start()),
-            seen: "its address is taken in the same place, which is like another, or branches before it is handed over"
+            seen: "changed code takes its address; when, and what else is handed over with it, was not followed"
                 .to_owned(),
         })
         .collect();

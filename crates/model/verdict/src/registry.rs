@@ -93,7 +93,7 @@ registry! {
     CALLBACK_REWRITTEN = "callback-rewritten", Review,
         "a function whose address is taken has another body; only the places that take it say that it is a version of the old one";
     CALLBACK_BY_PLACE = "callback-by-place", Review,
-        "a function's address is taken where the old one's was, but among places that are alike, or before a branch: who gets it when was not followed";
+        "only changed code that takes a function's address says which version of it has its role: who gets it when, and with what else, was not followed";
     CALLBACK_GONE = "callback-gone", Review,
         "a function whose address was taken is gone; old state may still call it";
     RESOURCE_PAIR_MOVED = "resource-pair-moved", Review,
