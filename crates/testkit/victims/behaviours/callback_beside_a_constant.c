@@ -1,4 +1,5 @@
-//#ExpectVerdict: safe
+//#ExpectVerdict: review
+//#ExpectReason: callback-by-place
 //#Exchange: 4 | 8 | 9
 /* Code that changed hands out a function that changed too, together with a number that is
  * read from among the constants, and is the same. */
