@@ -3,7 +3,10 @@
 /* A text among the code that changed reads as instructions by chance: a detour would be written into it. */
 #include <stdio.h>
 #include <unistd.h>
+#ifndef LETTERS
 extern const char letters[] __attribute__((visibility("hidden")));
+#define LETTERS letters
+#endif
 __asm__(".pushsection .text.with_data, \"ax\"\n"
         ".balign 64\n"
         "before: .cfi_startproc\nlea 1(%rdi), %eax\nret\n.cfi_endproc\n.balign 64\n"
@@ -16,7 +19,7 @@ __asm__(".pushsection .text.with_data, \"ax\"\n"
         "after: .cfi_startproc\nlea 1(%rdi), %eax\nret\n.cfi_endproc\n.balign 64\n"
         ".popsection\n");
 int main(void) {
-    for (int number = 0; printf("%d %.35s\n", number, letters) > 0; number++)
+    for (int number = 0; printf("%d %.35s\n", number, LETTERS) > 0; number++)
         sleep(1);
     return 1;
 }

@@ -9,18 +9,27 @@ extern const char author[] __attribute__((visibility("hidden")));
 int once(int number) __attribute__((visibility("hidden")));
 int twice(int number) __attribute__((visibility("hidden")));
 
-#define ONCE "once: .cfi_startproc\nlea 1(%rdi), %eax\nret\n.cfi_endproc\n.balign 16\n"
-#define TWICE "twice: .cfi_startproc\nlea (%rdi,%rdi), %eax\nret\n.cfi_endproc\n.balign 16\n"
+#ifndef ONCE_HOLDS
+#define ONCE_HOLDS ""
+#define TWICE_HOLDS ""
+#define IN_ONCE "once"
+#define IN_TWICE "twice"
+#endif
+#ifndef HIDDEN
+#define HIDDEN ".byte 0xe9\n.long jump - . - 4\n"
+#endif
+
+#define ONCE "once: .cfi_startproc\nlea 1(%rdi), %eax\nret\n" ONCE_HOLDS ".cfi_endproc\n.balign 16\n"
+#define TWICE "twice: .cfi_startproc\nlea (%rdi,%rdi), %eax\nret\n" TWICE_HOLDS ".cfi_endproc\n.balign 16\n"
 #if NEW
-#define FUNCTIONS TWICE ONCE "jump = twice\n"
+#define FUNCTIONS TWICE ONCE "jump = " IN_TWICE "\n"
 #else
-#define FUNCTIONS ONCE TWICE "jump = once\n"
+#define FUNCTIONS ONCE TWICE "jump = " IN_ONCE "\n"
 #endif
 __asm__(".pushsection .text.with_data, \"ax\"\n"
         ".balign 64\n" FUNCTIONS ".balign 64\n"
         "author: .ascii \"Odd bytes for x86_64, by <nobody@example.org>...\"\n"
-        ".byte 0xe9\n.long jump - . - 4\n"
-        ".popsection\n");
+        HIDDEN ".popsection\n");
 
 int main(void) {
     volatile int length = 48;

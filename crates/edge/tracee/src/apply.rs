@@ -107,15 +107,18 @@ fn apply(
     replaced: &[LivepatchId],
     run: &mut Run<'_>,
 ) -> Result<Outcome, ApplyError> {
-    match try_apply(patcher, process, changes, replaced, run) {
-        Ok(outcome) => Ok(outcome),
+    try_apply(patcher, process, changes, replaced, run).or_else(|end| early_end(process, end))
+}
+
+fn early_end(process: &Process, end: End) -> Result<Outcome, ApplyError> {
+    match end {
         // Whatever failed, it failed because nobody was there any more.
-        Err(End::Not(why)) if is_of_an_end(&why, process) => Ok(Outcome::NotApplied { why: NotApplied::Exited }),
-        Err(End::Error(_)) if process.is_over() => Ok(Outcome::NotApplied { why: NotApplied::Exited }),
-        Err(End::Not(why)) => Ok(Outcome::NotApplied { why }),
-        Err(End::Busy(blocking)) => Ok(Outcome::Deferred { blocking, tries: 0 }),
-        Err(End::Late { tid }) => Ok(Outcome::Deferred { blocking: did_not_stop(process, tid), tries: 0 }),
-        Err(End::Error(error)) => Err(error),
+        End::Not(why) if is_of_an_end(&why, process) => Ok(Outcome::NotApplied { why: NotApplied::Exited }),
+        End::Error(_) if process.is_over() => Ok(Outcome::NotApplied { why: NotApplied::Exited }),
+        End::Not(why) => Ok(Outcome::NotApplied { why }),
+        End::Busy(blocking) => Ok(Outcome::Deferred { blocking, tries: 0 }),
+        End::Late { tid } => Ok(Outcome::Deferred { blocking: did_not_stop(process, tid), tries: 0 }),
+        End::Error(error) => Err(error),
     }
 }
 
@@ -129,12 +132,9 @@ pub(crate) fn foresee(
         let ready = ready(patcher, process, &scene, changes, &[])?;
         check_headroom(process, &ready.planned, copied_pages(&ready.planned))
     });
-    match looked {
-        Ok(()) | Err(End::Busy(_) | End::Late { .. }) => Ok(None),
-        Err(End::Not(why)) if is_of_an_end(&why, process) => Ok(Some(NotApplied::Exited)),
-        Err(End::Error(_)) if process.is_over() => Ok(Some(NotApplied::Exited)),
-        Err(End::Not(why)) => Ok(Some(why)),
-        Err(End::Error(error)) => Err(error),
+    match looked.map_or_else(|end| early_end(process, end).map(Some), |()| Ok(None))? {
+        Some(Outcome::NotApplied { why }) => Ok(Some(why)),
+        _ => Ok(None),
     }
 }
 

@@ -77,10 +77,6 @@ pub trait Service {
     fn also(&self) -> &'static [&'static str] {
         &[]
     }
-    /// Why its processes are left as they are though the verdict allows a livepatch, as codes.
-    fn refuses(&self) -> &'static [&'static str] {
-        &[]
-    }
     /// Starts it. All of it runs inside `root` and listens on loopback only.
     fn start(&self, root: &Root) -> Result<Box<dyn Live>>;
 }

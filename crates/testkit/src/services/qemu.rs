@@ -55,11 +55,6 @@ impl Service for Qemu {
         &["seabios"]
     }
 
-    fn refuses(&self) -> &'static [&'static str] {
-        // Its block layer runs on coroutines.
-        &["stack-switching"]
-    }
-
     fn start(&self, root: &Root) -> Result<Box<dyn Live>> {
         let Guest { kernel, initial } = Guest::make(root)?;
         root.must_run(&["qemu-img", "create", "-q", "-f", "qcow2", DISK, "16M"])?;
