@@ -54,6 +54,8 @@ behaviours! {
     library
     long_jump
     many_arguments
+    new_export
+    new_export_elsewhere
     new_function
     new_import
     new_import_ambiguous

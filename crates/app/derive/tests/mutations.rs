@@ -11,7 +11,7 @@ use salve_compose::{claims, compose};
 use salve_elf::{Image, ImageLimits, Va};
 use salve_match::{NoiseContext, diff};
 use salve_package::deb;
-use salve_patch::{Access, Claims, FixupKind, Livepatch, RevertPolicy, Verdict};
+use salve_patch::{Access, Claims, FixupKind, Livepatch, OwnDefinition, RevertPolicy, Verdict};
 use salve_verdict::judge;
 use std::fs::File;
 use std::ops::ControlFlow;
@@ -247,6 +247,16 @@ impl Case {
             add("something in its slot", &|l| *byte(l, import.new_va) = 1);
             let next = (index + 1) % self.livepatch.imports.len();
             add("the symbol of another", &|l| l.imports[index].symbol = l.imports[next].symbol.clone() + "");
+            let functions = self.livepatch.replaced.iter();
+            let olds = functions.clone().flat_map(|f| &f.old_ranges).map(|range| OwnDefinition::Old(range.start()));
+            let news = functions.flat_map(|f| &f.new_ranges).map(|range| OwnDefinition::Payload(range.start()));
+            let beside = import.own.map(|own| match own {
+                OwnDefinition::Old(at) => OwnDefinition::Old(at.wrapping_offset(4)),
+                OwnDefinition::Payload(at) => OwnDefinition::Payload(at.wrapping_offset(4)),
+            });
+            for own in olds.chain(news).chain(beside).map(Some).chain([None]) {
+                add(&format!("the own definition {own:?}"), &|l| l.imports[index].own = own);
+            }
         }
         mutants.retain(|mutant| mutant.livepatch != self.livepatch);
         mutants
@@ -353,6 +363,23 @@ fn no_mutant_of_a_livepatch_with_new_imports_passes() {
     let case = Case::of(compiled(&source, false, directory.path()), compiled(&source, true, directory.path()), None);
     assert!(case.livepatch.imports.len() >= 3, "{:?}", case.livepatch.imports);
     case.assert_all_are_caught("new imports", &case.all(1));
+}
+
+#[test]
+fn no_mutant_of_a_livepatch_that_calls_what_its_image_exports_passes() {
+    let victims = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testkit/victims/behaviours");
+    let source = victims.join("new_export.c");
+    let directory = tempfile::tempdir().expect("a directory");
+    let case = Case::of(compiled(&source, false, directory.path()), compiled(&source, true, directory.path()), None);
+    let own: Vec<_> = case.livepatch.imports.iter().filter_map(|import| import.own).collect();
+    let of_both = |own: &[_]| {
+        matches!(
+            own,
+            [OwnDefinition::Old(_), OwnDefinition::Payload(_)] | [OwnDefinition::Payload(_), OwnDefinition::Old(_)]
+        )
+    };
+    assert!(of_both(&own), "{:?}", case.livepatch.imports);
+    case.assert_all_are_caught("new exports", &case.all(1));
 }
 
 #[test]

@@ -6,7 +6,8 @@
 //! that is mapped defines the name, whatever the version; its definition has the
 //! version that is asked for; and it is in the scope for certain, and stays as long
 //! as the patched image does, because the program or the patched image needs it,
-//! directly or through others (`DT_NEEDED`). Anything else is no answer.
+//! directly or through others (`DT_NEEDED`). Anything else is no answer. A symbol that the
+//! image defines itself is its own where nobody else defines it: then no order matters, either.
 //!
 //! An indirect function is never resolved by calling it. Where another image has a
 //! slot for the same symbol and version that the loader has bound already, that
@@ -22,7 +23,7 @@ use object::LittleEndian as Le;
 use object::elf::{self, FileHeader64};
 use object::read::elf::{Dyn as _, FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
 use salve_elf::{ContentHash, RuntimeAddr, Va};
-use salve_patch::{ImportSlot, Livepatch};
+use salve_patch::{ImportSlot, Livepatch, OwnDefinition};
 use std::collections::BTreeSet;
 
 /// Where symbols are looked for.
@@ -222,6 +223,14 @@ fn one(
 ) -> Result<RuntimeAddr, &'static str> {
     let defines = |module: &Module<'_>| module.definitions.iter().any(|found| found.symbol == import.symbol);
     let mut all = modules.iter().enumerate().filter(|(_, module)| defines(module));
+    if let Some(own) = import.own {
+        let bias = image.bias().ok_or("the patched image is mapped more than once")?;
+        let others = all.filter(|(_, module)| module.sha256 != image.image.sha256).count();
+        return match own {
+            _ if others > 0 => Err("the image defines it, and so does another one that is mapped"),
+            OwnDefinition::Old(at) | OwnDefinition::Payload(at) => Ok(at.in_process(bias)),
+        };
+    }
     let (index, module) = all.next().ok_or("no mapped image defines it")?;
     if all.next().is_some() {
         return Err("more than one mapped image defines it");

@@ -5,7 +5,9 @@ use crate::segments::segments;
 use crate::unwind::unwind;
 use salve_elf::{FunctionSource, Image, Va, VaRange};
 use salve_match::ImageDiff;
-use salve_patch::{Evidence, Fixup, FixupKind, ImportSlot, Livepatch, Reason, ReferenceCounts, ReplacedFunction};
+use salve_patch::{
+    Evidence, Fixup, FixupKind, ImportSlot, Livepatch, OwnDefinition, Reason, ReferenceCounts, ReplacedFunction,
+};
 use salve_verdict::{Judgement, registry};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -120,13 +122,19 @@ struct References {
 
 impl References {
     /// `None` if the symbol or the stub is not what it was taken for.
-    fn add_private(&mut self, image: &Image<'_>, slot: Va, stub: Option<Va>, symbol: usize) -> Option<()> {
+    fn add_private(
+        &mut self,
+        image: &Image<'_>,
+        slot: Va,
+        stub: Option<Va>,
+        (symbol, own): (usize, Option<OwnDefinition>),
+    ) -> Option<()> {
         let symbol = image.symbols().get(symbol)?;
         if let Some(stub) = stub {
             self.stubs.insert(stub_jump(image, stub)?);
         }
         let (name, version) = (symbol.name.to_owned(), symbol.version.map(str::to_owned));
-        self.slots.insert(slot, ImportSlot { new_va: slot, symbol: name, version });
+        self.slots.insert(slot, ImportSlot { new_va: slot, symbol: name, version, own });
         Some(())
     }
 }
@@ -186,9 +194,9 @@ fn references(
                     all.counts.payload = all.counts.payload.saturating_add(1);
                     continue;
                 }
-                Target::PrivateSlot { slot, stub, symbol } => {
+                Target::PrivateSlot { slot, stub, symbol, own } => {
                     all.counts.imports = all.counts.imports.saturating_add(1);
-                    if all.add_private(diff.new.image, slot, stub, symbol).is_none() {
+                    if all.add_private(diff.new.image, slot, stub, (symbol, own)).is_none() {
                         let seen = format!("goes through the slot at {slot} in a way that is not understood");
                         let evidence = vec![evidence(reference.at, seen)];
                         reasons.push(registry::NEW_IMPORT.because(registry::NEW_IMPORT.meaning, evidence));

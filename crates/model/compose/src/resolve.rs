@@ -1,8 +1,9 @@
 //! Where each reference of a carried function leads once it is in the payload.
 
 use salve_code::{Reference, ReferenceKind};
-use salve_elf::{Binding, SectionRole, SymbolKind, Va};
+use salve_elf::{Binding, SectionRole, Symbol, SymbolKind, Va};
 use salve_match::{ImageDiff, Place};
+use salve_patch::OwnDefinition;
 use salve_verdict::registry::{self, ReasonCode};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,6 +22,8 @@ pub(crate) enum Target {
         slot: Va,
         stub: Option<Va>,
         symbol: usize,
+        /// Where the function is, if it is the image's own.
+        own: Option<OwnDefinition>,
     },
 }
 
@@ -131,8 +134,8 @@ impl<'d, 'i, 'a> Resolver<'d, 'i, 'a> {
             return Ok(Target::Import(*at));
         }
         let indirect = matches!(reference.kind, ReferenceKind::Memory | ReferenceKind::Indirect);
-        if let Some(symbol) = self.importable(binding).filter(|_| indirect) {
-            return Ok(Target::PrivateSlot { slot: x, stub: None, symbol });
+        if let Some((symbol, own)) = self.importable(binding).filter(|_| indirect) {
+            return Ok(Target::PrivateSlot { slot: x, stub: None, symbol, own });
         }
         let code = match binding {
             Binding::Symbol { .. } => registry::NEW_IMPORT,
@@ -149,20 +152,39 @@ impl<'d, 'i, 'a> Resolver<'d, 'i, 'a> {
     fn private_stub(&self, reference: &Reference, stub: Va) -> Option<Target> {
         let branch = matches!(reference.kind, ReferenceKind::Call | ReferenceKind::Jump);
         let slot = self.diff.new.plt.slot_of(stub).filter(|_| branch)?;
-        let symbol = self.importable(self.diff.new.image.reloc_at(slot)?.binding)?;
-        Some(Target::PrivateSlot { slot, stub: Some(stub), symbol })
+        let (symbol, own) = self.importable(self.diff.new.image.reloc_at(slot)?.binding)?;
+        Some(Target::PrivateSlot { slot, stub: Some(stub), symbol, own })
     }
 
-    /// The symbol of a binding that can be made in a running process: defined by
-    /// another image, required, and with nothing added to its address.
-    fn importable(&self, binding: Binding) -> Option<usize> {
+    /// The symbol of a binding that can be made in a running process: required, with nothing
+    /// added to its address, and defined by another image or a function of this one.
+    fn importable(&self, binding: Binding) -> Option<(usize, Option<OwnDefinition>)> {
         let Binding::Symbol { symbol, addend: 0, .. } = binding else { return None };
         let found = self.diff.new.image.symbols().get(symbol)?;
         let plain = match found.kind {
             SymbolKind::Function | SymbolKind::Data | SymbolKind::Other => true,
             SymbolKind::IndirectFunction | SymbolKind::ThreadLocal => false,
         };
-        (plain && !found.defined && !found.weak && !found.name.is_empty()).then_some(symbol)
+        if !plain || found.weak || found.name.is_empty() {
+            return None;
+        }
+        let own = if found.defined { Some(self.own_definition(found)?) } else { None };
+        Some((symbol, own))
+    }
+
+    /// The function by which the image itself defines a symbol: the old image's, with a detour
+    /// if it changed, or the payload's.
+    fn own_definition(&self, symbol: &Symbol<'_>) -> Option<OwnDefinition> {
+        let Place::Code { function, offset: 0 } = self.diff.new.place(symbol.value) else { return None };
+        let carried = self.carried.contains(&function);
+        match self.diff.old_of(function).and_then(|o| self.diff.old.image.functions().get(o)) {
+            Some(old) if !carried || self.detoured.contains_key(&function) => {
+                Some(OwnDefinition::Old(old.range.start()))
+            }
+            Some(_) => None,
+            None => carried.then_some(OwnDefinition::Payload(symbol.value)),
+        }
+        .filter(|_| symbol.kind == SymbolKind::Function)
     }
 
     fn same_binding(&self, old: Binding, new: Binding) -> bool {

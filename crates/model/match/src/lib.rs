@@ -42,4 +42,5 @@ pub use flow::{Destination, Flow, Handover, follow};
 pub use noise::{DataStamp, NoiseContext, data_stamp, noise, only_stamps};
 pub use readers::{Purpose, Reader, exported_names, object_around, readers};
 pub use side::{Place, Side};
+pub use stamp::without_lines;
 pub use takes::Taking;

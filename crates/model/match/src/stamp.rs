@@ -75,7 +75,7 @@ pub(crate) fn names_a_source_line(text: &str) -> bool {
 }
 
 /// The text with every number behind `name.c:` replaced by a mark.
-fn without_lines(text: &str) -> String {
+pub fn without_lines(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(colon) = rest.find(':') {

@@ -7,7 +7,7 @@
 
 use crate::{
     Access, Detour, FORMAT_VERSION, Fixup, FixupKind, ImageReport, Livepatch, MAX_NAMED, NotHealed,
-    OLDEST_FORMAT_VERSION, Origin, PatchFile, ReplacedFunction, Requirement, Segment, Verdict, layout,
+    OLDEST_FORMAT_VERSION, Origin, OwnDefinition, PatchFile, ReplacedFunction, Requirement, Segment, Verdict, layout,
 };
 use salve_elf::{ContentHash, Va, VaRange};
 use std::collections::BTreeMap;
@@ -31,6 +31,8 @@ const MAX_NAME_BYTES: usize = 4096;
 const IMPORTS_SINCE: u32 = 3;
 /// The first version with call frame information.
 const UNWIND_SINCE: u32 = 4;
+/// The first version with slots for what an image defines itself.
+const OWN_SINCE: u32 = 5;
 /// The first version with a list of what is not healed.
 const NOT_HEALED_SINCE: u32 = 2;
 
@@ -43,6 +45,8 @@ pub enum Invalid {
     Name { what: &'static str },
     #[error("image {image} has slots for imports, which belong to a later version")]
     ImportsAgainstVersion { image: usize },
+    #[error("image {image} has slots for symbols of its own, which belong to a later version")]
+    OwnAgainstVersion { image: usize },
     #[error("image {image} has call frame information, which belongs to a later version")]
     UnwindAgainstVersion { image: usize },
     #[error("the list of what is not healed is missing, or belongs to a later version")]
@@ -138,6 +142,9 @@ pub(crate) fn patch_file(patch: &PatchFile) -> Result<(), Invalid> {
         let (Some(found), Some(old)) = (&report.livepatch, &report.old) else { continue };
         if !found.imports.is_empty() && patch.format_version < IMPORTS_SINCE {
             return Err(Invalid::ImportsAgainstVersion { image });
+        }
+        if found.imports.iter().any(|import| import.own.is_some()) && patch.format_version < OWN_SINCE {
+            return Err(Invalid::OwnAgainstVersion { image });
         }
         if !found.unwind.is_empty() && patch.format_version < UNWIND_SINCE {
             return Err(Invalid::UnwindAgainstVersion { image });
@@ -312,6 +319,11 @@ fn imports(livepatch: &Livepatch) -> Result<(), Fault> {
             fixup.new_va < end && fixup.new_va.checked_add(FIELD_BYTES).is_none_or(|field| field > new_va)
         };
         if !inside || livepatch.fixups.iter().any(fixed) || !new_va.raw().is_multiple_of(SLOT_BYTES) {
+            return Err(Fault::ImportPlace { new_va });
+        }
+        if let Some(OwnDefinition::Payload(at)) = import.own
+            && !layout::segment_of(&livepatch.segments, at).is_some_and(|(_, s)| s.access == Access::ReadExecute)
+        {
             return Err(Fault::ImportPlace { new_va });
         }
         if !is_name(&import.symbol) || !import.version.as_deref().is_none_or(is_name) {

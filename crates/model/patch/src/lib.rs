@@ -36,8 +36,8 @@ pub use claims::{Claims, DataRun, FunctionPair, JumpTable, NoiseClaim, NoiseKind
 pub use decode::{DecodeError, Limits, decode};
 pub use encode::{EncodeError, encode};
 pub use livepatch::{
-    Access, Detour, Fixup, FixupKind, ImageId, ImportSlot, Livepatch, LivepatchId, ReplacedFunction, Requirement,
-    RevertPolicy, Segment,
+    Access, Detour, Fixup, FixupKind, ImageId, ImportSlot, Livepatch, LivepatchId, OwnDefinition, ReplacedFunction,
+    Requirement, RevertPolicy, Segment,
 };
 pub use not_healed::{ChangeKind, ClassCount, FileChange, FileClass, MAX_NAMED, NotHealed, NotHealedGroup};
 pub use origin::{Cves, Origin, PackageId};
@@ -48,7 +48,7 @@ pub use verdict::{Evidence, FunctionCounts, ImageReport, NoiseReport, Reason, Re
 use serde::{Deserialize, Serialize};
 
 /// Version of the manifest's shape that is written; a reader refuses one it does not know.
-pub const FORMAT_VERSION: u32 = 4;
+pub const FORMAT_VERSION: u32 = 5;
 
 /// The oldest version that is read still.
 pub const OLDEST_FORMAT_VERSION: u32 = 1;

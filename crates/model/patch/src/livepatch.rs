@@ -85,6 +85,20 @@ pub struct ImportSlot {
     pub symbol: String,
     /// The version that the new image asks for, if it asks for one.
     pub version: Option<String>,
+    /// The new image defines the symbol itself, and this is what it then has to be: no other
+    /// image may define it. Since format version 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<OwnDefinition>,
+}
+
+/// The function that is an image's own definition of a symbol which it reaches as others do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OwnDefinition {
+    /// The old image exports it, here.
+    Old(Va),
+    /// Only the new one does: in the payload, here.
+    Payload(Va),
 }
 
 /// Bytes overwritten in an old function so that its callers reach the new one:

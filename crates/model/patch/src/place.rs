@@ -1,6 +1,6 @@
 //! Binding a livepatch to a place: pure arithmetic, no process.
 
-use crate::{Access, FixupKind, Livepatch};
+use crate::{Access, FixupKind, Livepatch, OwnDefinition};
 use salve_elf::{LoadBias, RuntimeAddr, Va};
 
 /// How far the payload's bias lies from the old image's bias, in bytes:
@@ -47,7 +47,8 @@ pub enum PlaceError {
 
 impl Livepatch {
     /// The payload as it has to be mapped at `distance` from the old image, with the
-    /// address of every import in their order. Depends on nothing else, so processes
+    /// address of every import in their order; of one that the payload defines, as if it
+    /// were the old image that does. Depends on nothing else, so processes
     /// that agree on these share pages.
     pub fn place_bound(&self, distance: Distance, imports: &[RuntimeAddr]) -> Result<Vec<PlacedSegment>, PlaceError> {
         if imports.len() != self.imports.len() {
@@ -59,6 +60,10 @@ impl Livepatch {
                 .iter_mut()
                 .find_map(|s| field(s, import.new_va, 8))
                 .ok_or(PlaceError::ImportOutside { new_va: import.new_va })?;
+            let address = match import.own {
+                Some(OwnDefinition::Payload(_)) => address.wrapping_offset(distance.bytes()),
+                Some(OwnDefinition::Old(_)) | None => *address,
+            };
             slot.copy_from_slice(&address.raw().to_le_bytes());
         }
         Ok(placed)

@@ -6,11 +6,12 @@
 //! is proven here is that each stated slot is one that the loader fills with exactly
 //! the stated symbol in the new image, and that nothing else is reached this way.
 
-use crate::correspond::stub_slot;
-use crate::image::{Binding, Image, Role};
+use crate::correspond::{Correspondence, Where, stub_slot};
+use crate::decode::Use;
+use crate::image::{Binding, Image, Role, Symbol};
 use crate::invalid::Invalid;
 use salve_elf::{Va, VaRange};
-use salve_patch::ImportSlot;
+use salve_patch::{ImportSlot, OwnDefinition};
 
 pub(crate) struct Imports<'c> {
     /// Sorted by place; whether something refers to it.
@@ -18,12 +19,12 @@ pub(crate) struct Imports<'c> {
 }
 
 impl<'c> Imports<'c> {
-    pub(crate) fn new(new: &Image<'_>, stated: &'c [ImportSlot]) -> Result<Self, Invalid> {
+    pub(crate) fn new(map: &Correspondence<'_>, stated: &'c [ImportSlot]) -> Result<Self, Invalid> {
         let mut end = Va::new(0);
         for import in stated {
             let at = import.new_va;
             let wrong = Invalid::ImportSlot { at };
-            if at < end || !is_bound_to(new, import) {
+            if at < end || !is_bound_to(map, import) {
                 return Err(wrong);
             }
             end = at.checked_add(8).ok_or(wrong)?;
@@ -39,6 +40,12 @@ impl<'c> Imports<'c> {
     pub(crate) fn uses(&mut self, slot: Va) -> bool {
         let found = self.find(slot).and_then(|index| self.slots.get_mut(index));
         found.map(|(_, used)| *used = true).is_some()
+    }
+
+    /// The slot's function is the payload's own.
+    pub(crate) fn leads_into_payload(&self, slot: Va) -> bool {
+        let found = self.find(slot).and_then(|index| self.slots.get(index));
+        found.is_some_and(|(import, _)| matches!(import.own, Some(OwnDefinition::Payload(_))))
     }
 
     /// The jump of the stub at `at`, if it goes through a stated slot: all of the stub
@@ -62,8 +69,9 @@ impl<'c> Imports<'c> {
 }
 
 /// Whether the loader fills this slot of the new image with the address of exactly this
-/// symbol, defined elsewhere and required, and nothing is added to it.
-fn is_bound_to(new: &Image<'_>, import: &ImportSlot) -> bool {
+/// symbol, required and defined where it is said to be, and nothing is added to it.
+fn is_bound_to(map: &Correspondence<'_>, import: &ImportSlot) -> bool {
+    let new = map.new;
     let slot = new.slot(import.new_va).filter(|slot| slot.len_bytes == 8);
     let in_table = new.section_at(import.new_va).is_some_and(|section| section.role == Role::Got);
     let symbol = match slot.map(|slot| slot.binding) {
@@ -74,11 +82,33 @@ fn is_bound_to(new: &Image<'_>, import: &ImportSlot) -> bool {
     };
     in_table
         && symbol.is_some_and(|symbol| {
-            symbol.defined.is_none()
+            is_defined(map, symbol, import.own)
                 && !symbol.local
                 && !symbol.weak
                 && symbol.name == import.symbol.as_bytes()
                 && symbol.version == import.version.as_deref().unwrap_or_default().as_bytes()
                 && import.version.as_deref() != Some("")
         })
+}
+
+/// Elsewhere, or by a function of the image itself: one that the old image exports by this
+/// name and that corresponds, or a new one that the payload has.
+fn is_defined(map: &Correspondence<'_>, symbol: &Symbol<'_>, own: Option<OwnDefinition>) -> bool {
+    let function = |symbol: &Symbol<'_>| {
+        let defined = symbol.defined.filter(|d| !d.is_tls && !d.is_absolute && !d.is_indirect && !symbol.weak);
+        defined.map(|definition| definition.at)
+    };
+    let olds = || map.old.symbols.iter().filter(|old| old.defined.is_some() && old.name == symbol.name);
+    match own {
+        None => symbol.defined.is_none(),
+        Some(OwnDefinition::Old(at)) => function(symbol).is_some_and(|new| {
+            olds().any(|old| old.binds_like(symbol) && function(old) == Some(at))
+                && map.check(at, new, Use::Call) == Ok(Where::Code)
+        }),
+        Some(OwnDefinition::Payload(at)) => {
+            let carried = map.index.carried_at(at).is_some_and(|range| range.start() == at);
+            let is_new = map.index.pair_at(at).is_none() && olds().next().is_none();
+            carried && is_new && function(symbol) == Some(at)
+        }
+    }
 }

@@ -55,7 +55,7 @@ impl<'c, 'a> Payload<'c, 'a> {
         let [a, b] = distances(map);
         let placed = [(a, livepatch.place(a)?), (b, livepatch.place(b)?)];
         let references = ReferenceCounts::default();
-        let imports = Imports::new(map.new, &livepatch.imports)?;
+        let imports = Imports::new(map, &livepatch.imports)?;
         Ok(Self { map, decoder, livepatch, placed, references, fixups: &livepatch.fixups, imports })
     }
 
@@ -351,6 +351,11 @@ impl<'c, 'a> Payload<'c, 'a> {
                 let read = matches!(field.role, Use::Access(Some(8)) | Use::Through);
                 if !read || !self.is_empty_slot(new_target) || !self.imports.uses(new_target) {
                     return Err(unresolved);
+                }
+                // What is read may be kept, and be called once the patch is gone.
+                let escapes = field.role != Use::Through && self.imports.leads_into_payload(new_target);
+                if escapes && self.livepatch.revert != RevertPolicy::Refuse {
+                    return Err(Invalid::Revert { at, new_target });
                 }
             }
             Role::Data => return Err(unresolved),

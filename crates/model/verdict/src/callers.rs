@@ -9,8 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) struct Callers {
     /// For each function, those that refer to it by a direct branch.
     direct: BTreeMap<usize, BTreeSet<usize>>,
-    /// Functions whose address is a value somewhere, or that are exported.
+    /// Functions whose address is a value somewhere in the image.
     pub(crate) taken: BTreeSet<usize>,
+    /// Functions that other images may find by their names.
+    exported: BTreeSet<usize>,
     /// Functions that the loader or the C library runs once.
     pub(crate) startup: BTreeSet<usize>,
     /// `main`, and functions that it alone calls, outside every loop, and that
@@ -24,19 +26,12 @@ impl Callers {
         let mut taken = BTreeSet::new();
         for (caller, code) in side.code.iter().enumerate() {
             for reference in &code.references {
-                let place = match side.place(reference.target) {
-                    Place::Slot(Binding::Relative { target }) => side.place(target),
-                    place => place,
-                };
-                let Place::Code { function, .. } = place else { continue };
+                let Place::Code { function, .. } = led_to(side, reference.target) else { continue };
                 match reference.kind {
-                    ReferenceKind::Call | ReferenceKind::Jump => {
+                    ReferenceKind::Call | ReferenceKind::Jump | ReferenceKind::Indirect => {
                         direct.entry(function).or_default().insert(caller);
                     }
-                    ReferenceKind::Address
-                    | ReferenceKind::Memory
-                    | ReferenceKind::Indirect
-                    | ReferenceKind::Absolute => {
+                    ReferenceKind::Address | ReferenceKind::Memory | ReferenceKind::Absolute => {
                         taken.insert(function);
                     }
                 }
@@ -45,6 +40,12 @@ impl Callers {
         let mut startup = BTreeSet::new();
         let mut shutdown = BTreeSet::new();
         for reloc in side.image.relocs() {
+            if let Binding::Symbol { .. } = reloc.binding
+                && !matches!(side.place(reloc.at), Place::Slot(_))
+                && let Place::Code { function, .. } = own(side, reloc.binding)
+            {
+                taken.insert(function);
+            }
             let (Binding::Relative { target } | Binding::Indirect { resolver: target }) = reloc.binding else {
                 continue;
             };
@@ -66,11 +67,12 @@ impl Callers {
                 }
             }
         }
+        let mut exported = BTreeSet::new();
         for symbol in side.image.symbols().iter().filter(|s| s.defined) {
             if side.image.section_at(symbol.value).is_some_and(|s| s.role == SectionRole::Code)
                 && let Place::Code { function, .. } = side.place(symbol.value)
             {
-                taken.insert(function);
+                exported.insert(function);
                 if symbol.kind == SymbolKind::IndirectFunction {
                     startup.insert(function);
                 }
@@ -79,9 +81,14 @@ impl Callers {
         if let Place::Code { function, .. } = side.place(side.image.entry()) {
             startup.insert(function);
         }
-        let mut callers = Self { direct, taken, startup, once: BTreeSet::new() }.closed();
+        let mut callers = Self { direct, taken, exported, startup, once: BTreeSet::new() }.closed();
         callers.once = callers.run_once(side);
         callers
+    }
+
+    /// Whether anybody may hold its address.
+    pub(crate) fn is_held(&self, function: usize) -> bool {
+        self.taken.contains(&function) || self.exported.contains(&function)
     }
 
     fn run_once(&self, side: &Side<'_, '_>) -> BTreeSet<usize> {
@@ -106,7 +113,7 @@ impl Callers {
             self.direct.get(&function).is_some_and(|callers| callers.iter().all(|caller| *caller == main))
         };
         once.extend(
-            called.difference(&again).filter(|g| only_main(**g) && !self.taken.contains(g) && straight(**g)).copied(),
+            called.difference(&again).filter(|g| only_main(**g) && !self.is_held(**g) && straight(**g)).copied(),
         );
         once
     }
@@ -119,7 +126,7 @@ impl Callers {
                 .iter()
                 .filter(|(function, callers)| {
                     !self.startup.contains(function)
-                        && !self.taken.contains(function)
+                        && !self.is_held(**function)
                         && callers.iter().all(|c| self.startup.contains(c))
                 })
                 .map(|(function, _)| *function)
@@ -129,6 +136,26 @@ impl Callers {
             }
             self.startup.extend(more);
         }
+    }
+}
+
+/// Where a reference leads, through a slot as well.
+fn led_to(side: &Side<'_, '_>, target: Va) -> Place {
+    match side.place(target) {
+        Place::Slot(binding) => own(side, binding),
+        place => place,
+    }
+}
+
+/// What of the image itself a relocation is bound to, as far as nobody else's comes first.
+fn own(side: &Side<'_, '_>, binding: Binding) -> Place {
+    match binding {
+        Binding::Relative { target } => side.place(target),
+        Binding::Symbol { symbol, .. } => {
+            let symbol = side.image.symbols().get(symbol).filter(|symbol| symbol.defined);
+            symbol.map_or(Place::Other, |symbol| side.place(symbol.value))
+        }
+        Binding::Indirect { .. } | Binding::ThreadLocal { .. } | Binding::Copy { .. } => Place::Other,
     }
 }
 

@@ -9,8 +9,9 @@
 
 use crate::carry::Carried;
 use salve_code::affine::{Form, Forms, Origin, forms};
+use salve_code::{CodeSummary, ReferenceKind};
 use salve_elf::{Function, Va};
-use salve_match::{ImageDiff, Side};
+use salve_match::{ImageDiff, Place, Side};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
@@ -26,7 +27,8 @@ pub(crate) struct Versions<'v> {
     pub(crate) after: &'v Forms,
 }
 
-/// Shows every replaced function whose code differs, in the order of the new image.
+/// Shows every replaced function whose code differs, in the order of the new image; where
+/// only what it refers to does, if it takes the address of a function.
 pub(crate) fn each_rewritten(
     diff: &ImageDiff<'_, '_>,
     carried: &Carried,
@@ -37,13 +39,21 @@ pub(crate) fn each_rewritten(
         let functions = (diff.old.image.functions().get(pair.old), diff.new.image.functions().get(pair.new));
         let (Some(f), Some(g)) = functions else { continue };
         let codes = (diff.old.code.get(pair.old), diff.new.code.get(pair.new));
-        if matches!(codes, (Some(a), Some(b)) if a.hash == b.hash) {
+        if let (Some(a), Some(b)) = codes
+            && a.hash == b.hash
+            && !takes_functions(&diff.new, b)
+        {
             continue;
         }
         let (before, after) = (forms(diff.old.image, f.range), forms(diff.new.image, g.range));
         followed.keep(pair.new, &after);
         look(&Versions { old: pair.old, new: pair.new, f, g, before: &before, after: &after });
     }
+}
+
+fn takes_functions(side: &Side<'_, '_>, code: &CodeSummary) -> bool {
+    let entry = |target| matches!(side.place(target), Place::Code { offset: 0, .. });
+    code.references.iter().any(|r| r.kind == ReferenceKind::Address && entry(r.target))
 }
 
 /// Part of an argument that a function hands on.

@@ -5,8 +5,8 @@ use crate::carry::{Carried, carried};
 use crate::followed::{Followed, each_rewritten};
 use crate::layout::Layout;
 use crate::{
-    columns, contracts, data, dependency, encoding, identity, meaning, objects, once, order, registry, resources,
-    unreached, witness,
+    columns, contracts, data, dependency, encoding, handed, identity, meaning, objects, once, order, registry,
+    resources, unreached, witness,
 };
 use salve_code::ReferenceKind;
 use salve_elf::{Function, ImageKind, Reloc, SectionRole};
@@ -103,13 +103,16 @@ fn values(diff: &ImageDiff<'_, '_>, carried: &Carried, followed: &Followed<'_, '
     let mut objects = objects::Objects::default();
     let mut encoding = encoding::Encoding::default();
     let mut meaning = meaning::Meaning::of(carried);
+    let mut handed = handed::HandedOut::default();
     each_rewritten(diff, carried, followed, |versions| {
         objects.look(diff, followed, versions);
         encoding.look(diff, versions);
         meaning.look(diff, versions);
+        handed.look(diff, versions);
     });
     let mut reasons = objects.reasons();
     reasons.extend(encoding.reason());
+    reasons.extend(handed.reason());
     reasons.extend(meaning.reasons(diff, carried));
     reasons
 }
@@ -261,7 +264,7 @@ fn callbacks(diff: &ImageDiff<'_, '_>, carried: &Carried, old: &Callers, new: &C
     let gone: Vec<Evidence> = diff
         .gone
         .iter()
-        .filter(|o| old.taken.contains(o))
+        .filter(|o| old.is_held(**o))
         .filter_map(|o| diff.old.image.functions().get(*o))
         .map(|f| Evidence {
             function: Some(named(f)),
@@ -298,7 +301,7 @@ fn roles(diff: &ImageDiff<'_, '_>, carried: &Carried, old: &Callers) -> Option<R
     let evidence: Vec<Evidence> = carried
         .pairs
         .iter()
-        .filter(|p| old.taken.contains(&p.old) && !p.evidence.proves_role())
+        .filter(|p| old.is_held(p.old) && !p.evidence.proves_role())
         .filter_map(|p| Some((diff.old.image.functions().get(p.old)?, diff.new.image.functions().get(p.new)?)))
         .map(|(f, g)| Evidence {
             function: Some(named(g)),
@@ -338,7 +341,7 @@ fn by_place_only(diff: &ImageDiff<'_, '_>, carried: &Carried, old: &Callers) -> 
     let evidence: Vec<Evidence> = carried
         .pairs
         .iter()
-        .filter(|p| old.taken.contains(&p.old) && !p.evidence.unlike && p.evidence.is_by_place_only())
+        .filter(|p| old.is_held(p.old) && !p.evidence.unlike && p.evidence.is_by_place_only())
         .filter_map(|p| Some((diff.old.image.functions().get(p.old)?, diff.new.image.functions().get(p.new)?)))
         .map(|(f, g)| Evidence {
             function: Some(named(g)),

@@ -22,6 +22,7 @@ mod data;
 mod dependency;
 mod encoding;
 mod followed;
+mod handed;
 mod identity;
 mod judge;
 mod kept;

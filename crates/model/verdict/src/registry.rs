@@ -94,6 +94,8 @@ registry! {
         "a function whose address is taken has another body; only the places that take it say that it is a version of the old one";
     CALLBACK_BY_PLACE = "callback-by-place", Review,
         "only changed code that takes a function's address says which version of it has its role: who gets it when, and with what else, was not followed";
+    CALLBACK_HANDED_OTHERWISE = "callback-handed-otherwise", Review,
+        "changed code hands out a function together with another number, text or variable, or keeps it elsewhere: what old code handed out stays as it was";
     CALLBACK_GONE = "callback-gone", Review,
         "a function whose address was taken is gone; old state may still call it";
     RESOURCE_PAIR_MOVED = "resource-pair-moved", Review,

@@ -3,8 +3,8 @@
 use crate::common::{patch, range, va};
 use salve_elf::{ContentHash, RuntimeAddr};
 use salve_patch::{
-    Access, DecodeError, Distance, EncodeError, Fault, FixupKind, ImportSlot, Invalid, Limits, Livepatch, NotHealed,
-    NotHealedGroup, PatchFile, Segment, Unwind, Verdict, decode, encode,
+    Access, DecodeError, Distance, EncodeError, FORMAT_VERSION, Fault, FixupKind, ImportSlot, Invalid, Limits,
+    Livepatch, NotHealed, NotHealedGroup, OwnDefinition, PatchFile, Segment, Unwind, Verdict, decode, encode,
 };
 
 type Checked = Result<(), Box<dyn std::error::Error>>;
@@ -20,6 +20,9 @@ const FIXTURE_3: &[u8] = include_bytes!("../fixtures/format-3.salve");
 
 /// The same for version 4.
 const FIXTURE_4: &[u8] = include_bytes!("../fixtures/format-4.salve");
+
+/// The same for version 5.
+const FIXTURE_5: &[u8] = include_bytes!("../fixtures/format-5.salve");
 
 /// The example as versions before 4 could say it.
 fn without_unwind(format_version: u32) -> PatchFile {
@@ -140,9 +143,9 @@ fn with_manifest(from: &str, to: &str) -> Vec<u8> {
 
 #[test]
 fn an_unknown_version_is_refused_by_its_number() {
-    let bytes = with_manifest("\"format_version\":4", "\"format_version\":7");
+    let bytes = with_manifest(&format!("\"format_version\":{FORMAT_VERSION}"), "\"format_version\":9");
     let error = decode(&bytes, &Limits::default());
-    assert!(matches!(error, Err(DecodeError::UnknownVersion { found: 7 })), "{error:?}");
+    assert!(matches!(error, Err(DecodeError::UnknownVersion { found: 9 })), "{error:?}");
 }
 
 #[test]
@@ -226,7 +229,15 @@ fn the_first_file_of_format_version_3_can_be_read_forever() -> Checked {
 
 #[test]
 fn the_first_file_of_format_version_4_can_be_read_forever() -> Checked {
-    assert_eq!(decode(FIXTURE_4, &Limits::default())?, patch());
+    assert_eq!(decode(FIXTURE_4, &Limits::default())?, PatchFile { format_version: 4, ..patch() });
+    Ok(())
+}
+
+#[test]
+fn the_first_file_of_format_version_5_can_be_read_forever() -> Checked {
+    let mut then = patch();
+    with_own_imports(first(&mut then));
+    assert_eq!(decode(FIXTURE_5, &Limits::default())?, then);
     Ok(())
 }
 
@@ -471,6 +482,7 @@ fn with_imports(livepatch: &mut Livepatch) {
         new_va: end.wrapping_offset(offset),
         symbol: symbol.to_owned(),
         version: version.map(str::to_owned),
+        own: None,
     };
     livepatch.imports = vec![slot(0x18, "strtoul", Some("GLIBC_2.2.5")), slot(0x20, "host_call", None)];
 }
@@ -491,6 +503,38 @@ fn slots_for_imports_are_read_back_and_filled_with_an_address_each() -> Checked 
     unbound.last_mut().ok_or("no segment")?.bytes.fill(0);
     assert_eq!(unbound, livepatch.place(distance)?, "nothing else depends on them");
     assert!(livepatch.place_bound(distance, &addresses[..1]).is_err(), "an address is missing");
+    Ok(())
+}
+
+/// The same, and both are the image's own: one of the old image, one of the payload.
+fn with_own_imports(livepatch: &mut Livepatch) {
+    with_imports(livepatch);
+    let code = livepatch.segments.iter().find(|segment| segment.access == Access::ReadExecute);
+    let at = code.map_or(va(0), |segment| segment.new_va);
+    livepatch.imports[0].own = Some(OwnDefinition::Old(va(0x1120)));
+    livepatch.imports[1].own = Some(OwnDefinition::Payload(at));
+}
+
+#[test]
+fn an_images_own_symbols_are_where_the_old_image_is_or_the_payload() -> Checked {
+    let mut patch = crate::common::patch();
+    with_own_imports(first(&mut patch));
+    let livepatch = first(&mut patch);
+    let addresses = [RuntimeAddr::new(0x5555_0000_1120), RuntimeAddr::new(0x5555_0000_6000)];
+    let bound = livepatch.place_bound(Distance::new(-0x10_0000), &addresses)?;
+    let page = bound.last().ok_or("no segment")?;
+    assert_eq!(page.bytes[0x18..0x20], 0x5555_0000_1120_u64.to_le_bytes());
+    assert_eq!(page.bytes[0x20..0x28], 0x5554_fff0_6000_u64.to_le_bytes(), "as far off as the payload");
+    let fault = fault_of(|livepatch| {
+        with_own_imports(livepatch);
+        livepatch.imports[1].own = Some(OwnDefinition::Payload(livepatch.imports[1].new_va));
+    });
+    assert!(matches!(fault, Some(Fault::ImportPlace { .. })), "no code is there: {fault:?}");
+    let older = invalid_of(|patch| {
+        patch.format_version = 4;
+        with_own_imports(first(patch));
+    });
+    assert_eq!(older, Some(Invalid::OwnAgainstVersion { image: 0 }));
     Ok(())
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct Definition {
     pub(crate) at: Va,
     pub(crate) len_bytes: u64,
     pub(crate) is_tls: bool,
+    /// A resolver: what others are bound to is what it returns.
+    pub(crate) is_indirect: bool,
     pub(crate) is_absolute: bool,
 }
 
@@ -73,6 +75,7 @@ pub(super) fn read<'a>(
             at: Va::new(symbol.st_value(endian)),
             len_bytes: symbol.st_size(endian),
             is_tls: symbol.st_type() == elf::STT_TLS,
+            is_indirect: symbol.st_type() == elf::STT_GNU_IFUNC,
             is_absolute: section == elf::SHN_ABS,
         });
         let local = symbol.st_bind() == elf::STB_LOCAL;
