@@ -60,6 +60,7 @@ behaviours! {
     new_import
     new_import_ambiguous
     new_import_missing
+    new_table
     new_variable
     no_room_for_the_jump
     old_statics
@@ -78,6 +79,7 @@ behaviours! {
     symbolic
     table_end
     table_end_aligned
+    table_grown
     text_relocations
     thread_local
     thread_local_initial_exec

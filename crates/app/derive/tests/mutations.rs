@@ -11,7 +11,7 @@ use salve_compose::{claims, compose};
 use salve_elf::{Image, ImageLimits, Va};
 use salve_match::{NoiseContext, diff};
 use salve_package::deb;
-use salve_patch::{Access, Claims, FixupKind, Livepatch, OwnDefinition, RevertPolicy, Verdict};
+use salve_patch::{Access, Claims, FixupKind, Livepatch, OwnAddress, RevertPolicy, Verdict};
 use salve_verdict::judge;
 use std::fs::File;
 use std::ops::ControlFlow;
@@ -248,15 +248,45 @@ impl Case {
             let next = (index + 1) % self.livepatch.imports.len();
             add("the symbol of another", &|l| l.imports[index].symbol = l.imports[next].symbol.clone() + "");
             let functions = self.livepatch.replaced.iter();
-            let olds = functions.clone().flat_map(|f| &f.old_ranges).map(|range| OwnDefinition::Old(range.start()));
-            let news = functions.flat_map(|f| &f.new_ranges).map(|range| OwnDefinition::Payload(range.start()));
+            let olds = functions.clone().flat_map(|f| &f.old_ranges).map(|range| OwnAddress::Old(range.start()));
+            let news = functions.flat_map(|f| &f.new_ranges).map(|range| OwnAddress::Payload(range.start()));
             let beside = import.own.map(|own| match own {
-                OwnDefinition::Old(at) => OwnDefinition::Old(at.wrapping_offset(4)),
-                OwnDefinition::Payload(at) => OwnDefinition::Payload(at.wrapping_offset(4)),
+                OwnAddress::Old(at) => OwnAddress::Old(at.wrapping_offset(4)),
+                OwnAddress::Payload(at) => OwnAddress::Payload(at.wrapping_offset(4)),
             });
             for own in olds.chain(news).chain(beside).map(Some).chain([None]) {
                 add(&format!("the own definition {own:?}"), &|l| l.imports[index].own = own);
             }
+        }
+        mutants.retain(|mutant| mutant.livepatch != self.livepatch);
+        mutants
+    }
+
+    /// Words of tables that the payload brings.
+    fn wrong_pointers(&self) -> Vec<Mutant> {
+        let mut mutants = Vec::new();
+        let beside = |to, by| match to {
+            OwnAddress::Old(at) => OwnAddress::Old(at.wrapping_offset(by)),
+            OwnAddress::Payload(at) => OwnAddress::Payload(at.wrapping_offset(by)),
+        };
+        let other_side = |to| match to {
+            OwnAddress::Old(at) => OwnAddress::Payload(at),
+            OwnAddress::Payload(at) => OwnAddress::Old(at),
+        };
+        for (index, pointer) in self.livepatch.pointers.iter().enumerate() {
+            let mut add = |what: &str, change: &dyn Fn(&mut Livepatch)| {
+                let what = format!("pointer {index} at {}: {what}", pointer.new_va);
+                mutants.push(self.mutant(what, |livepatch, _| change(livepatch)));
+            };
+            for by in [-8, -1, 1, 8, 0x1000] {
+                add(&format!("{by:+}"), &|l| l.pointers[index].to = beside(pointer.to, by));
+            }
+            add("of the other side", &|l| l.pointers[index].to = other_side(pointer.to));
+            let next = self.livepatch.pointers[(index + 1) % self.livepatch.pointers.len()].to;
+            add("that of another", &|l| l.pointers[index].to = next);
+            add("the word behind", &|l| l.pointers[index].new_va = pointer.new_va.wrapping_offset(8));
+            add("not listed", &|l| l.pointers.retain(|other| other != pointer));
+            add("something in its word", &|l| *byte(l, pointer.new_va) = 1);
         }
         mutants.retain(|mutant| mutant.livepatch != self.livepatch);
         mutants
@@ -285,7 +315,7 @@ impl Case {
     fn all(&self, step: usize) -> Vec<Mutant> {
         const FEWEST: usize = 10;
         let references = self.wrong_references().into_iter().step_by(step.min(FEWEST));
-        let few = [self.wrong_detours(), self.dropped_functions(), self.wrong_imports()];
+        let few = [self.wrong_detours(), self.dropped_functions(), self.wrong_imports(), self.wrong_pointers()];
         let many = [self.flipped_bytes(step), self.lies(step)];
         references.chain(few.into_iter().chain(many).flatten()).collect()
     }
@@ -373,13 +403,22 @@ fn no_mutant_of_a_livepatch_that_calls_what_its_image_exports_passes() {
     let case = Case::of(compiled(&source, false, directory.path()), compiled(&source, true, directory.path()), None);
     let own: Vec<_> = case.livepatch.imports.iter().filter_map(|import| import.own).collect();
     let of_both = |own: &[_]| {
-        matches!(
-            own,
-            [OwnDefinition::Old(_), OwnDefinition::Payload(_)] | [OwnDefinition::Payload(_), OwnDefinition::Old(_)]
-        )
+        matches!(own, [OwnAddress::Old(_), OwnAddress::Payload(_)] | [OwnAddress::Payload(_), OwnAddress::Old(_)])
     };
     assert!(of_both(&own), "{:?}", case.livepatch.imports);
     case.assert_all_are_caught("new exports", &case.all(1));
+}
+
+#[test]
+fn no_mutant_of_a_livepatch_that_brings_tables_passes() {
+    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testkit/victims/behaviours/new_table.c");
+    let directory = tempfile::tempdir().expect("a directory");
+    let image = |new| built(&source, new, directory.path(), &["-fPIE", "-pie"]);
+    let case = Case::of(image(false), image(true), None);
+    assert_eq!(case.livepatch.pointers.len(), 6, "{:?}", case.livepatch.pointers);
+    case.assert_all_are_caught("tables", &case.all(1));
+    let unmap = case.mutant("the payload may be unmapped".to_owned(), |l, _| l.revert = RevertPolicy::Unmap);
+    case.assert_all_are_caught("tables", &[unmap]);
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub(crate) struct Planned<'a> {
     adopted: Option<&'a Present>,
     /// Livepatches of the same image that are in force, and go in the same transition.
     superseded: Vec<Superseded<'a>>,
-    /// Addresses for the livepatch's imports, in their order.
+    /// Addresses for the livepatch's imports and pointers, in their order.
     pub(crate) imports: Vec<RuntimeAddr>,
 }
 
@@ -247,7 +247,7 @@ fn plan<'a>(scene: &'a Scene, change: &'a Change<'a>, replaced: &[LivepatchId]) 
 }
 
 fn imports(patcher: &Patcher, process: &Process, scene: &Scene, one: &Planned<'_>) -> Result<Vec<RuntimeAddr>, End> {
-    if one.livepatch.imports.is_empty() {
+    if one.livepatch.bound_words().next().is_none() {
         return Ok(Vec::new());
     }
     let mappings = process.mappings(patcher.limits())?;

@@ -23,7 +23,7 @@ use object::LittleEndian as Le;
 use object::elf::{self, FileHeader64};
 use object::read::elf::{Dyn as _, FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
 use salve_elf::{ContentHash, RuntimeAddr, Va};
-use salve_patch::{ImportSlot, Livepatch, OwnDefinition};
+use salve_patch::{ImportSlot, Livepatch, OwnAddress};
 use std::collections::BTreeSet;
 
 /// Where symbols are looked for.
@@ -37,15 +37,18 @@ pub(crate) struct Scope<'a> {
     pub(crate) limits: &'a Limits,
 }
 
-/// The address of each import of `livepatch`, in their order.
+/// The address of each import of `livepatch` and then of what each of its pointers leads to,
+/// in their order.
 pub(crate) fn resolve(
     scope: &Scope<'_>,
     image: &Found,
     path: &str,
     livepatch: &Livepatch,
 ) -> Result<Vec<RuntimeAddr>, NotApplied> {
+    let pointed: Option<Vec<RuntimeAddr>> = livepatch.pointers.iter().map(|pointer| own(image, pointer.to)).collect();
+    let pointed = pointed.ok_or_else(|| NotApplied::MappedTwice { path: path.to_owned() })?;
     if livepatch.imports.is_empty() {
-        return Ok(Vec::new());
+        return Ok(pointed);
     }
     let unresolved =
         |symbol: &str, why| NotApplied::ImportUnresolved { path: path.to_owned(), symbol: symbol.to_owned(), why };
@@ -55,7 +58,14 @@ pub(crate) fn resolve(
     let resolve = |import: &ImportSlot| {
         one(scope, &modules, &certain, image, import).map_err(|why| unresolved(&import.symbol, why))
     };
-    livepatch.imports.iter().map(resolve).collect()
+    livepatch.imports.iter().map(resolve).chain(pointed.into_iter().map(Ok)).collect()
+}
+
+/// Where an address of the image is in the process; for one in the payload, as if it were in
+/// the old image.
+fn own(image: &Found, own: OwnAddress) -> Option<RuntimeAddr> {
+    let (OwnAddress::Old(at) | OwnAddress::Payload(at)) = own;
+    Some(at.in_process(image.bias()?))
 }
 
 /// What is needed of one mapped file.
@@ -224,12 +234,10 @@ fn one(
     let defines = |module: &Module<'_>| module.definitions.iter().any(|found| found.symbol == import.symbol);
     let mut all = modules.iter().enumerate().filter(|(_, module)| defines(module));
     if let Some(own) = import.own {
-        let bias = image.bias().ok_or("the patched image is mapped more than once")?;
-        let others = all.filter(|(_, module)| module.sha256 != image.image.sha256).count();
-        return match own {
-            _ if others > 0 => Err("the image defines it, and so does another one that is mapped"),
-            OwnDefinition::Old(at) | OwnDefinition::Payload(at) => Ok(at.in_process(bias)),
-        };
+        if all.any(|(_, module)| module.sha256 != image.image.sha256) {
+            return Err("the image defines it, and so does another one that is mapped");
+        }
+        return self::own(image, own).ok_or("the patched image is mapped more than once");
     }
     let (index, module) = all.next().ok_or("no mapped image defines it")?;
     if all.next().is_some() {

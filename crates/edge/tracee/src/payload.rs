@@ -178,17 +178,18 @@ fn field_of<'a>(livepatch: &'a Livepatch, fixup: &Fixup) -> Option<&'a [u8]> {
     })
 }
 
-/// Puts back what binding changed, and gives the addresses of the imports: kept
+/// Puts back what binding changed, and gives the addresses of imports and pointers: kept
 /// behind the fields, in two halves each.
 fn restore_fields(livepatch: &mut Livepatch, kept: &[[u8; FIELD_BYTES]]) -> Option<Vec<RuntimeAddr>> {
     let (fields, imports) = kept.split_at_checked(livepatch.fixups.len())?;
     let (imports, rest) = imports.as_chunks::<2>();
-    (rest.is_empty() && imports.len() == livepatch.imports.len()).then_some(())?;
+    let words: Vec<Va> = livepatch.bound_words().map(|(at, _)| at).collect();
+    (rest.is_empty() && imports.len() == words.len()).then_some(())?;
     for (fixup, field) in livepatch.fixups.iter().zip(fields) {
         bytes_at(&mut livepatch.segments, fixup.new_va, FIELD_BYTES)?.copy_from_slice(field);
     }
-    for import in &livepatch.imports {
-        bytes_at(&mut livepatch.segments, import.new_va, 8)?.fill(0);
+    for at in words {
+        bytes_at(&mut livepatch.segments, at, 8)?.fill(0);
     }
     let whole = |[[a, b, c, d], [e, f, g, h]]: &[[u8; FIELD_BYTES]; 2]| {
         RuntimeAddr::new(u64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h]))

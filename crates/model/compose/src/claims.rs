@@ -1,7 +1,7 @@
 //! The comparison written down as claims for the validator.
 
 use salve_code::ReferenceKind;
-use salve_elf::{Function, FunctionSource, SectionRole, Va, VaRange};
+use salve_elf::{Binding, Function, FunctionSource, SectionRole, Va, VaRange};
 use salve_match::{ContentDifference, DataChange, DataChangeKind, ImageDiff, Place, Side, text_at};
 use salve_patch::{Claims, DataRun, FunctionPair, JumpTable, NoiseClaim, NoiseKind, NoiseSite, TakingSite, TextPair};
 use salve_verdict::Judgement;
@@ -47,7 +47,8 @@ pub fn claims(diff: &ImageDiff<'_, '_>, judgement: &Judgement) -> Claims {
     let staying: BTreeSet<Va> =
         same.iter().map(|p| p.new.start()).chain(noise.iter().map(|c| c.pair.new.start())).collect();
     let (tables, carried_tables): (Vec<_>, Vec<_>) = tables.into_iter().partition(|t| staying.contains(&t.new_owner));
-    let (mut data, texts) = runs(diff, &carried, data_in_code);
+    let needed = |run| needed(diff, &carried, judgement.copied_tables, run);
+    let (mut data, texts) = runs(diff, &carried, data_in_code, needed);
     // A carried function brings its table along; the old one leads into the old function.
     for table in &carried_tables {
         data = data.into_iter().flat_map(|run| without_table(run, table)).collect();
@@ -182,9 +183,10 @@ fn runs(
     diff: &ImageDiff<'_, '_>,
     carried: &BTreeSet<usize>,
     in_code: impl Iterator<Item = DataRun>,
+    needed: impl Fn(DataRun) -> DataRun,
 ) -> (Vec<DataRun>, Vec<TextPair>) {
-    let mut all: Vec<DataRun> = diff.runs.iter().copied().filter(|r| r.len_bytes > 0).chain(in_code).collect();
-    all.extend(single_objects(diff, carried));
+    let found = diff.runs.iter().copied().chain(in_code).chain(single_objects(diff, carried));
+    let mut all: Vec<DataRun> = found.map(needed).filter(|run| run.len_bytes > 0).collect();
     all.sort_unstable();
     all.dedup();
     let mut texts = BTreeSet::new();
@@ -256,6 +258,26 @@ fn as_text(diff: &ImageDiff<'_, '_>, run: DataRun, texts: &mut BTreeSet<TextPair
     if constant && a.is_some() && a == b {
         texts.insert(TextPair { new: run.new, old: run.old });
     }
+}
+
+/// What of a run has to be the same, where the payload brings tables and the run lies where
+/// sizes differ: as much as code that stays and data refer to.
+fn needed(diff: &ImageDiff<'_, '_>, carried: &BTreeSet<usize>, tables: Option<VaRange>, run: DataRun) -> DataRun {
+    let within = |range: Option<VaRange>| range.is_some_and(|range| range.contains(run.new));
+    let resized = diff.data_changes.iter().any(|change| match change.kind {
+        DataChangeKind::Resized { new_len_bytes, .. } => within(VaRange::new(change.new, new_len_bytes)),
+        DataChangeKind::Bytes { .. } | DataChangeKind::Text { .. } | DataChangeKind::Slot { .. } => false,
+    });
+    let Some(range) = VaRange::new(run.new, run.len_bytes).filter(|_| resized && within(tables)) else { return run };
+    let staying = diff.new.code.iter().enumerate().filter(|(n, _)| !carried.contains(n));
+    let by_code = staying.flat_map(|(_, code)| &code.references).map(|reference| reference.target);
+    let by_data = diff.new.image.relocs().iter().filter_map(|reloc| match reloc.binding {
+        Binding::Relative { target } => Some(target),
+        _ => None,
+    });
+    let last = by_code.chain(by_data).filter(|target| range.contains(*target)).max();
+    let until = last.map_or(run.new, |last| diff.new.next_anchor(last).unwrap_or(range.end()).min(range.end()));
+    DataRun { len_bytes: until.wrapping_distance_from(run.new).max(0).cast_unsigned(), ..run }
 }
 
 /// Data that only carried functions refer to, in sections without a longer run.

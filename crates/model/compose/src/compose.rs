@@ -1,12 +1,12 @@
 use crate::claims::branched_into;
 use crate::detour::{BranchTargets, detour};
-use crate::resolve::{Resolver, Target};
+use crate::resolve::{Resolver, Target, Word};
 use crate::segments::segments;
 use crate::unwind::unwind;
 use salve_elf::{FunctionSource, Image, Va, VaRange};
 use salve_match::ImageDiff;
 use salve_patch::{
-    Evidence, Fixup, FixupKind, ImportSlot, Livepatch, OwnDefinition, Reason, ReferenceCounts, ReplacedFunction,
+    Evidence, Fixup, FixupKind, ImportSlot, Livepatch, OwnAddress, Pointer, Reason, ReferenceCounts, ReplacedFunction,
 };
 use salve_verdict::{Judgement, registry};
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,11 +24,13 @@ pub fn compose(diff: &ImageDiff<'_, '_>, judgement: &Judgement) -> Result<Compos
     let mut reasons = Vec::new();
     let (detours, detoured) = detours(diff, judgement, &mut reasons);
     reasons.extend(unreachable(diff, judgement, &detours));
-    let resolver = Resolver::new(diff, carried.clone(), detoured);
-    let References { fixups, counts, with_data, slots, stubs } = references(diff, &carried, &resolver, &mut reasons);
+    let resolver = Resolver::new(diff, carried.clone(), detoured, judgement.copied_tables);
+    let mut all = references(diff, &carried, &resolver, &mut reasons);
+    all.add_tables(diff.new.image, judgement.copied_tables, &resolver, &mut reasons);
+    let References { fixups, counts, with_data, slots, stubs, pointers } = all;
     let functions = carried.iter().filter_map(|n| diff.new.image.functions().get(*n)).map(|f| f.range);
     let code: Vec<VaRange> = functions.chain(stubs).collect();
-    let segments = segments(diff.new.image, &code, slots.keys().copied(), with_data);
+    let segments = segments(diff.new.image, &code, &slots, (&pointers, judgement.copied_tables), with_data);
     if segments.is_none() {
         let summary = "code and read-only data share pages in the new image";
         reasons.push(registry::UNPROVEN_REFERENCE.because(summary, Vec::new()));
@@ -40,6 +42,7 @@ pub fn compose(diff: &ImageDiff<'_, '_>, judgement: &Judgement) -> Result<Compos
                 segments,
                 fixups,
                 imports: slots.into_values().collect(),
+                pointers: pointers.into_iter().map(|(new_va, to)| Pointer { new_va, to }).collect(),
                 detours,
                 replaced: replaced(diff, judgement),
                 requirements: judgement.requirements.clone(),
@@ -118,6 +121,8 @@ struct References {
     /// Slots that the process fills, by place, and the stubs that go through them.
     slots: BTreeMap<Va, ImportSlot>,
     stubs: BTreeSet<VaRange>,
+    /// Words of tables, by place.
+    pointers: BTreeMap<Va, OwnAddress>,
 }
 
 impl References {
@@ -127,7 +132,7 @@ impl References {
         image: &Image<'_>,
         slot: Va,
         stub: Option<Va>,
-        (symbol, own): (usize, Option<OwnDefinition>),
+        (symbol, own): (usize, Option<OwnAddress>),
     ) -> Option<()> {
         let symbol = image.symbols().get(symbol)?;
         if let Some(stub) = stub {
@@ -136,6 +141,36 @@ impl References {
         let (name, version) = (symbol.name.to_owned(), symbol.version.map(str::to_owned));
         self.slots.insert(slot, ImportSlot { new_va: slot, symbol: name, version, own });
         Some(())
+    }
+
+    /// All words that the loader would make addresses in tables that the payload brings.
+    fn add_tables(
+        &mut self,
+        image: &Image<'_>,
+        copied: Option<VaRange>,
+        resolver: &Resolver<'_, '_, '_>,
+        reasons: &mut Vec<Reason>,
+    ) {
+        let Some(tables) = copied else { return };
+        for reloc in image.relocs().iter().filter(|reloc| tables.contains(reloc.at)) {
+            let added = resolver.word(reloc).map(|word| match word {
+                Word::Pointer(to) => {
+                    self.pointers.insert(reloc.at, to);
+                    let in_data = |to| !image.section_at(to).is_some_and(|section| section.executable);
+                    self.with_data |= matches!(to, OwnAddress::Payload(to) if in_data(to));
+                    Some(())
+                }
+                Word::Import(symbol, own) => self.add_private(image, reloc.at, None, (symbol, own)),
+            });
+            let unresolved = match added {
+                Ok(Some(())) => continue,
+                Ok(None) => (registry::NEW_DATA, format!("{} in a table of pointers is not understood", reloc.at)),
+                Err(unresolved) => (unresolved.code, unresolved.seen),
+            };
+            let (code, seen) = unresolved;
+            let evidence = Evidence { function: None, old_va: None, new_va: Some(reloc.at), seen };
+            reasons.push(code.because(code.meaning, vec![evidence]));
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! Where each reference of a carried function leads once it is in the payload.
 
 use salve_code::{Reference, ReferenceKind};
-use salve_elf::{Binding, SectionRole, Symbol, SymbolKind, Va};
+use salve_elf::{Binding, Reloc, SectionRole, Symbol, SymbolKind, Va, VaRange};
 use salve_match::{ImageDiff, Place};
-use salve_patch::OwnDefinition;
+use salve_patch::OwnAddress;
 use salve_verdict::registry::{self, ReasonCode};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,8 +23,15 @@ pub(crate) enum Target {
         stub: Option<Va>,
         symbol: usize,
         /// Where the function is, if it is the image's own.
-        own: Option<OwnDefinition>,
+        own: Option<OwnAddress>,
     },
+}
+
+/// What a word of a table becomes in the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    Pointer(OwnAddress),
+    Import(usize, Option<OwnAddress>),
 }
 
 /// Why a reference cannot be resolved.
@@ -43,10 +50,17 @@ pub(crate) struct Resolver<'d, 'i, 'a> {
     stubs: BTreeMap<u32, Va>,
     /// Slots of the old image, with what they hold.
     slots: Vec<(Va, Binding)>,
+    /// Tables of pointers of which the payload has a copy.
+    copied: Option<VaRange>,
 }
 
 impl<'d, 'i, 'a> Resolver<'d, 'i, 'a> {
-    pub(crate) fn new(diff: &'d ImageDiff<'i, 'a>, carried: BTreeSet<usize>, detoured: BTreeMap<usize, usize>) -> Self {
+    pub(crate) fn new(
+        diff: &'d ImageDiff<'i, 'a>,
+        carried: BTreeSet<usize>,
+        detoured: BTreeMap<usize, usize>,
+        copied: Option<VaRange>,
+    ) -> Self {
         let mut stubs = BTreeMap::new();
         for stub in diff.old.plt.stubs() {
             if let Place::Import(id) = diff.old.place(stub.entry) {
@@ -61,7 +75,7 @@ impl<'d, 'i, 'a> Resolver<'d, 'i, 'a> {
             .filter(|r| matches!(diff.old.place(r.at), Place::Slot(_)))
             .map(|r| (r.at, r.binding))
             .collect();
-        Self { diff, carried, detoured, stubs, slots }
+        Self { diff, carried, detoured, stubs, slots, copied }
     }
 
     pub(crate) fn resolve(&self, reference: &Reference) -> Result<Target, Unresolved> {
@@ -158,7 +172,7 @@ impl<'d, 'i, 'a> Resolver<'d, 'i, 'a> {
 
     /// The symbol of a binding that can be made in a running process: required, with nothing
     /// added to its address, and defined by another image or a function of this one.
-    fn importable(&self, binding: Binding) -> Option<(usize, Option<OwnDefinition>)> {
+    fn importable(&self, binding: Binding) -> Option<(usize, Option<OwnAddress>)> {
         let Binding::Symbol { symbol, addend: 0, .. } = binding else { return None };
         let found = self.diff.new.image.symbols().get(symbol)?;
         let plain = match found.kind {
@@ -172,17 +186,45 @@ impl<'d, 'i, 'a> Resolver<'d, 'i, 'a> {
         Some((symbol, own))
     }
 
-    /// The function by which the image itself defines a symbol: the old image's, with a detour
-    /// if it changed, or the payload's.
-    fn own_definition(&self, symbol: &Symbol<'_>) -> Option<OwnDefinition> {
+    /// What a word of a copied table has to become, if the loader makes it an address.
+    pub(crate) fn word(&self, reloc: &Reloc) -> Result<Word, Unresolved> {
+        let no_address = || Unresolved {
+            code: registry::NEW_DATA,
+            seen: format!("{} in a table of pointers is no plain address", reloc.at),
+        };
+        if !reloc.at.raw().is_multiple_of(8) {
+            return Err(no_address());
+        }
+        match reloc.binding {
+            Binding::Relative { target } => {
+                let (at, field, field_len_bytes, instruction_len_bytes) = (0, 0, 0, 0);
+                let kind = ReferenceKind::Address;
+                let taken = Reference { at, field, field_len_bytes, instruction_len_bytes, kind, target };
+                match self.resolve(&taken)? {
+                    Target::Payload(to) => Ok(Word::Pointer(OwnAddress::Payload(to))),
+                    Target::OldCode(to) | Target::OldData(to) => Ok(Word::Pointer(OwnAddress::Old(to))),
+                    Target::Import(_) | Target::PrivateSlot { .. } => Err(no_address()),
+                }
+            }
+            Binding::Symbol { .. } => {
+                self.importable(reloc.binding).map(|(symbol, own)| Word::Import(symbol, own)).ok_or_else(no_address)
+            }
+            Binding::Indirect { .. } | Binding::ThreadLocal { .. } | Binding::Copy { .. } => Err(no_address()),
+        }
+    }
+
+    /// What the image itself defines a symbol by: the old image's variable or function, with a
+    /// detour if it changed, or the payload's function.
+    fn own_definition(&self, symbol: &Symbol<'_>) -> Option<OwnAddress> {
+        if symbol.kind == SymbolKind::Data {
+            return self.diff.data.old_of(symbol.value, &self.diff.new).map(|found| OwnAddress::Old(found.old()));
+        }
         let Place::Code { function, offset: 0 } = self.diff.new.place(symbol.value) else { return None };
         let carried = self.carried.contains(&function);
         match self.diff.old_of(function).and_then(|o| self.diff.old.image.functions().get(o)) {
-            Some(old) if !carried || self.detoured.contains_key(&function) => {
-                Some(OwnDefinition::Old(old.range.start()))
-            }
+            Some(old) if !carried || self.detoured.contains_key(&function) => Some(OwnAddress::Old(old.range.start())),
             Some(_) => None,
-            None => carried.then_some(OwnDefinition::Payload(symbol.value)),
+            None => carried.then_some(OwnAddress::Payload(symbol.value)),
         }
         .filter(|_| symbol.kind == SymbolKind::Function)
     }
@@ -246,6 +288,7 @@ impl<'d, 'i, 'a> Resolver<'d, 'i, 'a> {
         };
         match section.role {
             SectionRole::ReadOnlyData => Ok(Target::Payload(x)),
+            _ if self.copied.is_some_and(|copied| copied.contains(x)) => Ok(Target::Payload(x)),
             SectionRole::RelroData | SectionRole::WritableData => {
                 self.diff.data.old_of(x, &self.diff.new).map(|c| Target::OldData(c.old())).ok_or_else(|| Unresolved {
                     code: registry::NEW_DATA,

@@ -2,24 +2,28 @@
 
 use crate::PAGE_BYTES;
 use salve_elf::{Image, SectionRole, Va, VaRange};
-use salve_patch::{Access, Segment};
+use salve_patch::{Access, ImportSlot, OwnAddress, Segment};
 use std::collections::BTreeMap;
 
 /// `int3`: what fills code pages around the carried functions.
 const FILL: u8 = 0xcc;
 
-/// Code pages with the given functions and stubs, read-only data pages if wanted, and
-/// pages for slots, which stay empty.
+/// Code pages with the given functions and stubs, read-only data pages if wanted, pages with
+/// the tables of pointers, and pages for slots; slots and pointers stay empty.
 /// `None` if a page would have to be both, or a range has no bytes.
 pub(crate) fn segments(
     image: &Image<'_>,
     code: &[VaRange],
-    slots: impl IntoIterator<Item = Va>,
+    slots: &BTreeMap<Va, ImportSlot>,
+    (pointers, tables): (&BTreeMap<Va, OwnAddress>, Option<VaRange>),
     with_data: bool,
 ) -> Option<Vec<Segment>> {
     let mut pages: BTreeMap<Va, (Access, Vec<u8>)> = BTreeMap::new();
-    for slot in slots {
-        paint(&mut pages, VaRange::new(slot, 8)?, &[0; 8], Access::Read, 0)?;
+    if let Some(tables) = tables {
+        paint(&mut pages, tables, image.read(tables)?, Access::Read, 0)?;
+    }
+    for slot in slots.keys().chain(pointers.keys()) {
+        paint(&mut pages, VaRange::new(*slot, 8)?, &[0; 8], Access::Read, 0)?;
     }
     for range in code {
         paint(&mut pages, *range, image.read(*range)?, Access::ReadExecute, FILL)?;

@@ -7,7 +7,7 @@
 
 use crate::{
     Access, Detour, FORMAT_VERSION, Fixup, FixupKind, ImageReport, Livepatch, MAX_NAMED, NotHealed,
-    OLDEST_FORMAT_VERSION, Origin, OwnDefinition, PatchFile, ReplacedFunction, Requirement, Segment, Verdict, layout,
+    OLDEST_FORMAT_VERSION, Origin, OwnAddress, PatchFile, ReplacedFunction, Requirement, Segment, Verdict, layout,
 };
 use salve_elf::{ContentHash, Va, VaRange};
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ const MAX_NAME_BYTES: usize = 4096;
 const IMPORTS_SINCE: u32 = 3;
 /// The first version with call frame information.
 const UNWIND_SINCE: u32 = 4;
-/// The first version with slots for what an image defines itself.
+/// The first version with slots for what an image defines itself, and with pointers.
 const OWN_SINCE: u32 = 5;
 /// The first version with a list of what is not healed.
 const NOT_HEALED_SINCE: u32 = 2;
@@ -45,7 +45,7 @@ pub enum Invalid {
     Name { what: &'static str },
     #[error("image {image} has slots for imports, which belong to a later version")]
     ImportsAgainstVersion { image: usize },
-    #[error("image {image} has slots for symbols of its own, which belong to a later version")]
+    #[error("image {image} has slots or pointers for addresses of its own, which belong to a later version")]
     OwnAgainstVersion { image: usize },
     #[error("image {image} has call frame information, which belongs to a later version")]
     UnwindAgainstVersion { image: usize },
@@ -96,6 +96,8 @@ pub enum Fault {
     ImportPlace { new_va: Va },
     #[error("slot at {new_va} overlaps the one before or is out of order")]
     ImportOrder { new_va: Va },
+    #[error("pointer at {new_va} is out of order, no word of read-only payload, or leads nowhere")]
+    PointerPlace { new_va: Va },
     #[error("detour at {old_va} overlaps the one before or is out of order")]
     DetourOrder { old_va: Va },
     #[error("detour at {old_va} expects {len} bytes, not {JUMP_BYTES}")]
@@ -143,7 +145,8 @@ pub(crate) fn patch_file(patch: &PatchFile) -> Result<(), Invalid> {
         if !found.imports.is_empty() && patch.format_version < IMPORTS_SINCE {
             return Err(Invalid::ImportsAgainstVersion { image });
         }
-        if found.imports.iter().any(|import| import.own.is_some()) && patch.format_version < OWN_SINCE {
+        let own = found.imports.iter().any(|import| import.own.is_some()) || !found.pointers.is_empty();
+        if own && patch.format_version < OWN_SINCE {
             return Err(Invalid::OwnAgainstVersion { image });
         }
         if !found.unwind.is_empty() && patch.format_version < UNWIND_SINCE {
@@ -255,6 +258,7 @@ fn livepatch(livepatch: &Livepatch) -> Result<(), Fault> {
     segments(&livepatch.segments)?;
     fixups(&livepatch.fixups, &livepatch.segments)?;
     imports(livepatch)?;
+    pointers(livepatch)?;
     functions(&livepatch.replaced, &livepatch.segments)?;
     detours(&livepatch.detours, &livepatch.replaced)?;
     livepatch.unwind.check(&livepatch.segments)?;
@@ -308,20 +312,11 @@ fn imports(livepatch: &Livepatch) -> Result<(), Fault> {
     let mut end = Va::new(0);
     for import in &livepatch.imports {
         let new_va = import.new_va;
-        let slot = VaRange::new(new_va, SLOT_BYTES).ok_or(Fault::ImportPlace { new_va })?;
         if new_va < end {
             return Err(Fault::ImportOrder { new_va });
         }
-        end = slot.end();
-        let segment = layout::segment_of(&livepatch.segments, new_va).map(|(_, segment)| segment);
-        let inside = segment.is_some_and(|segment| segment.access == Access::Read && contains(segment, slot));
-        let fixed = |fixup: &Fixup| {
-            fixup.new_va < end && fixup.new_va.checked_add(FIELD_BYTES).is_none_or(|field| field > new_va)
-        };
-        if !inside || livepatch.fixups.iter().any(fixed) || !new_va.raw().is_multiple_of(SLOT_BYTES) {
-            return Err(Fault::ImportPlace { new_va });
-        }
-        if let Some(OwnDefinition::Payload(at)) = import.own
+        end = bound_word(livepatch, new_va).ok_or(Fault::ImportPlace { new_va })?;
+        if let Some(OwnAddress::Payload(at)) = import.own
             && !layout::segment_of(&livepatch.segments, at).is_some_and(|(_, s)| s.access == Access::ReadExecute)
         {
             return Err(Fault::ImportPlace { new_va });
@@ -331,6 +326,32 @@ fn imports(livepatch: &Livepatch) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+fn pointers(livepatch: &Livepatch) -> Result<(), Fault> {
+    let mut end = Va::new(0);
+    for pointer in &livepatch.pointers {
+        let new_va = pointer.new_va;
+        let is_import = livepatch.imports.binary_search_by_key(&new_va, |import| import.new_va).is_ok();
+        let leads_nowhere = match pointer.to {
+            OwnAddress::Payload(at) => layout::segment_of(&livepatch.segments, at).is_none(),
+            OwnAddress::Old(_) => false,
+        };
+        let word = bound_word(livepatch, new_va).filter(|_| new_va >= end && !is_import && !leads_nowhere);
+        end = word.ok_or(Fault::PointerPlace { new_va })?;
+    }
+    Ok(())
+}
+
+/// The end of an aligned word of read-only payload, apart from every fix-up.
+fn bound_word(livepatch: &Livepatch, new_va: Va) -> Option<Va> {
+    let word = VaRange::new(new_va, SLOT_BYTES).filter(|_| new_va.raw().is_multiple_of(SLOT_BYTES))?;
+    let (_, segment) = layout::segment_of(&livepatch.segments, new_va)?;
+    let inside = segment.access == Access::Read && contains(segment, word);
+    let fixed = |fixup: &Fixup| {
+        fixup.new_va < word.end() && fixup.new_va.checked_add(FIELD_BYTES).is_none_or(|field| field > new_va)
+    };
+    (inside && !livepatch.fixups.iter().any(fixed)).then_some(word.end())
 }
 
 fn functions(replaced: &[ReplacedFunction], segments: &[Segment]) -> Result<(), Fault> {

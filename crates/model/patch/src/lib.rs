@@ -36,8 +36,8 @@ pub use claims::{Claims, DataRun, FunctionPair, JumpTable, NoiseClaim, NoiseKind
 pub use decode::{DecodeError, Limits, decode};
 pub use encode::{EncodeError, encode};
 pub use livepatch::{
-    Access, Detour, Fixup, FixupKind, ImageId, ImportSlot, Livepatch, LivepatchId, OwnDefinition, ReplacedFunction,
-    Requirement, RevertPolicy, Segment,
+    Access, Detour, Fixup, FixupKind, ImageId, ImportSlot, Livepatch, LivepatchId, OwnAddress, Pointer,
+    ReplacedFunction, Requirement, RevertPolicy, Segment,
 };
 pub use not_healed::{ChangeKind, ClassCount, FileChange, FileClass, MAX_NAMED, NotHealed, NotHealedGroup};
 pub use origin::{Cves, Origin, PackageId};

@@ -85,19 +85,27 @@ pub struct ImportSlot {
     pub symbol: String,
     /// The version that the new image asks for, if it asks for one.
     pub version: Option<String>,
-    /// The new image defines the symbol itself, and this is what it then has to be: no other
-    /// image may define it. Since format version 5.
+    /// The new image defines the symbol itself, here: where the old image exports it, or in
+    /// the payload if it does not. No other image may define it. Since format version 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub own: Option<OwnDefinition>,
+    pub own: Option<OwnAddress>,
 }
 
-/// The function that is an image's own definition of a symbol which it reaches as others do.
+/// A pointer in the payload's constants to something of the image itself: eight bytes, zero
+/// as derived, that become an address in each process (`R_X86_64_RELATIVE`, psABI §4.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Pointer {
+    pub new_va: Va,
+    pub to: OwnAddress,
+}
+
+/// An address of the image itself, which moves with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum OwnDefinition {
-    /// The old image exports it, here.
+pub enum OwnAddress {
+    /// In the old image.
     Old(Va),
-    /// Only the new one does: in the payload, here.
+    /// In the payload.
     Payload(Va),
 }
 
@@ -169,6 +177,9 @@ pub struct Livepatch {
     /// Sorted by address; since format version 2.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub imports: Vec<ImportSlot>,
+    /// Sorted by address; since format version 5.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pointers: Vec<Pointer>,
     /// Sorted by `old_va`, not overlapping.
     pub detours: Vec<Detour>,
     pub replaced: Vec<ReplacedFunction>,

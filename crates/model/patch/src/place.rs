@@ -1,6 +1,6 @@
 //! Binding a livepatch to a place: pure arithmetic, no process.
 
-use crate::{Access, FixupKind, Livepatch, OwnDefinition};
+use crate::{Access, FixupKind, Livepatch, OwnAddress};
 use salve_elf::{LoadBias, RuntimeAddr, Va};
 
 /// How far the payload's bias lies from the old image's bias, in bytes:
@@ -37,39 +37,43 @@ pub enum PlaceError {
     OutOfReach { new_va: Va, old_target: Va, distance: i64 },
     #[error("fix-up at {new_va} lies in no segment")]
     FixupOutside { new_va: Va },
-    #[error("{found} addresses for {need} slots")]
-    Imports { found: usize, need: usize },
-    #[error("slot at {new_va} lies in no segment")]
-    ImportOutside { new_va: Va },
+    #[error("{found} addresses for {need} words")]
+    Addresses { found: usize, need: usize },
+    #[error("word at {new_va} lies in no segment")]
+    WordOutside { new_va: Va },
     #[error("detour target {new_target} is out of reach of {old_va} at distance {distance:#x}")]
     DetourOutOfReach { old_va: Va, new_target: Va, distance: i64 },
 }
 
 impl Livepatch {
-    /// The payload as it has to be mapped at `distance` from the old image, with the
-    /// address of every import in their order; of one that the payload defines, as if it
-    /// were the old image that does. Depends on nothing else, so processes
+    /// The payload as it has to be mapped at `distance` from the old image, with an address
+    /// for every import and every pointer in their order; for what is in the payload, as if
+    /// it were in the old image. Depends on nothing else, so processes
     /// that agree on these share pages.
-    pub fn place_bound(&self, distance: Distance, imports: &[RuntimeAddr]) -> Result<Vec<PlacedSegment>, PlaceError> {
-        if imports.len() != self.imports.len() {
-            return Err(PlaceError::Imports { found: imports.len(), need: self.imports.len() });
+    pub fn place_bound(&self, distance: Distance, addresses: &[RuntimeAddr]) -> Result<Vec<PlacedSegment>, PlaceError> {
+        if addresses.len() != self.bound_words().count() {
+            return Err(PlaceError::Addresses { found: addresses.len(), need: self.bound_words().count() });
         }
         let mut placed = self.place(distance)?;
-        for (import, address) in self.imports.iter().zip(imports) {
-            let slot = placed
-                .iter_mut()
-                .find_map(|s| field(s, import.new_va, 8))
-                .ok_or(PlaceError::ImportOutside { new_va: import.new_va })?;
-            let address = match import.own {
-                Some(OwnDefinition::Payload(_)) => address.wrapping_offset(distance.bytes()),
-                Some(OwnDefinition::Old(_)) | None => *address,
+        for ((new_va, own), address) in self.bound_words().zip(addresses) {
+            let slot = placed.iter_mut().find_map(|s| field(s, new_va, 8)).ok_or(PlaceError::WordOutside { new_va })?;
+            let address = match own {
+                Some(OwnAddress::Payload(_)) => address.wrapping_offset(distance.bytes()),
+                Some(OwnAddress::Old(_)) | None => *address,
             };
             slot.copy_from_slice(&address.raw().to_le_bytes());
         }
         Ok(placed)
     }
 
-    /// The same with the slot of every import left empty.
+    /// Words that get an address in each process, imports first; and where that is, if it is
+    /// the image's own.
+    pub fn bound_words(&self) -> impl Iterator<Item = (Va, Option<OwnAddress>)> {
+        let imports = self.imports.iter().map(|import| (import.new_va, import.own));
+        imports.chain(self.pointers.iter().map(|pointer| (pointer.new_va, Some(pointer.to))))
+    }
+
+    /// The same with all of these words left empty.
     pub fn place(&self, distance: Distance) -> Result<Vec<PlacedSegment>, PlaceError> {
         let mut placed: Vec<PlacedSegment> = self
             .segments

@@ -93,6 +93,8 @@ pub(crate) struct Instr {
     /// Refers to thread-local storage by a distance from the thread pointer.
     pub(crate) thread_relative: bool,
     pub(crate) is_nop: bool,
+    /// May write to the memory that it names: all but those that are known not to.
+    pub(crate) writes: bool,
 }
 
 pub(crate) struct Decoder(InstDecoder);
@@ -113,8 +115,15 @@ impl Decoder {
         let encoding = Encoding::of(bytes)?;
         let opcode = instruction.opcode();
         let flow = flow(&instruction, opcode);
-        let mut out =
-            Instr { len, flow, fields: [None; 2], immediate: 0, thread_relative: false, is_nop: opcode == Opcode::NOP };
+        let mut out = Instr {
+            len,
+            flow,
+            fields: [None; 2],
+            immediate: 0,
+            thread_relative: false,
+            is_nop: opcode == Opcode::NOP,
+            writes: false,
+        };
         if encoding.is_branch != matches!(flow, Flow::Branch | Flow::Jump | Flow::Call) {
             return None;
         }
@@ -134,6 +143,7 @@ impl Decoder {
                 continue;
             }
             let Some(memory) = memory(&operand)? else { continue };
+            out.writes |= opcode == Opcode::XCHG || index == 0 && !only_reads(opcode);
             if matches!(instruction.segment_override_for_op(index), Some(Segment::FS | Segment::GS)) {
                 // The stack protector's cookie is part of the platform, not of the image.
                 out.thread_relative |= !(memory.is_bare() && memory.value == 0x28);
@@ -169,6 +179,7 @@ fn vector(window: &[u8], absolute: bool) -> Option<Instr> {
         immediate: encoding.immediate_width,
         thread_relative: false,
         is_nop: false,
+        writes: true,
     };
     if absolute && vector.has_memory && encoding.displacement_width >= 4 && !encoding.is_next_relative {
         return None;
@@ -227,6 +238,12 @@ fn role(instruction: &Instruction, flow: Flow, opcode: Opcode) -> Use {
         (_, Opcode::LEA | Opcode::NOP) => Use::Address,
         _ => Use::Access(instruction.mem_size().and_then(|size| size.bytes_size())),
     }
+}
+
+/// Instructions whose first operand is read and not written.
+fn only_reads(opcode: Opcode) -> bool {
+    use Opcode::{BT, CALL, CALLF, CMP, DIV, IDIV, IMUL, JMP, JMPF, MUL, NOP, PUSH, TEST};
+    matches!(opcode, BT | CALL | CALLF | CMP | DIV | IDIV | IMUL | JMP | JMPF | MUL | NOP | PUSH | TEST)
 }
 
 fn immediate(operand: &Operand) -> Option<i64> {

@@ -11,7 +11,7 @@ use crate::decode::Use;
 use crate::image::{Binding, Image, Role, Symbol};
 use crate::invalid::Invalid;
 use salve_elf::{Va, VaRange};
-use salve_patch::{ImportSlot, OwnDefinition};
+use salve_patch::{ImportSlot, OwnAddress};
 
 pub(crate) struct Imports<'c> {
     /// Sorted by place; whether something refers to it.
@@ -45,7 +45,7 @@ impl<'c> Imports<'c> {
     /// The slot's function is the payload's own.
     pub(crate) fn leads_into_payload(&self, slot: Va) -> bool {
         let found = self.find(slot).and_then(|index| self.slots.get(index));
-        found.is_some_and(|(import, _)| matches!(import.own, Some(OwnDefinition::Payload(_))))
+        found.is_some_and(|(import, _)| matches!(import.own, Some(OwnAddress::Payload(_))))
     }
 
     /// The jump of the stub at `at`, if it goes through a stated slot: all of the stub
@@ -73,7 +73,9 @@ impl<'c> Imports<'c> {
 fn is_bound_to(map: &Correspondence<'_>, import: &ImportSlot) -> bool {
     let new = map.new;
     let slot = new.slot(import.new_va).filter(|slot| slot.len_bytes == 8);
-    let in_table = new.section_at(import.new_va).is_some_and(|section| section.role == Role::Got);
+    let in_table = new
+        .section_at(import.new_va)
+        .is_some_and(|section| section.role == Role::Got || crate::brought::is_table(new, section));
     let symbol = match slot.map(|slot| slot.binding) {
         Some(Binding::Address { symbol, addend: 0 } | Binding::Jump { symbol, addend: 0 }) if symbol != 0 => {
             new.symbol(symbol)
@@ -91,24 +93,24 @@ fn is_bound_to(map: &Correspondence<'_>, import: &ImportSlot) -> bool {
         })
 }
 
-/// Elsewhere, or by a function of the image itself: one that the old image exports by this
-/// name and that corresponds, or a new one that the payload has.
-fn is_defined(map: &Correspondence<'_>, symbol: &Symbol<'_>, own: Option<OwnDefinition>) -> bool {
-    let function = |symbol: &Symbol<'_>| {
+/// Elsewhere, or by the image itself: by what the old image exports by this name and what
+/// corresponds, or by a new function that the payload has.
+fn is_defined(map: &Correspondence<'_>, symbol: &Symbol<'_>, own: Option<OwnAddress>) -> bool {
+    let place = |symbol: &Symbol<'_>| {
         let defined = symbol.defined.filter(|d| !d.is_tls && !d.is_absolute && !d.is_indirect && !symbol.weak);
         defined.map(|definition| definition.at)
     };
     let olds = || map.old.symbols.iter().filter(|old| old.defined.is_some() && old.name == symbol.name);
     match own {
         None => symbol.defined.is_none(),
-        Some(OwnDefinition::Old(at)) => function(symbol).is_some_and(|new| {
-            olds().any(|old| old.binds_like(symbol) && function(old) == Some(at))
-                && map.check(at, new, Use::Call) == Ok(Where::Code)
+        Some(OwnAddress::Old(at)) => place(symbol).is_some_and(|new| {
+            olds().any(|old| old.binds_like(symbol) && place(old) == Some(at))
+                && matches!(map.check(at, new, Use::Address), Ok(Where::Code | Where::Data))
         }),
-        Some(OwnDefinition::Payload(at)) => {
+        Some(OwnAddress::Payload(at)) => {
             let carried = map.index.carried_at(at).is_some_and(|range| range.start() == at);
             let is_new = map.index.pair_at(at).is_none() && olds().next().is_none();
-            carried && is_new && function(symbol) == Some(at)
+            carried && is_new && place(symbol) == Some(at)
         }
     }
 }

@@ -171,6 +171,10 @@ pub enum Invalid {
     ImportSlot { at: Va },
     #[error("slot at {at} is for an import that nothing in the payload goes through")]
     StrayImport { at: Va },
+    #[error("pointer at {at} is out of order, missing, or not what the loader would put there")]
+    Pointer { at: Va },
+    #[error("{side} image: instruction at {at} writes into a table of pointers that the payload has a copy of")]
+    TableWritten { side: Side, at: Va },
     #[error("the address of {new_target} in the payload is taken at {at}, and may be held when the patch is reverted")]
     Revert { at: Va, new_target: Va },
     #[error("carried function {range} has exception handlers, which a payload cannot register")]

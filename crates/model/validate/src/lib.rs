@@ -80,7 +80,10 @@
 //!   page has code.
 //! * Constants lie in whichever segment has their page. Of a section to which the
 //!   payload refers **every byte** is there; of any other section, all that lies in
-//!   the segment or nothing (zeros). Writable sections, relro and slots never are.
+//!   the segment or nothing (zeros). Writable sections and slots never are.
+//! * The same goes for tables of pointers (`.data.rel.ro`), into which then no instruction
+//!   of either image writes: `pointers` and `imports` have each word that the loader fills
+//!   with an address, and nothing else. The revert is not `Unmap`.
 //! * The end of a section of constants, taken as an address, is the end of the payload's
 //!   copy, also where the unwinder's tables begin there; it has no fix-up.
 //! * Exactly the references that leave the payload have a fix-up. The address of a
@@ -110,6 +113,7 @@
 )]
 
 mod accounting;
+mod brought;
 mod correspond;
 mod data;
 mod decode;
@@ -191,6 +195,9 @@ pub fn validate(old: &[u8], new: &[u8], livepatch: &Livepatch, claims: &Claims) 
     // What the payload itself refers to says nothing about roles.
     let by_staying = roles::reached(&map);
     (proof.references, proof.payload_bytes) = Payload::new(&map, &decoder, livepatch)?.check(&mut seen)?;
+    if seen.brought {
+        brought::check_never_written(&map, &decoder, &claims.gone)?;
+    }
     let by_payload = roles::reached(&map);
     let old_code = OldCode { map: &map, decoder: &decoder, livepatch, claims };
     old_code.check(&mut seen)?;

@@ -24,6 +24,8 @@ pub(crate) struct Seen {
     pub(crate) tables: Vec<TableUse>,
     /// The same for old code that does not stay.
     pub(crate) old_tables: Vec<Va>,
+    /// The payload refers to tables of pointers that it brings.
+    pub(crate) brought: bool,
 }
 
 /// A jump table as its user sees it. `old` is `None` for a carried function.

@@ -5,6 +5,7 @@
 //! would run. A field that leads to the same old address from both places is bound
 //! to the old image; one that moves along is bound to the payload itself.
 
+use crate::brought;
 use crate::correspond::{Correspondence, Where, stub_slot};
 use crate::decode::{Base, Decoder, Field, Flow, Instr, Use};
 use crate::image::Role;
@@ -14,7 +15,7 @@ use crate::lockstep::{Seen, TableUse, code, decode, looks_like_table};
 use crate::segments::{check_filling, check_shape, distances, every_page_has_code, held, is_mapped, mapped};
 use salve_elf::{LoadBias, Va, VaRange};
 use salve_patch::{
-    Access, Distance, Fixup, FixupKind, Livepatch, PlacedSegment, ReferenceCounts, RevertPolicy, Segment,
+    Access, Distance, Fixup, FixupKind, Livepatch, OwnAddress, PlacedSegment, ReferenceCounts, RevertPolicy, Segment,
 };
 
 /// The old image is taken to be where its file says.
@@ -62,6 +63,7 @@ impl<'c, 'a> Payload<'c, 'a> {
     /// Proves the payload; returns its references by where they lead, and its bytes.
     pub(crate) fn check(mut self, seen: &mut Seen) -> Result<(ReferenceCounts, u64), Invalid> {
         let mut bytes = 0_u64;
+        brought::check_order(self.map, self.livepatch)?;
         for segment in &self.livepatch.segments {
             bytes = bytes.saturating_add(self.check_contents(segment)?);
         }
@@ -71,6 +73,7 @@ impl<'c, 'a> Payload<'c, 'a> {
         if let Some(stray) = self.fixups.first() {
             return Err(Invalid::StrayFixup { at: stray.new_va });
         }
+        self.check_tables(seen)?;
         self.imports.check_all_used()?;
         Ok((self.references, bytes))
     }
@@ -94,6 +97,12 @@ impl<'c, 'a> Payload<'c, 'a> {
             match section.role {
                 Role::Code if executable => self.check_code(segment, part)?,
                 Role::Data if section.is_constant() => self.check_constant(segment, part, executable)?,
+                Role::Data if !executable && brought::is_table(self.map.new, section) => {
+                    let expected = brought::expected(self.map.new, part);
+                    if expected.as_deref() != Some(held(segment, from, to)?) {
+                        check_filling(segment, from, to, executable)?;
+                    }
+                }
                 Role::Stubs if executable => self.check_stubs(segment, from, to)?,
                 Role::Code | Role::Stubs | Role::Got | Role::Data => {
                     check_filling(segment, from, to, executable)?;
@@ -346,6 +355,17 @@ impl<'c, 'a> Payload<'c, 'a> {
                     return Err(Invalid::Revert { at, new_target });
                 }
             }
+            Role::Data if brought::is_table(self.map.new, section) && !is_control(field) => {
+                let whole = brought::expected(self.map.new, section.range);
+                if !whole.is_some_and(|whole| self.holds_bytes(section.range, &whole)) {
+                    return Err(unresolved);
+                }
+                if self.livepatch.revert == RevertPolicy::Unmap {
+                    return Err(Invalid::Revert { at, new_target });
+                }
+                seen.brought = true;
+                seen.new_data.push(new_target);
+            }
             Role::Stubs => self.check_inside_stub(field, at, new_target)?,
             Role::Got => {
                 let read = matches!(field.role, Use::Access(Some(8)) | Use::Through);
@@ -365,6 +385,38 @@ impl<'c, 'a> Payload<'c, 'a> {
             return Ok(());
         }
         self.references.payload = self.references.payload.saturating_add(1);
+        Ok(())
+    }
+
+    /// Every word of the tables that the payload brings, if it refers to any.
+    fn check_tables(&mut self, seen: &mut Seen) -> Result<(), Invalid> {
+        let tables = self.map.new.sections.iter().find(|section| brought::is_table(self.map.new, section));
+        let Some(table) = tables.map(|section| section.range).filter(|_| seen.brought) else {
+            let stray = self.livepatch.pointers.first();
+            return stray.map_or(Ok(()), |stray| Err(Invalid::Pointer { at: stray.new_va }));
+        };
+        let (map, livepatch) = (self.map, self.livepatch);
+        brought::check_words(map, livepatch, table, |pointer, target| {
+            let at = pointer.new_va;
+            match pointer.to {
+                OwnAddress::Payload(_) => self.check_inside(at, brought::WORD, target, seen),
+                OwnAddress::Old(old_target) => {
+                    let found = map.check(old_target, target, Use::Pointer);
+                    let found =
+                        found.map_err(|why| Invalid::PayloadReference { at, old_target, new_target: target, why })?;
+                    self.count(found);
+                    Ok(())
+                }
+            }
+        })?;
+        for import in livepatch.imports.iter().filter(|import| table.contains(import.new_va)) {
+            let at = import.new_va;
+            // What the table holds may be kept, and be called once the patch is gone.
+            if self.imports.leads_into_payload(at) && livepatch.revert != RevertPolicy::Refuse {
+                return Err(Invalid::Revert { at, new_target: at });
+            }
+            self.imports.uses(at);
+        }
         Ok(())
     }
 
@@ -417,6 +469,10 @@ impl<'c, 'a> Payload<'c, 'a> {
 
     /// Whether the payload has these bytes of the new image, every one of them.
     fn holds(&self, range: VaRange) -> bool {
+        self.map.new.bytes(range).is_some_and(|bytes| self.holds_bytes(range, bytes))
+    }
+
+    fn holds_bytes(&self, range: VaRange, bytes: &[u8]) -> bool {
         let mut at = range.start();
         while at < range.end() {
             let Some(segment) = self.livepatch.segments.iter().find(|s| s.range().is_some_and(|r| r.contains(at)))
@@ -424,9 +480,9 @@ impl<'c, 'a> Payload<'c, 'a> {
                 return false;
             };
             let end = segment.range().map_or(at, VaRange::end).min(range.end());
-            let Ok(part) = VaRange::try_from((at, end)) else { return false };
-            let same = held(segment, at, end).ok().zip(self.map.new.bytes(part)).is_some_and(|(a, b)| a == b);
-            if !same {
+            let offset = |to: Va| usize::try_from(to.raw().wrapping_sub(range.start().raw())).ok();
+            let wanted = offset(at).zip(offset(end)).and_then(|(from, to)| bytes.get(from..to));
+            if wanted.is_none() || held(segment, at, end).ok() != wanted {
                 return false;
             }
             at = end;

@@ -7,13 +7,19 @@ use salve_elf::{SectionRole, Va, VaRange};
 use salve_match::{ContentDifference, DataChangeKind, ImageDiff, NoiseContext, data_stamp};
 use salve_patch::{Evidence, Reason};
 
-pub(crate) fn reasons(diff: &ImageDiff<'_, '_>, carried: &Carried, context: &NoiseContext) -> Vec<Reason> {
+pub(crate) fn reasons(
+    diff: &ImageDiff<'_, '_>,
+    carried: &Carried,
+    copied: Option<VaRange>,
+    context: &NoiseContext,
+) -> Vec<Reason> {
     let kept = Kept::of(diff, carried, context);
     let mut stamps = Vec::new();
     let mut named = Vec::new();
     let mut initialisers = Vec::new();
     let mut tables = Vec::new();
     let mut resized = Vec::new();
+    let mut brought = Vec::new();
     for change in &diff.data_changes {
         let at = |offset: u64| (change.old.checked_add(offset), change.new.checked_add(offset));
         let seen = |(old_va, new_va), seen: String| Evidence { function: None, old_va, new_va, seen };
@@ -61,13 +67,17 @@ pub(crate) fn reasons(diff: &ImageDiff<'_, '_>, carried: &Carried, context: &Noi
             }
             DataChangeKind::Resized { old_len_bytes, new_len_bytes } => {
                 if let Some(evidence) = refers_into(diff, carried, change.new, *new_len_bytes) {
-                    resized.push(Evidence {
-                        seen: format!(
-                            "{}: {new_len_bytes:#x} bytes in {}, before {old_len_bytes:#x}",
-                            evidence.seen, change.section
-                        ),
-                        ..evidence
-                    });
+                    let seen = format!(
+                        "{}: {new_len_bytes:#x} bytes in {}, before {old_len_bytes:#x}",
+                        evidence.seen, change.section
+                    );
+                    let is_copied = copied.is_some_and(|copied| copied.contains(change.new));
+                    match (is_copied, *old_len_bytes) {
+                        // There was none, so nobody knows another.
+                        (true, 0) => {}
+                        (true, _) => brought.push(Evidence { seen, ..evidence }),
+                        (false, _) => resized.push(Evidence { seen, ..evidence }),
+                    }
                 }
             }
         }
@@ -82,6 +92,7 @@ pub(crate) fn reasons(diff: &ImageDiff<'_, '_>, carried: &Carried, context: &Noi
     add(registry::BUILD_NAME_KEPT, "the process goes on to give the name of the build it was started from", named);
     add(registry::CHANGED_INITIALISER, "variables start with another value", initialisers);
     add(registry::DATA_CHANGED, "tables that unchanged code reads differ", tables);
+    add(registry::READ_ONLY_DATA_CHANGED, "replaced code gets tables of its own, of another size", brought);
     add(registry::DATA_RESIZED, "static data that replaced code refers to has another size", resized);
     reasons
 }

@@ -26,14 +26,19 @@ const DEEPEST: u8 = 2;
 /// doubt, which asks for review.
 const MOST_TRACKED: usize = 1500;
 
-pub(crate) fn reason(diff: &ImageDiff<'_, '_>, carried: &Carried, followed: &Followed<'_, '_, '_>) -> Option<Reason> {
+pub(crate) fn reason(
+    diff: &ImageDiff<'_, '_>,
+    carried: &Carried,
+    copied: Option<VaRange>,
+    followed: &Followed<'_, '_, '_>,
+) -> Option<Reason> {
     let replaced = carried.new_functions();
     let constants: BTreeSet<Va> =
-        replaced.iter().flat_map(|n| taken(&diff.new, *n)).map(|(_, constant)| constant).collect();
+        replaced.iter().flat_map(|n| taken(&diff.new, *n, copied)).map(|(_, constant)| constant).collect();
     let mut comparisons = Comparisons { followed, tracked: HashSet::new(), answers: HashMap::new() };
     let mut evidence = Vec::new();
     for (index, function) in diff.new.image.functions().iter().enumerate() {
-        for (at, constant) in taken(&diff.new, index) {
+        for (at, constant) in taken(&diff.new, index, copied) {
             if !constants.contains(&constant) {
                 continue;
             }
@@ -154,20 +159,25 @@ fn for_equality(side: &Side<'_, '_>, at: Va) -> bool {
         .is_some_and(|i| matches!(i.condition_code(), ConditionCode::e | ConditionCode::ne))
 }
 
-/// Instructions of a function that take the address of a constant, and which.
-fn taken(side: &Side<'_, '_>, function: usize) -> Vec<(Va, Va)> {
+/// Instructions of a function that take the address of a constant, or of a table of which the
+/// payload has a copy, and which.
+fn taken(side: &Side<'_, '_>, function: usize, copied: Option<VaRange>) -> Vec<(Va, Va)> {
     let (Some(code), Some(f)) = (side.code.get(function), side.image.functions().get(function)) else {
         return Vec::new();
     };
     code.references
         .iter()
         .filter(|r| r.kind == ReferenceKind::Address)
-        .filter(|r| side.image.section_at(r.target).is_some_and(|s| s.role == SectionRole::ReadOnlyData))
+        .filter(|r| {
+            let constant = side.image.section_at(r.target).is_some_and(|s| s.role == SectionRole::ReadOnlyData);
+            constant || copied.is_some_and(|copied| copied.contains(r.target))
+        })
         .map(|r| (f.range.start().wrapping_offset(i64::from(r.at)), r.target))
         .collect()
 }
 
-/// Whether the register that gets the address at `at` is compared before it is overwritten.
+/// Whether the register that gets the address at `at` is compared, or subtracted from what may
+/// be the address of the old one, before it is overwritten.
 fn is_compared(side: &Side<'_, '_>, range: VaRange, at: Va) -> bool {
     const FURTHEST: usize = 64;
     let Ok(rest) = VaRange::try_from((at, range.end())) else { return false };
@@ -181,7 +191,8 @@ fn is_compared(side: &Side<'_, '_>, range: VaRange, at: Va) -> bool {
     for instruction in instructions.take(FURTHEST) {
         let operand =
             |n| instruction.op_kind(n) == OpKind::Register && instruction.op_register(n).full_register() == register;
-        if instruction.mnemonic() == Mnemonic::Cmp && (operand(0) || operand(1)) {
+        let (compares, subtracts) = (instruction.mnemonic() == Mnemonic::Cmp, instruction.mnemonic() == Mnemonic::Sub);
+        if compares && (operand(0) || operand(1)) || subtracts && operand(1) {
             return true;
         }
         if matches!(instruction.flow_control(), FlowControl::Return | FlowControl::UnconditionalBranch) {

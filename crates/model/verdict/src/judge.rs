@@ -6,10 +6,10 @@ use crate::followed::{Followed, each_rewritten};
 use crate::layout::Layout;
 use crate::{
     columns, contracts, data, dependency, encoding, handed, identity, meaning, objects, once, order, registry,
-    resources, unreached, witness,
+    resources, tables, unreached, witness,
 };
 use salve_code::ReferenceKind;
-use salve_elf::{Function, ImageKind, Reloc, SectionRole};
+use salve_elf::{Function, ImageKind, Reloc, SectionRole, VaRange};
 use salve_match::{ContentDifference, ImageDiff, NoiseContext, Place, Side, compare_operands, noise};
 use salve_patch::{Evidence, FunctionCounts, NoiseReport, Reason, Requirement, RevertPolicy, Verdict};
 use std::collections::BTreeSet;
@@ -28,6 +28,8 @@ pub struct Judgement {
     pub requirements: Vec<Requirement>,
     pub revert: RevertPolicy,
     pub functions: FunctionCounts,
+    /// The tables of pointers that the payload is to have a copy of.
+    pub copied_tables: Option<VaRange>,
 }
 
 impl Judgement {
@@ -52,9 +54,10 @@ pub fn judge(diff: &ImageDiff<'_, '_>, context: &NoiseContext) -> Judgement {
         let carried = core::mem::take(&mut judgement.carried);
         judgement.unreached = carried.pairs.iter().map(|p| (p.old, p.new)).collect();
     }
-    let carried = &judgement.carried;
+    judgement.copied_tables = tables::copied(diff, &judgement.carried);
+    let (carried, copied) = (&judgement.carried, judgement.copied_tables);
     let nothing_carried = carried.pairs.is_empty() && carried.added.is_empty();
-    let mut reasons = data::reasons(diff, carried, context);
+    let mut reasons = data::reasons(diff, carried, copied, context);
     reasons.extend(unreached);
     let mut requirements = Vec::new();
     if !nothing_carried {
@@ -70,8 +73,8 @@ pub fn judge(diff: &ImageDiff<'_, '_>, context: &NoiseContext) -> Judgement {
         reasons.extend(order::reason(diff, carried));
         reasons.extend(resources::reasons(diff, carried));
         reasons.extend(contracts::reason(diff, carried, &followed));
-        reasons.extend(identity::reason(diff, carried, &followed));
-        reasons.extend(witness::reasons(diff, carried));
+        reasons.extend(identity::reason(diff, carried, copied, &followed));
+        reasons.extend(witness::reasons(diff, carried, copied));
         reasons.extend(exceptions(diff, carried));
         reasons.extend(read_only(diff, carried));
         reasons.extend(columns::reason(diff, carried, &followed));
@@ -83,7 +86,7 @@ pub fn judge(diff: &ImageDiff<'_, '_>, context: &NoiseContext) -> Judgement {
         reasons.extend(rewritten(diff, carried));
         reasons.extend(by_place_only(diff, carried, &old_callers));
         reasons.extend(dependencies(diff, carried, &mut requirements));
-        judgement.revert = revert_policy(diff, carried, &new_callers);
+        judgement.revert = revert_policy(diff, carried, copied.is_some(), &new_callers);
     }
     if !judgement.noise.is_empty() {
         let summary = format!("{} functions differ in build stamps only and stay", judgement.noise.len());
@@ -152,6 +155,7 @@ fn sort_out(diff: &ImageDiff<'_, '_>, context: &NoiseContext) -> Judgement {
         requirements: Vec::new(),
         revert: RevertPolicy::Unmap,
         functions,
+        copied_tables: None,
     }
 }
 
@@ -376,7 +380,7 @@ fn dependencies(diff: &ImageDiff<'_, '_>, carried: &Carried, requirements: &mut 
 }
 
 /// What of the payload could be remembered by the process.
-fn revert_policy(diff: &ImageDiff<'_, '_>, carried: &Carried, callers: &Callers) -> RevertPolicy {
+fn revert_policy(diff: &ImageDiff<'_, '_>, carried: &Carried, copies_tables: bool, callers: &Callers) -> RevertPolicy {
     if carried.added.iter().any(|n| callers.taken.contains(n)) {
         return RevertPolicy::Refuse;
     }
@@ -385,5 +389,5 @@ fn revert_policy(diff: &ImageDiff<'_, '_>, carried: &Carried, callers: &Callers)
             .iter()
             .any(|r| r.kind == ReferenceKind::Address && matches!(diff.new.place(r.target), Place::Data { .. }))
     });
-    if takes_data_address { RevertPolicy::KeepMapped } else { RevertPolicy::Unmap }
+    if copies_tables || takes_data_address { RevertPolicy::KeepMapped } else { RevertPolicy::Unmap }
 }

@@ -33,6 +33,7 @@ mod once;
 mod order;
 pub mod registry;
 mod resources;
+mod tables;
 mod unreached;
 mod witness;
 

@@ -10,7 +10,7 @@
 use crate::carry::Carried;
 use crate::registry;
 use iced_x86::Instruction;
-use salve_elf::{Binding, SectionRole, Va};
+use salve_elf::{Binding, SectionRole, Va, VaRange};
 use salve_match::{Correspondence, ImageDiff, Side};
 use salve_patch::{Evidence, Reason};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// For each address of the new image, the old ones that aligned instructions refer to.
 type Witnesses = BTreeMap<Va, BTreeSet<Va>>;
 
-pub(crate) fn reasons(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Vec<Reason> {
+pub(crate) fn reasons(diff: &ImageDiff<'_, '_>, carried: &Carried, copied: Option<VaRange>) -> Vec<Reason> {
     let witnesses = witnesses(diff, carried);
     let symbolic = symbolic(diff);
     let mut elsewhere = Vec::new();
@@ -28,7 +28,8 @@ pub(crate) fn reasons(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Vec<Reason
         let (Some(code), Some(f)) = (diff.new.code.get(function), diff.new.image.functions().get(function)) else {
             continue;
         };
-        for reference in code.references.iter().filter(|r| is_variable(&diff.new, r.target)) {
+        let is_copied = |va| copied.is_some_and(|copied| copied.contains(va));
+        for reference in code.references.iter().filter(|r| is_variable(&diff.new, r.target) && !is_copied(r.target)) {
             let found = diff.data.old_of(reference.target, &diff.new);
             if let Some(name) = found.and_then(|c| symbolic.get(&c.old())) {
                 elsewhere.push(Evidence {

@@ -68,6 +68,7 @@ pub(crate) fn livepatch() -> Livepatch {
             may_overlap: false,
         }],
         imports: Vec::new(),
+        pointers: Vec::new(),
         requirements: vec![Requirement::DependencyConstant {
             soname: "libother.so.3".to_owned(),
             symbol: "other_version_num".to_owned(),

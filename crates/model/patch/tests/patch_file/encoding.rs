@@ -4,7 +4,7 @@ use crate::common::{patch, range, va};
 use salve_elf::{ContentHash, RuntimeAddr};
 use salve_patch::{
     Access, DecodeError, Distance, EncodeError, FORMAT_VERSION, Fault, FixupKind, ImportSlot, Invalid, Limits,
-    Livepatch, NotHealed, NotHealedGroup, OwnDefinition, PatchFile, Segment, Unwind, Verdict, decode, encode,
+    Livepatch, NotHealed, NotHealedGroup, OwnAddress, PatchFile, Segment, Unwind, Verdict, decode, encode,
 };
 
 type Checked = Result<(), Box<dyn std::error::Error>>;
@@ -511,8 +511,8 @@ fn with_own_imports(livepatch: &mut Livepatch) {
     with_imports(livepatch);
     let code = livepatch.segments.iter().find(|segment| segment.access == Access::ReadExecute);
     let at = code.map_or(va(0), |segment| segment.new_va);
-    livepatch.imports[0].own = Some(OwnDefinition::Old(va(0x1120)));
-    livepatch.imports[1].own = Some(OwnDefinition::Payload(at));
+    livepatch.imports[0].own = Some(OwnAddress::Old(va(0x1120)));
+    livepatch.imports[1].own = Some(OwnAddress::Payload(at));
 }
 
 #[test]
@@ -527,7 +527,7 @@ fn an_images_own_symbols_are_where_the_old_image_is_or_the_payload() -> Checked 
     assert_eq!(page.bytes[0x20..0x28], 0x5554_fff0_6000_u64.to_le_bytes(), "as far off as the payload");
     let fault = fault_of(|livepatch| {
         with_own_imports(livepatch);
-        livepatch.imports[1].own = Some(OwnDefinition::Payload(livepatch.imports[1].new_va));
+        livepatch.imports[1].own = Some(OwnAddress::Payload(livepatch.imports[1].new_va));
     });
     assert!(matches!(fault, Some(Fault::ImportPlace { .. })), "no code is there: {fault:?}");
     let older = invalid_of(|patch| {

@@ -55,6 +55,7 @@ fn livepatch() -> impl Strategy<Value = Livepatch> {
                 detours: Vec::new(),
                 replaced: Vec::new(),
                 imports: Vec::new(),
+                pointers: Vec::new(),
                 requirements: requirements
                     .into_iter()
                     .map(|(soname, symbol, value, mask, why)| Requirement::DependencyConstant {

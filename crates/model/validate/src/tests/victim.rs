@@ -302,6 +302,7 @@ fn livepatch(old: &Image<'_>, new: &Image<'_>, claims: &Claims) -> Livepatch {
         detours: detours.collect(),
         replaced: vec![replaced],
         imports: Vec::new(),
+        pointers: Vec::new(),
         requirements: Vec::new(),
         revert: RevertPolicy::Refuse,
         unwind: salve_patch::Unwind::default(),

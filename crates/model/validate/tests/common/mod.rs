@@ -15,6 +15,7 @@ pub(crate) fn empty_livepatch() -> Livepatch {
         detours: Vec::new(),
         replaced: Vec::new(),
         imports: Vec::new(),
+        pointers: Vec::new(),
         requirements: Vec::new(),
         revert: RevertPolicy::Unmap,
         unwind: salve_patch::Unwind::default(),
