@@ -39,6 +39,7 @@ pub fn elf(data: &[u8]) {
         segments: Vec::new(),
         fixups: Vec::new(),
         imports: Vec::new(),
+        pointers: Vec::new(),
         detours: Vec::new(),
         replaced: Vec::new(),
         requirements: Vec::new(),

@@ -208,6 +208,8 @@ impl Surroundings<'_, '_, '_, '_> {
         }
         compare_operands(pair, self.ranges.0, self.ranges.1).into_iter().all(|change| match change {
             OperandChange::Target { old, new } => self.same(old, new, Reads::of(&pair.new)),
+            // Where in its frame a function keeps something is its own business.
+            OperandChange::Displacement { base: Register::RSP, index: Register::None, .. } => true,
             OperandChange::Immediate { .. } | OperandChange::Displacement { .. } => false,
         })
     }

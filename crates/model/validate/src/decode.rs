@@ -95,6 +95,15 @@ pub(crate) struct Instr {
     pub(crate) is_nop: bool,
     /// May write to the memory that it names: all but those that are known not to.
     pub(crate) writes: bool,
+    /// Offset and width of the distance from the stack pointer alone at which it names memory.
+    pub(crate) in_frame: Option<(usize, usize)>,
+}
+
+impl Instr {
+    /// The byte at `offset` says where in the function's frame something is.
+    pub(crate) fn is_in_frame(&self, offset: usize) -> bool {
+        self.in_frame.is_some_and(|(at, width)| (at..at.saturating_add(width)).contains(&offset))
+    }
 }
 
 pub(crate) struct Decoder(InstDecoder);
@@ -123,6 +132,7 @@ impl Decoder {
             thread_relative: false,
             is_nop: opcode == Opcode::NOP,
             writes: false,
+            in_frame: None,
         };
         if encoding.is_branch != matches!(flow, Flow::Branch | Flow::Jump | Flow::Call) {
             return None;
@@ -143,6 +153,9 @@ impl Decoder {
                 continue;
             }
             let Some(memory) = memory(&operand)? else { continue };
+            if matches!(operand, Operand::Disp { base, .. } if base == RegSpec::rsp()) {
+                out.in_frame = Some((encoding.displacement_at, encoding.displacement_width));
+            }
             out.writes |= opcode == Opcode::XCHG || index == 0 && !only_reads(opcode);
             if matches!(instruction.segment_override_for_op(index), Some(Segment::FS | Segment::GS)) {
                 // The stack protector's cookie is part of the platform, not of the image.
@@ -180,6 +193,7 @@ fn vector(window: &[u8], absolute: bool) -> Option<Instr> {
         thread_relative: false,
         is_nop: false,
         writes: true,
+        in_frame: None,
     };
     if absolute && vector.has_memory && encoding.displacement_width >= 4 && !encoding.is_next_relative {
         return None;

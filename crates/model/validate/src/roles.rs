@@ -176,7 +176,7 @@ impl Around<'_, '_, '_> {
         let mut fields = b.instr.fields();
         let (field, None) = (fields.next()?, fields.next()) else { return None };
         let value = matches!(field.role, Use::Address | Use::Access(Some(8)));
-        let alike = a.instr.fields().eq(b.instr.fields()) && a.instr.len == b.instr.len && same_bytes(a, b);
+        let alike = a.instr.fields().eq(b.instr.fields()) && a.instr.len == b.instr.len && same_bytes(a, b, |_| false);
         let entries = held(self.map.old, a.target(field)?).zip(held(self.map.new, b.target(field)?));
         let (old, new) = entries.filter(|_| value && alike)?;
         let pair = self.map.index.pair_at(new).filter(|p| p.class == Class::Changed)?;
@@ -223,9 +223,11 @@ impl Around<'_, '_, '_> {
         like(self.map.old, self.code.0, at.0) == 1 && like(self.map.new, self.code.1, at.1) == 1
     }
 
-    /// The same instruction, and every reference of it corresponds.
+    /// The same instruction, and every reference of it corresponds. Where in its frame a
+    /// function keeps something is its own business.
     fn same(&self, a: &Read<'_>, b: &Read<'_>) -> bool {
-        same_but_for_targets(a, b)
+        let framed = |offset: usize| a.instr.in_frame == b.instr.in_frame && b.instr.is_in_frame(offset);
+        same_but_for_targets(a, b, framed)
             && b.instr.fields().all(|field| match a.target(field).zip(b.target(field)) {
                 Some((old, new)) => self.corresponds(old, new, field.role),
                 // In a fixed image a number that may be an address proves nothing.
@@ -288,24 +290,25 @@ fn landing(jump: &Read<'_>, code: &[Read<'_>]) -> Option<usize> {
 fn is_alike(one: (&[usize], usize), other: (&[usize], usize), code: &[Read<'_>]) -> bool {
     let same = |i: usize, j: usize| {
         let (Some(a), Some(b)) = (code.get(i), code.get(j)) else { return false };
-        same_but_for_targets(a, b) && b.instr.fields().all(|field| a.target(field) == b.target(field))
+        same_but_for_targets(a, b, |_| false) && b.instr.fields().all(|field| a.target(field) == b.target(field))
     };
     let both = one.0.iter().zip(other.0);
     one.0.len() == other.0.len()
         && both.into_iter().all(|(i, j)| (*i == one.1) == (*j == other.1) && (*i == one.1 || same(*i, *j)))
 }
 
-fn same_but_for_targets(a: &Read<'_>, b: &Read<'_>) -> bool {
+/// `but` tells bytes that may differ.
+fn same_but_for_targets(a: &Read<'_>, b: &Read<'_>, but: impl Fn(usize) -> bool) -> bool {
     a.instr.len == b.instr.len
         && a.instr.flow == b.instr.flow
         && a.instr.fields().eq(b.instr.fields())
-        && same_bytes(a, b)
+        && same_bytes(a, b, but)
 }
 
-/// Equal but for references.
-fn same_bytes(a: &Read<'_>, b: &Read<'_>) -> bool {
+/// Equal but for references, and what else is excepted.
+fn same_bytes(a: &Read<'_>, b: &Read<'_>, but: impl Fn(usize) -> bool) -> bool {
     let differs = a.bytes.iter().zip(b.bytes).enumerate().filter(|(_, (x, y))| x != y);
-    differs.into_iter().all(|(offset, _)| b.instr.fields().any(|field| field.covers(offset)))
+    differs.into_iter().all(|(offset, _)| but(offset) || b.instr.fields().any(|field| field.covers(offset)))
 }
 
 /// Where the straight code before an instruction begins.

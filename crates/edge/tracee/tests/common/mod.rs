@@ -159,6 +159,7 @@ pub(crate) fn report(pair: &Pair, functions: &[&str], revert: RevertPolicy) -> I
             detours,
             replaced,
             imports: vec![],
+            pointers: vec![],
             requirements: vec![],
             revert,
             unwind: salve_patch::Unwind::default(),
