@@ -135,6 +135,7 @@ mod tests {
             detours: vec![],
             replaced: vec![],
             imports: vec![],
+            pointers: vec![],
             requirements: vec![],
             revert: RevertPolicy::Unmap,
             unwind: salve_patch::Unwind::default(),

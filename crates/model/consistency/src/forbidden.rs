@@ -167,6 +167,7 @@ mod tests {
                 may_overlap,
             }],
             imports: vec![],
+            pointers: vec![],
             requirements: vec![],
             revert: RevertPolicy::Unmap,
             unwind: salve_patch::Unwind::default(),
