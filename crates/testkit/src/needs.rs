@@ -38,10 +38,12 @@ pub enum Need {
     PackageTools,
     /// A Debian root that boots, with systemd as process 1.
     Booter,
+    /// A reader of the initial file system that a guest gets.
+    ArchiveReader,
 }
 
 impl Need {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Compiler,
         Self::ProcessTools,
         Self::Binutils,
@@ -55,6 +57,7 @@ impl Need {
         Self::RootMaker,
         Self::PackageTools,
         Self::Booter,
+        Self::ArchiveReader,
     ];
 
     /// A command that is the need itself, whichever package it came from.
@@ -73,6 +76,7 @@ impl Need {
             | Self::RootMaker
             | Self::PackageTools => None,
             Self::Booter => Some("systemd-nspawn"),
+            Self::ArchiveReader => Some("cpio"),
         }
     }
 
@@ -99,6 +103,7 @@ impl Need {
             Self::RootMaker => &["mmdebstrap", "mount"],
             Self::PackageTools => &["dpkg-dev", "gzip"],
             Self::Booter => &["systemd-container"],
+            Self::ArchiveReader => &["cpio"],
         }
     }
 
