@@ -60,6 +60,7 @@ behaviours! {
     new_import
     new_import_ambiguous
     new_import_missing
+    new_import_of_a_plugin
     new_table
     new_variable
     no_room_for_the_jump

@@ -6,7 +6,8 @@
 //! that is mapped defines the name, whatever the version; its definition has the
 //! version that is asked for; and it is in the scope for certain, and stays as long
 //! as the patched image does, because the program or the patched image needs it,
-//! directly or through others (`DT_NEEDED`). Anything else is no answer. A symbol that the
+//! directly or through others (`DT_NEEDED`), or because the loader has bound something of the
+//! patched image to it before: a plug-in's host, or another plug-in. Anything else is no answer. A symbol that the
 //! image defines itself is its own where nobody else defines it: then no order matters, either.
 //!
 //! An indirect function is never resolved by calling it. Where another image has a
@@ -78,6 +79,8 @@ struct Module<'a> {
     definitions: Vec<Definition>,
     /// Slots that the loader fills with one of the wanted symbols.
     slots: Vec<(String, Option<String>, Va)>,
+    /// Slots that it fills with something of another image.
+    foreign: Vec<Va>,
 }
 
 struct Definition {
@@ -141,6 +144,7 @@ fn module<'a>(bytes: &[u8], found: Option<&'a Found>, wanted: &[ImportSlot]) -> 
         needed: Vec::new(),
         definitions: Vec::new(),
         slots: Vec::new(),
+        foreign: Vec::new(),
     };
     if let Some((entries, strings)) = sections.dynamic(Le, bytes).ok()? {
         let strings = sections.strings(Le, bytes, strings).ok()?;
@@ -165,8 +169,12 @@ fn module<'a>(bytes: &[u8], found: Option<&'a Found>, wanted: &[ImportSlot]) -> 
         Some((name.transpose().ok()?, at.is_hidden()))
     };
     let mut named = std::collections::BTreeMap::new();
+    let mut undefined = BTreeSet::new();
     for (index, symbol) in table.enumerate() {
         let Ok(name) = table.symbol_name(Le, symbol) else { return None };
+        if symbol.is_undefined(Le) {
+            undefined.insert(index.0);
+        }
         let Some(import) = wanted.iter().find(|import| import.symbol.as_bytes() == name) else { continue };
         let (version, hidden) = version(index)?;
         if symbol.is_undefined(Le) {
@@ -189,6 +197,9 @@ fn module<'a>(bytes: &[u8], found: Option<&'a Found>, wanted: &[ImportSlot]) -> 
         for relocation in relocations {
             let bound = matches!(relocation.r_type(Le, false), elf::R_X86_64_GLOB_DAT | elf::R_X86_64_JUMP_SLOT);
             let index = usize::try_from(relocation.r_sym(Le, false)).ok()?;
+            if bound && undefined.contains(&index) {
+                module.foreign.push(Va::new(relocation.r_offset(Le)));
+            }
             if let Some((symbol, version)) = named.get(&index).filter(|_| bound) {
                 module.slots.push((symbol.clone(), version.clone(), Va::new(relocation.r_offset(Le))));
             }
@@ -247,8 +258,8 @@ fn one(
     if provider.image.sha256 == image.image.sha256 {
         return Err("the patched image itself defines it");
     }
-    if !certain.contains(&index) {
-        return Err("neither the program nor the patched image needs the image that defines it");
+    if !certain.contains(&index) && !is_bound_to(scope, modules, image, provider) {
+        return Err("neither the program nor the patched image needs or uses the image that defines it");
     }
     let mut named = module.definitions.iter().filter(|found| found.symbol == import.symbol);
     let found = match &import.version {
@@ -265,6 +276,18 @@ fn one(
         Kind::Indirect => bound_already(scope, modules, provider, import),
         Kind::Other => Err("it is no plain function or object"),
     }
+}
+
+/// Whether the loader has bound anything of `image` to code of `provider`: then it finds
+/// `provider` when it searches for `image`, and keeps it as long.
+fn is_bound_to(scope: &Scope<'_>, modules: &[Module<'_>], image: &Found, provider: &Found) -> bool {
+    let Some(bias) = image.bias() else { return false };
+    let own = modules.iter().filter(|module| module.sha256 == image.image.sha256);
+    own.flat_map(|module| &module.foreign).any(|slot| {
+        let mut value = [0; 8];
+        let read = scope.memory.read_exact(slot.in_process(bias), &mut value).is_ok();
+        read && provider.text_holds(RuntimeAddr::new(u64::from_le_bytes(value)))
+    })
 }
 
 /// What the loader has put into another image's slot for the same indirect function.
