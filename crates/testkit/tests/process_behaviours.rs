@@ -78,6 +78,7 @@ behaviours! {
     shorter_than_the_jump
     signal_handlers
     symbolic
+    table_beside_others
     table_end
     table_end_aligned
     table_grown

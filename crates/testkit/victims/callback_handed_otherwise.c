@@ -17,11 +17,13 @@ ALONE static int next(int number) {
     return number + 1 + (NEW ? number < -200 : 0);
 }
 
-#ifndef BEGIN
+#ifndef STORES
 ALONE static void attach(int kind, int (*callback)(int)) {
     held[kind] = callback;
 }
+#endif
 
+#ifndef BEGIN
 #if NEW
 #define BEGIN attach(2, thrice); attach(1, next);
 #else

@@ -1,6 +1,7 @@
 //#ExpectVerdict: review
 //#ExpectReason: callback-handed-otherwise
 /* The same, stored where it is kept. */
+#define STORES
 #if NEW
 #define BEGIN held[3] = thrice; held[1] = next;
 #else

@@ -81,6 +81,8 @@ struct Module<'a> {
     slots: Vec<(String, Option<String>, Va)>,
     /// Slots that it fills with something of another image.
     foreign: Vec<Va>,
+    /// Wanted symbols of which a stub here is the address for everybody.
+    stubs: Vec<String>,
 }
 
 struct Definition {
@@ -145,6 +147,7 @@ fn module<'a>(bytes: &[u8], found: Option<&'a Found>, wanted: &[ImportSlot]) -> 
         definitions: Vec::new(),
         slots: Vec::new(),
         foreign: Vec::new(),
+        stubs: Vec::new(),
     };
     if let Some((entries, strings)) = sections.dynamic(Le, bytes).ok()? {
         let strings = sections.strings(Le, bytes, strings).ok()?;
@@ -179,6 +182,11 @@ fn module<'a>(bytes: &[u8], found: Option<&'a Found>, wanted: &[ImportSlot]) -> 
         let (version, hidden) = version(index)?;
         if symbol.is_undefined(Le) {
             named.insert(index.0, (import.symbol.clone(), version));
+            // A program at fixed addresses uses its own stub as the function's address, and so
+            // does the loader for everybody who asks for that.
+            if symbol.st_value(Le) != 0 {
+                module.stubs.push(import.symbol.clone());
+            }
             continue;
         }
         if symbol.st_bind() == elf::STB_LOCAL {
@@ -244,6 +252,9 @@ fn one(
 ) -> Result<RuntimeAddr, &'static str> {
     let defines = |module: &Module<'_>| module.definitions.iter().any(|found| found.symbol == import.symbol);
     let mut all = modules.iter().enumerate().filter(|(_, module)| defines(module));
+    if modules.iter().any(|module| module.stubs.contains(&import.symbol)) {
+        return Err("a stub of the program is its address for everybody");
+    }
     if let Some(own) = import.own {
         if all.any(|(_, module)| module.sha256 != image.image.sha256) {
             return Err("the image defines it, and so does another one that is mapped");

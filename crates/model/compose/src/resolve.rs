@@ -4,6 +4,7 @@ use salve_code::{Reference, ReferenceKind};
 use salve_elf::{Binding, Reloc, SectionRole, Symbol, SymbolKind, Va, VaRange};
 use salve_match::{ImageDiff, Place};
 use salve_patch::OwnAddress;
+use salve_verdict::is_brought;
 use salve_verdict::registry::{self, ReasonCode};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -201,6 +202,10 @@ impl<'d, 'i, 'a> Resolver<'d, 'i, 'a> {
                 let kind = ReferenceKind::Address;
                 let taken = Reference { at, field, field_len_bytes, instruction_len_bytes, kind, target };
                 match self.resolve(&taken)? {
+                    Target::Payload(to) if self.is_without_role(to) => Err(Unresolved {
+                        code: registry::ROLE_UNPROVEN,
+                        seen: format!("{} in a table leads to {to}, whose role is not proven", reloc.at),
+                    }),
                     Target::Payload(to) => Ok(Word::Pointer(OwnAddress::Payload(to))),
                     Target::OldCode(to) | Target::OldData(to) => Ok(Word::Pointer(OwnAddress::Old(to))),
                     Target::Import(_) | Target::PrivateSlot { .. } => Err(no_address()),
@@ -213,16 +218,34 @@ impl<'d, 'i, 'a> Resolver<'d, 'i, 'a> {
         }
     }
 
+    /// A function that the old image has, too, and that nothing leads to from there.
+    fn is_without_role(&self, va: Va) -> bool {
+        match self.diff.new.place(va) {
+            Place::Code { function, .. } => {
+                self.diff.old_of(function).is_some() && !self.detoured.contains_key(&function)
+            }
+            _ => false,
+        }
+    }
+
     /// What the image itself defines a symbol by: the old image's variable or function, with a
     /// detour if it changed, or the payload's function.
     fn own_definition(&self, symbol: &Symbol<'_>) -> Option<OwnAddress> {
+        let mut olds = self.diff.old.image.symbols().iter().filter(|old| old.defined && old.name == symbol.name);
         if symbol.kind == SymbolKind::Data {
-            return self.diff.data.old_of(symbol.value, &self.diff.new).map(|found| OwnAddress::Old(found.old()));
+            let found = self.diff.data.old_of(symbol.value, &self.diff.new)?.old();
+            return olds
+                .any(|old| old.value == found && old.version == symbol.version)
+                .then_some(OwnAddress::Old(found));
         }
         let Place::Code { function, offset: 0 } = self.diff.new.place(symbol.value) else { return None };
         let carried = self.carried.contains(&function);
         match self.diff.old_of(function).and_then(|o| self.diff.old.image.functions().get(o)) {
-            Some(old) if !carried || self.detoured.contains_key(&function) => Some(OwnAddress::Old(old.range.start())),
+            Some(old) if !carried || self.detoured.contains_key(&function) => {
+                let at = old.range.start();
+                // Under another version it is something else.
+                olds.all(|old| old.value == at && old.version == symbol.version).then_some(OwnAddress::Old(at))
+            }
             Some(_) => None,
             None => carried.then_some(OwnAddress::Payload(symbol.value)),
         }
@@ -286,9 +309,13 @@ impl<'d, 'i, 'a> Resolver<'d, 'i, 'a> {
         let Some(section) = self.diff.new.image.sections().get(section) else {
             return Err(Unresolved { code: registry::UNPROVEN_REFERENCE, seen: format!("refers to {x}") });
         };
+        if self.copied.is_some_and(|copied| copied.end() == x) {
+            let seen = format!("refers to {x}, the end of tables of which the payload has a copy");
+            return Err(Unresolved { code: registry::NEW_DATA, seen });
+        }
         match section.role {
             SectionRole::ReadOnlyData => Ok(Target::Payload(x)),
-            _ if self.copied.is_some_and(|copied| copied.contains(x)) => Ok(Target::Payload(x)),
+            _ if self.copied.is_some_and(|copied| is_brought(self.diff, copied, x)) => Ok(Target::Payload(x)),
             SectionRole::RelroData | SectionRole::WritableData => {
                 self.diff.data.old_of(x, &self.diff.new).map(|c| Target::OldData(c.old())).ok_or_else(|| Unresolved {
                     code: registry::NEW_DATA,

@@ -93,8 +93,8 @@ fn is_bound_to(map: &Correspondence<'_>, import: &ImportSlot) -> bool {
         })
 }
 
-/// Elsewhere, or by the image itself: by what the old image exports by this name and what
-/// corresponds, or by a new function that the payload has.
+/// Elsewhere, or by the image itself: by what of the old image corresponds, and is what it
+/// exports by this name if it exports any, or by a new function that the payload has.
 fn is_defined(map: &Correspondence<'_>, symbol: &Symbol<'_>, own: Option<OwnAddress>) -> bool {
     let place = |symbol: &Symbol<'_>| {
         let defined = symbol.defined.filter(|d| !d.is_tls && !d.is_absolute && !d.is_indirect && !symbol.weak);
@@ -104,7 +104,7 @@ fn is_defined(map: &Correspondence<'_>, symbol: &Symbol<'_>, own: Option<OwnAddr
     match own {
         None => symbol.defined.is_none(),
         Some(OwnAddress::Old(at)) => place(symbol).is_some_and(|new| {
-            olds().any(|old| old.binds_like(symbol) && place(old) == Some(at))
+            olds().all(|old| old.binds_like(symbol) && place(old) == Some(at))
                 && matches!(map.check(at, new, Use::Address), Ok(Where::Code | Where::Data))
         }),
         Some(OwnAddress::Payload(at)) => {

@@ -140,7 +140,7 @@ impl Callers {
 }
 
 /// Where a reference leads, through a slot as well.
-fn led_to(side: &Side<'_, '_>, target: Va) -> Place {
+pub(crate) fn led_to(side: &Side<'_, '_>, target: Va) -> Place {
     match side.place(target) {
         Place::Slot(binding) => own(side, binding),
         place => place,
@@ -148,7 +148,7 @@ fn led_to(side: &Side<'_, '_>, target: Va) -> Place {
 }
 
 /// What of the image itself a relocation is bound to, as far as nobody else's comes first.
-fn own(side: &Side<'_, '_>, binding: Binding) -> Place {
+pub(crate) fn own(side: &Side<'_, '_>, binding: Binding) -> Place {
     match binding {
         Binding::Relative { target } => side.place(target),
         Binding::Symbol { symbol, .. } => {

@@ -3,9 +3,11 @@
 use crate::carry::Carried;
 use crate::kept::{Kept, Standing};
 use crate::registry;
+use crate::tables::is_brought;
 use salve_elf::{SectionRole, Va, VaRange};
-use salve_match::{ContentDifference, DataChangeKind, ImageDiff, NoiseContext, data_stamp};
+use salve_match::{ContentDifference, Correspondence, DataChangeKind, ImageDiff, NoiseContext, data_stamp};
 use salve_patch::{Evidence, Reason};
+use std::collections::BTreeSet;
 
 pub(crate) fn reasons(
     diff: &ImageDiff<'_, '_>,
@@ -66,13 +68,12 @@ pub(crate) fn reasons(
                 tables.push(seen(at(*offset), format!("a pointer in {} leads to something else", change.section)));
             }
             DataChangeKind::Resized { old_len_bytes, new_len_bytes } => {
-                if let Some(evidence) = refers_into(diff, carried, change.new, *new_len_bytes) {
+                for (target, evidence) in refers_into(diff, carried, change.new, *new_len_bytes) {
                     let seen = format!(
                         "{}: {new_len_bytes:#x} bytes in {}, before {old_len_bytes:#x}",
                         evidence.seen, change.section
                     );
-                    let is_copied = copied.is_some_and(|copied| copied.contains(change.new));
-                    match (is_copied, *old_len_bytes) {
+                    match (copied.is_some_and(|copied| is_brought(diff, copied, target)), *old_len_bytes) {
                         // There was none, so nobody knows another.
                         (true, 0) => {}
                         (true, _) => brought.push(Evidence { seen, ..evidence }),
@@ -92,32 +93,39 @@ pub(crate) fn reasons(
     add(registry::BUILD_NAME_KEPT, "the process goes on to give the name of the build it was started from", named);
     add(registry::CHANGED_INITIALISER, "variables start with another value", initialisers);
     add(registry::DATA_CHANGED, "tables that unchanged code reads differ", tables);
-    add(registry::READ_ONLY_DATA_CHANGED, "replaced code gets tables of its own, of another size", brought);
+    add(
+        registry::READ_ONLY_DATA_CHANGED,
+        "replaced code gets tables of its own, of another size, or takes the end of what lies before them",
+        brought,
+    );
     add(registry::DATA_RESIZED, "static data that replaced code refers to has another size", resized);
     reasons
 }
 
-/// A reference of replaced code into the run.
-fn refers_into(diff: &ImageDiff<'_, '_>, carried: &Carried, new: Va, len_bytes: u64) -> Option<Evidence> {
-    let run = VaRange::new(new, len_bytes)?;
+/// References of replaced code into the run: the first of each function to each place.
+fn refers_into(diff: &ImageDiff<'_, '_>, carried: &Carried, new: Va, len_bytes: u64) -> Vec<(Va, Evidence)> {
+    let Some(run) = VaRange::new(new, len_bytes) else { return Vec::new() };
+    let mut found = Vec::new();
     for function in carried.new_functions() {
         let (Some(code), Some(f)) = (diff.new.code.get(function), diff.new.image.functions().get(function)) else {
             continue;
         };
+        let mut targets = BTreeSet::new();
         for reference in code.references.iter().filter(|r| run.contains(r.target)) {
             // An object that identical code refers to at both its ends has the size it had.
-            let exact =
-                matches!(diff.data.old_of(reference.target, &diff.new), Some(salve_match::Correspondence::Exact(_)));
-            if exact && diff.new.next_anchor(reference.target).is_some_and(|next| run.contains(next)) {
+            let exact = matches!(diff.data.old_of(reference.target, &diff.new), Some(Correspondence::Exact(_)));
+            let bounded = exact && diff.new.next_anchor(reference.target).is_some_and(|next| run.contains(next));
+            if bounded || !targets.insert(reference.target) {
                 continue;
             }
-            return Some(Evidence {
+            let evidence = Evidence {
                 function: Some(f.display_name()),
                 old_va: None,
                 new_va: Some(f.range.start().wrapping_offset(i64::from(reference.at))),
                 seen: format!("refers to {}", reference.target),
-            });
+            };
+            found.push((reference.target, evidence));
         }
     }
-    None
+    found
 }

@@ -7,6 +7,7 @@
 //! functions, callees above all, ask for a [`Digest`]: what any of them may want to
 //! know of a function, which is little enough to be kept for all of them.
 
+use crate::callers::led_to;
 use crate::carry::Carried;
 use salve_code::affine::{Form, Forms, Origin, forms};
 use salve_code::{CodeSummary, ReferenceKind};
@@ -52,8 +53,9 @@ pub(crate) fn each_rewritten(
 }
 
 fn takes_functions(side: &Side<'_, '_>, code: &CodeSummary) -> bool {
-    let entry = |target| matches!(side.place(target), Place::Code { offset: 0, .. });
-    code.references.iter().any(|r| r.kind == ReferenceKind::Address && entry(r.target))
+    let entry = |target| matches!(led_to(side, target), Place::Code { offset: 0, .. });
+    let value = |kind| matches!(kind, ReferenceKind::Address | ReferenceKind::Memory);
+    code.references.iter().any(|r| value(r.kind) && entry(r.target))
 }
 
 /// Part of an argument that a function hands on.

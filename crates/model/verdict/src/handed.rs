@@ -9,9 +9,11 @@
 //! What decides which of several functions is handed out is not looked at, as little as what
 //! decides which number is stored.
 
+use crate::callers::own;
 use crate::followed::Versions;
 use crate::objects::callee;
 use crate::registry;
+use iced_x86::Mnemonic;
 use salve_code::affine::{Form, Forms, Origin};
 use salve_code::decode_at;
 use salve_elf::{SectionRole, Va};
@@ -70,10 +72,12 @@ impl HandedOut {
                 of.find(|handout| !other.iter().any(|like| like.function == *function && like.is_alike(handout)))
                     .cloned()
             };
-            if let Some((before, after)) = lacks(&had, &has).zip(lacks(&has, &had)) {
-                let function = name(*function);
-                said.push(format!("hands out {function} {}, before {}", after.shown(), before.shown()));
-            }
+            let Some(before) = lacks(&had, &has) else { continue };
+            let (function, before) = (name(*function), before.shown());
+            said.push(match lacks(&has, &had) {
+                Some(after) => format!("hands out {function} {}, before {before}", after.shown()),
+                None => format!("does not hand out {function} {before} any more"),
+            });
         }
         self.evidence.extend(said.into_iter().map(|seen| Evidence {
             function: Some(g.display_name()),
@@ -94,18 +98,15 @@ fn functions(handouts: &[Handout]) -> BTreeSet<usize> {
 }
 
 impl Handout {
-    /// The same taker gets it, and nothing that is known of what goes along differs. What is
-    /// known of one only may be anything, unless it stands in front of the function and is an
-    /// argument for certain.
+    /// The same taker gets it, and what is known of what goes along with `other` goes along
+    /// here. A register behind the function, of which nothing is known, may be no argument.
     fn is_alike(&self, other: &Self) -> bool {
         let certain = match self.taker {
             Taker::Function { argument, .. } | Taker::Import { argument, .. } | Taker::Unknown { argument } => argument,
             Taker::Memory => self.with.len(),
         };
         let pairs = self.with.iter().zip(&other.with).enumerate();
-        let alike = |(at, (a, b)): (usize, (&With, &With))| {
-            a == b || at > certain && (*a == With::Unknown || *b == With::Unknown)
-        };
+        let alike = |(at, (a, b)): (usize, (&With, &With))| a == b || at > certain && *b == With::Unknown;
         self.taker == other.taker && pairs.into_iter().all(alike)
     }
 
@@ -163,13 +164,25 @@ impl Version<'_, '_, '_> {
 
     /// The function that a value is the address of.
     fn taken(&self, form: &Form) -> Option<usize> {
-        let va = match form.terms.as_slice() {
-            [(Origin::Static(va), 1)] if form.constant == 0 => Va::new(*va),
-            [] => Va::new(u64::try_from(form.constant).ok()?),
+        let place = match form.terms.as_slice() {
+            [(Origin::Static(va), 1)] if form.constant == 0 => self.side.place(Va::new(*va)),
+            // What the loader put into a slot is as good.
+            [(Origin::Made(at, _), 1)] if form.constant == 0 => self.loaded(Va::new(*at))?,
+            [] => self.side.place(Va::new(u64::try_from(form.constant).ok()?)),
             _ => return None,
         };
-        match self.side.place(va) {
+        match place {
             Place::Code { function, offset: 0 } => (self.function)(function),
+            _ => None,
+        }
+    }
+
+    /// What a slot is bound to that the instruction at `at` loads.
+    fn loaded(&self, at: Va) -> Option<Place> {
+        let load = decode_at(self.side.image, at).filter(|load| load.mnemonic() == Mnemonic::Mov)?;
+        let slot = load.is_ip_rel_memory_operand().then(|| Va::new(load.ip_rel_memory_address()))?;
+        match self.side.place(slot) {
+            Place::Slot(binding) => Some(own(self.side, binding)),
             _ => None,
         }
     }

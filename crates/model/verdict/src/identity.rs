@@ -12,6 +12,7 @@ use crate::carry::Carried;
 use crate::followed::Followed;
 use crate::objects::callee;
 use crate::registry;
+use crate::tables::is_brought;
 use iced_x86::{ConditionCode, FlowControl, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 use salve_code::ReferenceKind;
 use salve_code::affine::{Origin, argument};
@@ -34,12 +35,12 @@ pub(crate) fn reason(
 ) -> Option<Reason> {
     let replaced = carried.new_functions();
     let constants: BTreeSet<Va> =
-        replaced.iter().flat_map(|n| taken(&diff.new, *n, copied)).map(|(_, constant)| constant).collect();
+        replaced.iter().flat_map(|n| taken(diff, *n, copied)).map(|(_, constant)| constant).collect();
     let mut comparisons = Comparisons { followed, tracked: HashSet::new(), answers: HashMap::new() };
     let mut evidence = Vec::new();
     for (index, function) in diff.new.image.functions().iter().enumerate() {
-        for (at, constant) in taken(&diff.new, index, copied) {
-            if !constants.contains(&constant) {
+        for (at, constant) in taken(diff, index, copied) {
+            if !constants.contains(&constant) && !may_be_part(&diff.new, &constants, constant) {
                 continue;
             }
             let near = is_compared(&diff.new, function.range, at);
@@ -88,6 +89,29 @@ fn through_slots(side: &Side<'_, '_>, constants: &BTreeSet<Va>) -> Vec<Evidence>
         }
     }
     evidence
+}
+
+/// Whether the constant at `va` may be an element of a table that begins at one of `constants`.
+fn may_be_part(side: &Side<'_, '_>, constants: &BTreeSet<Va>, va: Va) -> bool {
+    const LONGEST: u64 = 4096;
+    // Less may be a number whose first byte is printable.
+    const SHORTEST_TEXT: usize = 4;
+    let from = Va::new(va.raw().saturating_sub(LONGEST));
+    let is_text = |at: Va| text_at(side, at, SHORTEST_TEXT).is_some();
+    if is_text(va) {
+        return false;
+    }
+    // Texts end what lies before them.
+    constants.range(from..va).next_back().is_some_and(|start| {
+        let mut at = *start;
+        while at < va && !is_text(at) {
+            match side.next_anchor(at) {
+                Some(next) if next > at => at = next,
+                _ => return false,
+            }
+        }
+        at >= va
+    })
 }
 
 /// Texts have no address of their own: compilers and linkers merge equal ones, so
@@ -161,7 +185,8 @@ fn for_equality(side: &Side<'_, '_>, at: Va) -> bool {
 
 /// Instructions of a function that take the address of a constant, or of a table of which the
 /// payload has a copy, and which.
-fn taken(side: &Side<'_, '_>, function: usize, copied: Option<VaRange>) -> Vec<(Va, Va)> {
+fn taken(diff: &ImageDiff<'_, '_>, function: usize, copied: Option<VaRange>) -> Vec<(Va, Va)> {
+    let side = &diff.new;
     let (Some(code), Some(f)) = (side.code.get(function), side.image.functions().get(function)) else {
         return Vec::new();
     };
@@ -170,7 +195,7 @@ fn taken(side: &Side<'_, '_>, function: usize, copied: Option<VaRange>) -> Vec<(
         .filter(|r| r.kind == ReferenceKind::Address)
         .filter(|r| {
             let constant = side.image.section_at(r.target).is_some_and(|s| s.role == SectionRole::ReadOnlyData);
-            constant || copied.is_some_and(|copied| copied.contains(r.target))
+            constant || copied.is_some_and(|copied| is_brought(diff, copied, r.target))
         })
         .map(|r| (f.range.start().wrapping_offset(i64::from(r.at)), r.target))
         .collect()
@@ -192,10 +217,13 @@ fn is_compared(side: &Side<'_, '_>, range: VaRange, at: Va) -> bool {
         let operand =
             |n| instruction.op_kind(n) == OpKind::Register && instruction.op_register(n).full_register() == register;
         let (compares, subtracts) = (instruction.mnemonic() == Mnemonic::Cmp, instruction.mnemonic() == Mnemonic::Sub);
-        if compares && (operand(0) || operand(1)) || subtracts && operand(1) {
+        if compares && (operand(0) || operand(1)) || subtracts && (operand(0) || operand(1)) {
             return true;
         }
-        if matches!(instruction.flow_control(), FlowControl::Return | FlowControl::UnconditionalBranch) {
+        if matches!(
+            instruction.flow_control(),
+            FlowControl::Return | FlowControl::UnconditionalBranch | FlowControl::IndirectBranch
+        ) {
             return false;
         }
         let overwritten = factory

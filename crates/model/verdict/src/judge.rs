@@ -58,6 +58,7 @@ pub fn judge(diff: &ImageDiff<'_, '_>, context: &NoiseContext) -> Judgement {
     let (carried, copied) = (&judgement.carried, judgement.copied_tables);
     let nothing_carried = carried.pairs.is_empty() && carried.added.is_empty();
     let mut reasons = data::reasons(diff, carried, copied, context);
+    let witnesses = witness::witnesses(diff, carried);
     reasons.extend(unreached);
     let mut requirements = Vec::new();
     if !nothing_carried {
@@ -74,7 +75,12 @@ pub fn judge(diff: &ImageDiff<'_, '_>, context: &NoiseContext) -> Judgement {
         reasons.extend(resources::reasons(diff, carried));
         reasons.extend(contracts::reason(diff, carried, &followed));
         reasons.extend(identity::reason(diff, carried, copied, &followed));
-        reasons.extend(witness::reasons(diff, carried, copied));
+        reasons.extend(witness::reasons(diff, carried, copied, &witnesses));
+        let doubts = tables::doubts(diff, carried, copied, &witnesses);
+        if !doubts.is_empty() {
+            let summary = "where a table begins and another ends is not the same in both images";
+            reasons.push(registry::DATA_RESIZED.because(summary, doubts));
+        }
         reasons.extend(exceptions(diff, carried));
         reasons.extend(read_only(diff, carried));
         reasons.extend(columns::reason(diff, carried, &followed));

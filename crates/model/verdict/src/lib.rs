@@ -39,3 +39,4 @@ mod witness;
 
 pub use carry::{Carried, CarriedPair};
 pub use judge::{Judgement, judge};
+pub use tables::is_brought;

@@ -9,6 +9,7 @@
 
 use crate::carry::Carried;
 use crate::registry;
+use crate::tables::is_brought;
 use iced_x86::Instruction;
 use salve_elf::{Binding, SectionRole, Va, VaRange};
 use salve_match::{Correspondence, ImageDiff, Side};
@@ -16,10 +17,14 @@ use salve_patch::{Evidence, Reason};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// For each address of the new image, the old ones that aligned instructions refer to.
-type Witnesses = BTreeMap<Va, BTreeSet<Va>>;
+pub(crate) type Witnesses = BTreeMap<Va, BTreeSet<Va>>;
 
-pub(crate) fn reasons(diff: &ImageDiff<'_, '_>, carried: &Carried, copied: Option<VaRange>) -> Vec<Reason> {
-    let witnesses = witnesses(diff, carried);
+pub(crate) fn reasons(
+    diff: &ImageDiff<'_, '_>,
+    carried: &Carried,
+    copied: Option<VaRange>,
+    witnesses: &Witnesses,
+) -> Vec<Reason> {
     let symbolic = symbolic(diff);
     let mut elsewhere = Vec::new();
     let mut contradicted = Vec::new();
@@ -28,7 +33,7 @@ pub(crate) fn reasons(diff: &ImageDiff<'_, '_>, carried: &Carried, copied: Optio
         let (Some(code), Some(f)) = (diff.new.code.get(function), diff.new.image.functions().get(function)) else {
             continue;
         };
-        let is_copied = |va| copied.is_some_and(|copied| copied.contains(va));
+        let is_copied = |va| copied.is_some_and(|copied| is_brought(diff, copied, va));
         for reference in code.references.iter().filter(|r| is_variable(&diff.new, r.target) && !is_copied(r.target)) {
             let found = diff.data.old_of(reference.target, &diff.new);
             if let Some(name) = found.and_then(|c| symbolic.get(&c.old())) {
@@ -90,7 +95,7 @@ fn is_variable(side: &Side<'_, '_>, va: Va) -> bool {
     side.image.section_at(va).is_some_and(|s| matches!(s.role, SectionRole::RelroData | SectionRole::WritableData))
 }
 
-fn witnesses(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Witnesses {
+pub(crate) fn witnesses(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Witnesses {
     let mut witnesses = Witnesses::new();
     let target = |side: &Side<'_, '_>, i: &Instruction| {
         let va = i.is_ip_rel_memory_operand().then(|| Va::new(i.ip_rel_memory_address()))?;
