@@ -9,7 +9,7 @@
 
 use crate::side::Side;
 use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
-use salve_code::decode;
+use salve_code::{decode, is_immediate};
 use salve_elf::{Va, VaRange};
 use std::collections::{BTreeSet, HashMap};
 
@@ -411,10 +411,11 @@ fn stack_change(instruction: &Instruction) -> StackChange {
         }
         Mnemonic::Leave => StackChange::Leaves,
         Mnemonic::Cmp | Mnemonic::Test => StackChange::None,
-        Mnemonic::Sub | Mnemonic::Add if to_stack_pointer && instruction.op1_kind() != OpKind::Register => {
+        Mnemonic::Sub | Mnemonic::Add if to_stack_pointer && is_immediate(instruction.op1_kind()) => {
             let bytes = instruction.immediate(1).cast_signed();
             StackChange::By(if instruction.mnemonic() == Mnemonic::Sub { bytes } else { bytes.saturating_neg() })
         }
+        Mnemonic::Lea if to_stack_pointer && instruction.memory_index() != Register::None => StackChange::Unknown,
         Mnemonic::Lea if to_stack_pointer && instruction.memory_base() == Register::RSP => {
             StackChange::By(instruction.memory_displacement64().cast_signed().saturating_neg())
         }

@@ -8,7 +8,7 @@
 use crate::carry::Carried;
 use crate::layout::import_at;
 use crate::registry;
-use iced_x86::{Instruction, Mnemonic, OpKind};
+use iced_x86::{Instruction, Mnemonic};
 use salve_elf::{Va, VaRange};
 use salve_match::{ImageDiff, Place, Side};
 use salve_patch::{Evidence, Reason};
@@ -85,9 +85,7 @@ fn guarded(side: &Side<'_, '_>, range: VaRange) -> Vec<(u16, u64)> {
             Some(RELEASE) => inside = false,
             _ if inside => {
                 let number = (0..instruction.op_count())
-                    .find(|n| {
-                        !matches!(instruction.op_kind(*n), OpKind::Register | OpKind::Memory | OpKind::NearBranch64)
-                    })
+                    .find(|n| salve_code::is_immediate(instruction.op_kind(*n)))
                     .map_or(0, |n| instruction.immediate(n));
                 all.push((u16::try_from(instruction.mnemonic() as usize).unwrap_or(u16::MAX), number));
             }
