@@ -4,8 +4,9 @@ use crate::carry::Carried;
 use crate::kept::{Kept, Standing};
 use crate::registry;
 use crate::tables::is_brought;
-use salve_elf::{SectionRole, Va, VaRange};
-use salve_match::{ContentDifference, Correspondence, DataChangeKind, ImageDiff, NoiseContext, data_stamp};
+use salve_code::ReferenceKind;
+use salve_elf::{Binding, SectionRole, Va, VaRange};
+use salve_match::{ContentDifference, DataChangeKind, ImageDiff, NoiseContext, data_stamp};
 use salve_patch::{Evidence, Reason};
 use std::collections::BTreeSet;
 
@@ -68,17 +69,14 @@ pub(crate) fn reasons(
                 tables.push(seen(at(*offset), format!("a pointer in {} leads to something else", change.section)));
             }
             DataChangeKind::Resized { old_len_bytes, new_len_bytes } => {
-                for (target, evidence) in refers_into(diff, carried, change.new, *new_len_bytes) {
+                for (target, evidence) in refers_into(diff, carried, copied, change.new, *new_len_bytes) {
                     let seen = format!(
                         "{}: {new_len_bytes:#x} bytes in {}, before {old_len_bytes:#x}",
                         evidence.seen, change.section
                     );
-                    match (copied.is_some_and(|copied| is_brought(diff, copied, target)), *old_len_bytes) {
-                        // There was none, so nobody knows another.
-                        (true, 0) => {}
-                        (true, _) => brought.push(Evidence { seen, ..evidence }),
-                        (false, _) => resized.push(Evidence { seen, ..evidence }),
-                    }
+                    let is_copied = copied.is_some_and(|copied| is_brought(diff, copied, target));
+                    let list = if is_copied { &mut brought } else { &mut resized };
+                    list.push(Evidence { seen, ..evidence });
                 }
             }
         }
@@ -95,36 +93,55 @@ pub(crate) fn reasons(
     add(registry::DATA_CHANGED, "tables that unchanged code reads differ", tables);
     add(
         registry::READ_ONLY_DATA_CHANGED,
-        "replaced code gets tables of its own, of another size, or takes the end of what lies before them",
+        "replaced code gets tables of its own, whose rows have other addresses, or takes the end of what lies before them",
         brought,
     );
     add(registry::DATA_RESIZED, "static data that replaced code refers to has another size", resized);
     reasons
 }
 
-/// References of replaced code into the run: the first of each function to each place.
-fn refers_into(diff: &ImageDiff<'_, '_>, carried: &Carried, new: Va, len_bytes: u64) -> Vec<(Va, Evidence)> {
+/// References of replaced code, and of tables that it brings, into the run or to what may reach
+/// into it: the first of each function to each place.
+fn refers_into(
+    diff: &ImageDiff<'_, '_>,
+    carried: &Carried,
+    copied: Option<VaRange>,
+    new: Va,
+    len_bytes: u64,
+) -> Vec<(Va, Evidence)> {
     let Some(run) = VaRange::new(new, len_bytes) else { return Vec::new() };
+    // Where the last thing before the run ends, nobody says.
+    let before = new.checked_sub(1).and_then(|last| diff.new.anchor_up_to(last));
+    let before =
+        before.filter(|before| diff.new.image.section_index_at(*before) == diff.new.image.section_index_at(new));
+    let reaches = |target: Va, taken: bool| run.contains(target) || taken && Some(target) == before;
+    let how = |target: Va| if run.contains(target) { "refers to" } else { "what it refers to may reach behind" };
     let mut found = Vec::new();
     for function in carried.new_functions() {
         let (Some(code), Some(f)) = (diff.new.code.get(function), diff.new.image.functions().get(function)) else {
             continue;
         };
         let mut targets = BTreeSet::new();
-        for reference in code.references.iter().filter(|r| run.contains(r.target)) {
-            // An object that identical code refers to at both its ends has the size it had.
-            let exact = matches!(diff.data.old_of(reference.target, &diff.new), Some(Correspondence::Exact(_)));
-            let bounded = exact && diff.new.next_anchor(reference.target).is_some_and(|next| run.contains(next));
-            if bounded || !targets.insert(reference.target) {
+        for reference in &code.references {
+            let (target, taken) = (reference.target, reference.kind == ReferenceKind::Address);
+            if !reaches(target, taken) || !targets.insert(target) {
                 continue;
             }
             let evidence = Evidence {
                 function: Some(f.display_name()),
                 old_va: None,
                 new_va: Some(f.range.start().wrapping_offset(i64::from(reference.at))),
-                seen: format!("refers to {}", reference.target),
+                seen: format!("{} {target}", how(target)),
             };
-            found.push((reference.target, evidence));
+            found.push((target, evidence));
+        }
+    }
+    for reloc in diff.new.image.relocs().iter().filter(|reloc| copied.is_some_and(|copied| copied.contains(reloc.at))) {
+        if let Binding::Relative { target } = reloc.binding
+            && reaches(target, true)
+        {
+            let (function, old_va, new_va) = (None, None, Some(reloc.at));
+            found.push((target, Evidence { function, old_va, new_va, seen: format!("{} {target}", how(target)) }));
         }
     }
     found

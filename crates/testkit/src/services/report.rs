@@ -37,6 +37,9 @@ pub struct SubjectReport {
     /// Where the verdict allowed it and the processes did not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_applied: Vec<Cause>,
+    /// The same where a dry run said so, and nothing was tried.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub foreseen: Vec<Cause>,
     /// What `salve heal --dry-run` said to a person.
     pub said: String,
 }
@@ -94,8 +97,9 @@ impl SubjectReport {
 
     /// Reasons of the gravest kind, by image.
     pub fn causes(&self) -> Vec<(&str, &Cause)> {
-        if !self.not_applied.is_empty() {
-            return self.not_applied.iter().map(|cause| (self.title.as_str(), cause)).collect();
+        let in_processes = || self.not_applied.iter().chain(&self.foreseen);
+        if in_processes().next().is_some() {
+            return in_processes().map(|cause| (self.title.as_str(), cause)).collect();
         }
         let worst = self.verdict();
         let images = self.judged.iter().filter(|image| image.verdict == worst);

@@ -117,6 +117,7 @@ impl Stage {
             accepted: Vec::new(),
             came_to: Came::OneVersion,
             not_applied: Vec::new(),
+            foreseen: Vec::new(),
             said: String::new(),
         };
         let newer: Vec<Versions> = versions.iter().filter(|versions| versions.differ()).cloned().collect();
@@ -128,7 +129,12 @@ impl Stage {
         report.accepted.clone_from(&order.accept);
         report.said = people;
         report.came_to = match planned(&dry) {
-            planned if planned.is_empty() => nothing(&dry),
+            planned if planned.is_empty() => {
+                if matches!(report.verdict(), "safe" | "review") {
+                    report.foreseen = not_applied(&dry);
+                }
+                nothing(&dry)
+            }
             planned => match self.rounds(&order, &dry, &planned, options)? {
                 Ok(healed) => Came::Healed(Box::new(healed)),
                 Err(said) => {

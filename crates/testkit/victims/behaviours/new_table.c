@@ -1,4 +1,4 @@
-//#ExpectVerdict: safe
+//#ExpectVerdict: review
 //#Exchange: 0 | 0 none | 0 1 one 1
 //#Exchange: 5 | 5 none | 10 2 two 2
 //#Exchange: 14 | 14 none | 17 3 three 3

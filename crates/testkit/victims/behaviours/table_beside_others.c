@@ -1,4 +1,4 @@
-//#ExpectVerdict: safe
+//#ExpectVerdict: review
 //#Exchange: 0 | x a 1 0 a 1 | zero a 1 0 a 1
 //#Exchange: 1 | x b 2 1 b 2 | one b 2 1 b 2
 //#Exchange: 3 | x b 6 1 b 4 | three b 6 1 b 4
