@@ -20,7 +20,6 @@ use salve_elf::{SectionRole, Va};
 use salve_match::{ImageDiff, Place, Side, text_at, without_lines};
 use salve_patch::{Evidence, Reason};
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
 /// What was found so far.
 #[derive(Default)]
@@ -113,13 +112,15 @@ impl Handout {
     fn shown(&self) -> String {
         let mut shown = if self.taker == Taker::Memory { "to memory".to_owned() } else { "with".to_owned() };
         for (at, with) in self.with.iter().enumerate() {
-            // A text does not fail to take what is written to it.
-            let _infallible = match with {
-                With::Number(number) => write!(shown, " {at}: {number:#x}"),
-                With::Variable(va) => write!(shown, " {at}: old {va}"),
-                With::Text(text) => write!(shown, " {at}: {text:?}"),
+            if self.taker != Taker::Memory && *with != With::Unknown {
+                shown.push_str(&format!(" argument {}", at.saturating_add(1)));
+            }
+            shown.push_str(&match with {
+                With::Number(number) => format!(" {number:#x}"),
+                With::Variable(va) => format!(" {va} in the old image"),
+                With::Text(text) => format!(" {text:?}"),
                 With::Unknown => continue,
-            };
+            });
         }
         shown
     }

@@ -1,4 +1,5 @@
 //#ExpectVerdict: review
+//#Flags: -rdynamic
 //#Exchange: 0 | 0 none | 0 1 one 1
 //#Exchange: 5 | 5 none | 10 2 two 2
 //#Exchange: 14 | 14 none | 17 3 three 3
@@ -6,15 +7,19 @@
  * which changed, and of one of the C library. */
 #include "answers.h"
 
-ALONE static int half(int number) {
+int half(int number);
+int twice(int number);
+int more(int number);
+
+ALONE int half(int number) {
     return number / 2;
 }
 
-ALONE static int twice(int number) {
+ALONE int twice(int number) {
     return number * 2 + (NEW ? number < -100 : 0);
 }
 
-ALONE static int more(int number) {
+ALONE int more(int number) {
     return number + 3;
 }
 
