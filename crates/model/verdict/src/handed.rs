@@ -110,19 +110,18 @@ impl Handout {
     }
 
     fn shown(&self) -> String {
-        let mut shown = if self.taker == Taker::Memory { "to memory".to_owned() } else { "with".to_owned() };
-        for (at, with) in self.with.iter().enumerate() {
-            if self.taker != Taker::Memory && *with != With::Unknown {
-                shown.push_str(&format!(" argument {}", at.saturating_add(1)));
-            }
-            shown.push_str(&match with {
-                With::Number(number) => format!(" {number:#x}"),
-                With::Variable(va) => format!(" {va} in the old image"),
-                With::Text(text) => format!(" {text:?}"),
-                With::Unknown => continue,
-            });
-        }
-        shown
+        let to_memory = self.taker == Taker::Memory;
+        let known = self.with.iter().enumerate().filter_map(|(at, with)| {
+            let what = match with {
+                With::Number(number) => format!("{number:#x}"),
+                With::Variable(va) => format!("{va} in the old image"),
+                With::Text(text) => format!("{text:?}"),
+                With::Unknown => return None,
+            };
+            Some(if to_memory { what } else { format!("argument {} {what}", at.saturating_add(1)) })
+        });
+        let known: Vec<String> = known.collect();
+        format!("{} {}", if to_memory { "to memory at" } else { "with" }, known.join(", "))
     }
 }
 
