@@ -15,7 +15,7 @@ use salve_patch::{Access, Claims, FixupKind, Livepatch, OwnAddress, RevertPolicy
 use salve_verdict::judge;
 use std::fs::File;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -50,6 +50,11 @@ impl Case {
         let case = Self { old: case.0, new: case.1, livepatch, claims };
         case.check(&case.livepatch, &case.claims).expect("the livepatch itself is proven");
         case
+    }
+
+    fn of_victim(victim: &str, flags: &[&str]) -> Self {
+        let (old, new) = built(victim, flags);
+        Self::of(old, new, None)
     }
 
     fn check(&self, livepatch: &Livepatch, claims: &Claims) -> Result<(), salve_validate::Invalid> {
@@ -351,17 +356,21 @@ fn package(name: &str, versions: (&str, &str)) -> Case {
     Case::of(image(versions.0), image(versions.1), Some(versions))
 }
 
-fn compiled(source: &Path, new: bool, directory: &Path) -> Vec<u8> {
-    built(source, new, directory, &["-fno-builtin", "-fPIC", "-shared", "-DIMAGE_one"])
-}
+const PROGRAM: &[&str] = &["-fPIE", "-pie"];
+const LIBRARY: &[&str] = &["-fno-builtin", "-fPIC", "-shared", "-DIMAGE_one"];
 
-fn built(source: &Path, new: bool, directory: &Path, flags: &[&str]) -> Vec<u8> {
-    let output = directory.join(if new { "new" } else { "old" });
-    let mut gcc = Command::new("gcc");
-    gcc.args(["-O2", "-g0", "-s"]).args(flags);
-    let status = gcc.arg(format!("-DNEW={}", u8::from(new))).arg("-o").arg(&output).arg(source).status();
-    assert!(status.expect("gcc runs").success());
-    std::fs::read(output).expect("an image")
+/// Both versions of a victim.
+fn built(victim: &str, flags: &[&str]) -> (Vec<u8>, Vec<u8>) {
+    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testkit/victims").join(victim);
+    let directory = tempfile::tempdir().expect("a directory");
+    let image = |new: u8| {
+        let output = directory.path().join(new.to_string());
+        let mut gcc = Command::new("gcc");
+        gcc.args(["-O2", "-g0", "-s"]).args(flags).arg(format!("-DNEW={new}"));
+        assert!(gcc.arg("-o").arg(&output).arg(&source).status().expect("gcc runs").success());
+        std::fs::read(output).expect("an image")
+    };
+    (image(0), image(1))
 }
 
 #[test]
@@ -387,20 +396,14 @@ fn no_mutant_of_haproxys_livepatch_passes() {
 
 #[test]
 fn no_mutant_of_a_livepatch_with_new_imports_passes() {
-    let victims = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testkit/victims/behaviours");
-    let source = victims.join("new_import.c");
-    let directory = tempfile::tempdir().expect("a directory");
-    let case = Case::of(compiled(&source, false, directory.path()), compiled(&source, true, directory.path()), None);
+    let case = Case::of_victim("behaviours/new_import.c", LIBRARY);
     assert!(case.livepatch.imports.len() >= 3, "{:?}", case.livepatch.imports);
     case.assert_all_are_caught("new imports", &case.all(1));
 }
 
 #[test]
 fn no_mutant_of_a_livepatch_that_calls_what_its_image_exports_passes() {
-    let victims = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testkit/victims/behaviours");
-    let source = victims.join("new_export.c");
-    let directory = tempfile::tempdir().expect("a directory");
-    let case = Case::of(compiled(&source, false, directory.path()), compiled(&source, true, directory.path()), None);
+    let case = Case::of_victim("behaviours/new_export.c", LIBRARY);
     let own: Vec<_> = case.livepatch.imports.iter().filter_map(|import| import.own).collect();
     let of_both = |own: &[_]| {
         matches!(own, [OwnAddress::Old(_), OwnAddress::Payload(_)] | [OwnAddress::Payload(_), OwnAddress::Old(_)])
@@ -411,10 +414,7 @@ fn no_mutant_of_a_livepatch_that_calls_what_its_image_exports_passes() {
 
 #[test]
 fn no_mutant_of_a_livepatch_that_brings_tables_passes() {
-    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testkit/victims/behaviours/new_table.c");
-    let directory = tempfile::tempdir().expect("a directory");
-    let image = |new| built(&source, new, directory.path(), &["-fPIE", "-pie"]);
-    let case = Case::of(image(false), image(true), None);
+    let case = Case::of_victim("behaviours/new_table.c", PROGRAM);
     assert_eq!(case.livepatch.pointers.len(), 6, "{:?}", case.livepatch.pointers);
     case.assert_all_are_caught("tables", &case.all(1));
     let unmap = case.mutant("the payload may be unmapped".to_owned(), |l, _| l.revert = RevertPolicy::Unmap);
@@ -423,12 +423,24 @@ fn no_mutant_of_a_livepatch_that_brings_tables_passes() {
 
 #[test]
 fn no_mutant_of_a_livepatch_whose_roles_rest_on_changed_code_passes() {
-    let source =
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testkit/victims/behaviours/callback_of_changed_code.c");
-    let directory = tempfile::tempdir().expect("a directory");
-    let image = |new| built(&source, new, directory.path(), &["-fPIE", "-pie"]);
-    let case = Case::of(image(false), image(true), None);
+    let case = Case::of_victim("behaviours/callback_of_changed_code.c", PROGRAM);
     assert_eq!(case.claims.takings.len(), 1, "{:?}", case.claims.takings);
     case.assert_all_are_caught("roles", &case.wrong_takings());
     case.assert_all_are_caught("roles", &case.all(1));
+}
+
+/// The verdict refuses it; what it would have come to, the validator refuses as well.
+#[test]
+fn no_table_is_brought_that_code_writes_into() {
+    let (old, new) = built("table_written.c", PROGRAM);
+    let limits = ImageLimits::default();
+    let (a, b) = (Image::parse(&old, &limits).expect("old image"), Image::parse(&new, &limits).expect("new image"));
+    let diff = diff(&a, &b);
+    let mut judgement = judge(&diff, &NoiseContext { versions: None });
+    assert_eq!(judgement.copied_tables, None);
+    judgement.copied_tables = b.section_named(".data.rel.ro").map(|section| section.range);
+    judgement.revert = RevertPolicy::KeepMapped;
+    let composed = compose(&diff, &judgement).expect("composes");
+    let proof = salve_validate::validate(&old, &new, &composed.livepatch, &claims(&diff, &judgement));
+    assert!(matches!(proof, Err(salve_validate::Invalid::TableWritten { .. })), "{proof:?}");
 }

@@ -263,12 +263,8 @@ fn as_text(diff: &ImageDiff<'_, '_>, run: DataRun, texts: &mut BTreeSet<TextPair
 /// What of a run has to be the same, where the payload brings tables and the run lies where
 /// sizes differ: as much as code that stays and data refer to.
 fn needed(diff: &ImageDiff<'_, '_>, carried: &BTreeSet<usize>, tables: Option<VaRange>, run: DataRun) -> DataRun {
-    let within = |range: Option<VaRange>| range.is_some_and(|range| range.contains(run.new));
-    let resized = diff.data_changes.iter().any(|change| match change.kind {
-        DataChangeKind::Resized { new_len_bytes, .. } => within(VaRange::new(change.new, new_len_bytes)),
-        DataChangeKind::Bytes { .. } | DataChangeKind::Text { .. } | DataChangeKind::Slot { .. } => false,
-    });
-    let Some(range) = VaRange::new(run.new, run.len_bytes).filter(|_| resized && within(tables)) else { return run };
+    let differs = tables.is_some_and(|tables| tables.contains(run.new)) && diff.is_resized(run.new);
+    let Some(range) = VaRange::new(run.new, run.len_bytes).filter(|_| differs) else { return run };
     let staying = diff.new.code.iter().enumerate().filter(|(n, _)| !carried.contains(n));
     let by_code = staying.flat_map(|(_, code)| &code.references).map(|reference| reference.target);
     let by_data = diff.new.image.relocs().iter().filter_map(|reloc| match reloc.binding {

@@ -247,7 +247,7 @@ impl<'d, 'i, 'a> Resolver<'d, 'i, 'a> {
                 olds.all(|old| old.value == at && old.version == symbol.version).then_some(OwnAddress::Old(at))
             }
             Some(_) => None,
-            None => carried.then_some(OwnAddress::Payload(symbol.value)),
+            None => (carried && olds.next().is_none()).then_some(OwnAddress::Payload(symbol.value)),
         }
         .filter(|_| symbol.kind == SymbolKind::Function)
     }

@@ -2,12 +2,12 @@
 
 use crate::align::{Alignments, Difference};
 use crate::content::ContentDifference;
-use crate::data::{DataChange, DataMap};
+use crate::data::{DataChange, DataChangeKind, DataMap};
 use crate::pair::Pairing;
 use crate::side::{Names, Place, Side};
 use crate::takes::{Taking, takes_any, takings};
 use crate::verify::{Class, Learnt, Mismatch, Verifier, code_votes, slot_votes};
-use salve_elf::{Binding, Image, Va};
+use salve_elf::{Binding, Image, Va, VaRange};
 use salve_patch::{DataRun, JumpTable};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -104,6 +104,17 @@ impl ImageDiff<'_, '_> {
     /// The new counterpart of a function of the old image.
     pub fn new_of(&self, old: usize) -> Option<usize> {
         self.new_of_old.get(old).copied().flatten()
+    }
+
+    /// Whether an address of the new image lies between two mapped ones whose distance is
+    /// another one in the old image: where data has another size.
+    pub fn is_resized(&self, new: Va) -> bool {
+        self.data_changes.iter().any(|change| match change.kind {
+            DataChangeKind::Resized { new_len_bytes, .. } => {
+                VaRange::new(change.new, new_len_bytes).is_some_and(|run| run.contains(new))
+            }
+            DataChangeKind::Bytes { .. } | DataChangeKind::Text { .. } | DataChangeKind::Slot { .. } => false,
+        })
     }
 
     /// How two functions differ, instruction by instruction.

@@ -42,7 +42,7 @@ impl Callers {
         for reloc in side.image.relocs() {
             if let Binding::Symbol { .. } = reloc.binding
                 && !matches!(side.place(reloc.at), Place::Slot(_))
-                && let Place::Code { function, .. } = own(side, reloc.binding)
+                && let Some(Place::Code { function, .. }) = own(side, reloc.binding)
             {
                 taken.insert(function);
             }
@@ -142,21 +142,20 @@ impl Callers {
 /// Where a reference leads, through a slot as well.
 pub(crate) fn led_to(side: &Side<'_, '_>, target: Va) -> Place {
     match side.place(target) {
-        Place::Slot(binding) => own(side, binding),
+        Place::Slot(binding) => own(side, binding).unwrap_or(Place::Other),
         place => place,
     }
 }
 
-/// What of the image itself a relocation is bound to, as far as nobody else's comes first.
-pub(crate) fn own(side: &Side<'_, '_>, binding: Binding) -> Place {
-    match binding {
-        Binding::Relative { target } => side.place(target),
-        Binding::Symbol { symbol, .. } => {
-            let symbol = side.image.symbols().get(symbol).filter(|symbol| symbol.defined);
-            symbol.map_or(Place::Other, |symbol| side.place(symbol.value))
-        }
-        Binding::Indirect { .. } | Binding::ThreadLocal { .. } | Binding::Copy { .. } => Place::Other,
-    }
+/// What of the image itself a relocation is bound to, as far as nobody else's comes first:
+/// whoever takes the place of an export has the same contract.
+pub(crate) fn own(side: &Side<'_, '_>, binding: Binding) -> Option<Place> {
+    let address = match binding {
+        Binding::Relative { target } => target,
+        Binding::Symbol { symbol, .. } => side.image.symbols().get(symbol).filter(|symbol| symbol.defined)?.value,
+        Binding::Indirect { .. } | Binding::ThreadLocal { .. } | Binding::Copy { .. } => return None,
+    };
+    Some(side.place(address))
 }
 
 /// `main`: by its name, or as what the entry code hands to the C library.

@@ -92,8 +92,8 @@ pub(crate) fn reasons(
     add(registry::CHANGED_INITIALISER, "variables start with another value", initialisers);
     add(registry::DATA_CHANGED, "tables that unchanged code reads differ", tables);
     add(
-        registry::READ_ONLY_DATA_CHANGED,
-        "replaced code gets tables of its own, whose rows have other addresses, or takes the end of what lies before them",
+        registry::TABLE_BROUGHT,
+        "replaced code gets tables of its own, or takes the end of what lies before them",
         brought,
     );
     add(registry::DATA_RESIZED, "static data that replaced code refers to has another size", resized);

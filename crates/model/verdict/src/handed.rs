@@ -182,7 +182,7 @@ impl Version<'_, '_, '_> {
         let load = decode_at(self.side.image, at).filter(|load| load.mnemonic() == Mnemonic::Mov)?;
         let slot = load.is_ip_rel_memory_operand().then(|| Va::new(load.ip_rel_memory_address()))?;
         match self.side.place(slot) {
-            Place::Slot(binding) => Some(own(self.side, binding)),
+            Place::Slot(binding) => own(self.side, binding),
             _ => None,
         }
     }

@@ -216,8 +216,7 @@ fn is_compared(side: &Side<'_, '_>, range: VaRange, at: Va) -> bool {
     for instruction in instructions.take(FURTHEST) {
         let operand =
             |n| instruction.op_kind(n) == OpKind::Register && instruction.op_register(n).full_register() == register;
-        let (compares, subtracts) = (instruction.mnemonic() == Mnemonic::Cmp, instruction.mnemonic() == Mnemonic::Sub);
-        if compares && (operand(0) || operand(1)) || subtracts && (operand(0) || operand(1)) {
+        if matches!(instruction.mnemonic(), Mnemonic::Cmp | Mnemonic::Sub) && (operand(0) || operand(1)) {
             return true;
         }
         if matches!(

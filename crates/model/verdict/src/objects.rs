@@ -7,11 +7,12 @@
 //! allocator, to a function that hands it on to one, or to any function whose
 //! result is then written through as an object.
 
+use crate::callers::own;
 use crate::followed::{Followed, Versions};
 use crate::layout::{ALLOCATORS, import_at};
 use crate::registry;
 use salve_code::affine::{Call, Forms, Origin};
-use salve_elf::{Binding, Va};
+use salve_elf::Va;
 use salve_match::{ImageDiff, Place, Side};
 use salve_patch::{Evidence, Reason};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -123,13 +124,8 @@ fn factors(forms: &Forms) -> BTreeMap<i64, usize> {
 pub(crate) fn callee(side: &Side<'_, '_>, call: &iced_x86::Instruction) -> Option<Place> {
     let target = crate::layout::call_target(call)?;
     let slot = side.plt.slot_of(target).unwrap_or(target);
-    let own = side.image.reloc_at(slot).and_then(|reloc| match reloc.binding {
-        Binding::Relative { target } => Some(target),
-        // A library calls its own exports by name; whoever takes their place has the same contract.
-        Binding::Symbol { symbol, .. } => side.image.symbols().get(symbol).filter(|s| s.defined).map(|s| s.value),
-        Binding::Indirect { .. } | Binding::ThreadLocal { .. } | Binding::Copy { .. } => None,
-    });
-    Some(side.place(own.unwrap_or(target)))
+    let own = side.image.reloc_at(slot).and_then(|reloc| own(side, reloc.binding));
+    Some(own.unwrap_or_else(|| side.place(target)))
 }
 
 fn same_callee(diff: &ImageDiff<'_, '_>, callees: (Option<Place>, Option<Place>)) -> bool {

@@ -18,7 +18,7 @@ use crate::witness::Witnesses;
 use iced_x86::{InstructionInfoFactory, OpAccess};
 use salve_code::{Reference, ReferenceKind};
 use salve_elf::{Binding, Section, SectionRole, Va, VaRange};
-use salve_match::{Correspondence, DataChangeKind, ImageDiff, Side};
+use salve_match::{Correspondence, ImageDiff, Side};
 use salve_patch::Evidence;
 
 /// Each process has its own copy, because of the addresses in it.
@@ -39,7 +39,7 @@ pub fn is_brought(diff: &ImageDiff<'_, '_>, tables: VaRange, va: Va) -> bool {
     tables.contains(va)
         && match diff.data.old_of(va, &diff.new) {
             None => true,
-            Some(Correspondence::Between(_)) => is_resized(diff, va),
+            Some(Correspondence::Between(_)) => diff.is_resized(va),
             // Code that stays knows it, so there is only one.
             Some(Correspondence::Exact(_)) => false,
         }
@@ -121,15 +121,6 @@ fn references<'d>(
 fn table_section<'s>(side: &'s Side<'_, '_>) -> Option<&'s Section<'s>> {
     let section = side.image.section_named(NAME)?;
     (section.bytes.is_some() && section.role == SectionRole::RelroData).then_some(section)
-}
-
-fn is_resized(diff: &ImageDiff<'_, '_>, target: Va) -> bool {
-    diff.data_changes.iter().any(|change| match change.kind {
-        DataChangeKind::Resized { new_len_bytes, .. } => {
-            VaRange::new(change.new, new_len_bytes).is_some_and(|run| run.contains(target))
-        }
-        DataChangeKind::Bytes { .. } | DataChangeKind::Text { .. } | DataChangeKind::Slot { .. } => false,
-    })
 }
 
 /// Whether any instruction writes there, as far as it says so itself.
