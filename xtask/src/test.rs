@@ -8,8 +8,9 @@ use crate::cargo;
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use salve_testkit::needs::{self, Need};
-use salve_testkit::{not_run, tree};
+use salve_testkit::{not_run, salve, tree};
 use serde_json::Value;
+use std::path::Path;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -48,7 +49,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         eprintln!("NOT INSTALLED: {error:#}\nwhat needs it will fail or be listed as not run");
     }
     cargo::build_programs()?;
-    forget_ledger()?;
+    // What is read at every turn is not to grow from run to run.
+    for file in [not_run::ledger(), salve::events()] {
+        forget(&file)?;
+    }
     let parts = arguments.part.map_or_else(|| Part::ALL.to_vec(), |part| vec![part]);
     let mut failed = Vec::new();
     for part in parts {
@@ -111,10 +115,10 @@ fn named_tests(process: bool) -> Result<Vec<String>> {
     Ok(arguments)
 }
 
-fn forget_ledger() -> Result<()> {
-    match std::fs::remove_file(not_run::ledger()) {
+fn forget(file: &Path) -> Result<()> {
+    match std::fs::remove_file(file) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", not_run::ledger().display()))
+            Err(error).with_context(|| format!("cannot remove {}", file.display()))
         }
         _ => Ok(()),
     }

@@ -54,6 +54,11 @@ pub struct Run {
     pub stderr: String,
 }
 
+/// Where all tests' events go that name no other place: the machine's own log is not theirs.
+pub fn events() -> PathBuf {
+    tree::target().join("test-events.jsonl")
+}
+
 /// A place to keep one test's events and records apart from the machine's.
 #[derive(Clone, Debug)]
 pub struct Salve {
@@ -63,8 +68,7 @@ pub struct Salve {
 
 impl Salve {
     pub fn built() -> Result<Self> {
-        // Not the machine's own log, which a test has no business in.
-        Ok(Self { program: directory()?.join("salve"), events: tree::target().join("test-events.jsonl") })
+        Ok(Self { program: directory()?.join("salve"), events: events() })
     }
 
     /// With its events in a file of the caller's.

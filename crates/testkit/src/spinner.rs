@@ -1,7 +1,6 @@
 //! `victims/spin.c`, running: a process that measures how long it was stopped.
 
 use crate::running::Running;
-use crate::tools;
 use crate::tree;
 use crate::victim::Source;
 use anyhow::{Context as _, Result};
@@ -44,20 +43,22 @@ pub struct Spinner {
 
 impl Spinner {
     pub fn start(program: &Path, threads: u32) -> Result<Self> {
-        Self::start_deep(program, threads, 0)
+        Self::of(Command::new(program), threads, 0)
     }
 
-    /// With each thread so many frames deep.
-    pub fn start_deep(program: &Path, threads: u32, frames: u32) -> Result<Self> {
+    /// With each thread so many frames deep, and ahead of everybody: a gap is a stop then
+    /// rather than somebody else's turn.
+    pub fn start_to_measure(program: &Path, threads: u32, frames: u32) -> Result<Self> {
+        let mut command = Command::new("nice");
+        command.args(["-n", "-20"]).arg(program);
+        Self::of(command, threads, frames)
+    }
+
+    fn of(mut command: Command, threads: u32, frames: u32) -> Result<Self> {
         let directory = tree::scratch("spin")?;
         let path = directory.path().join("shared");
         std::fs::write(&path, vec![0; 4096]).context("cannot write the shared file")?;
         let shared = File::options().read(true).write(true).open(&path).context("cannot open the shared file")?;
-        // Ahead of others, so that a gap is a stop rather than somebody else's turn.
-        let mut command = if tools::is_root() { Command::new("nice") } else { Command::new(program) };
-        if tools::is_root() {
-            command.args(["-n", "-20"]).arg(program);
-        }
         command.arg(&path).arg(threads.to_string()).arg(frames.to_string());
         let mut process = Running::start(&mut command, directory.path().join("output"))?;
         process.wait_for_line("ready")?;

@@ -55,9 +55,9 @@ fn name_of(peer: &Path) -> String {
 }
 
 fn beside(table: &mut Table, stage: &Stage<'_>, peer: &Path, work: &Path, threads: u32) -> Result<()> {
-    let mut theirs = Spinner::start(&work.join("victim"), threads)?;
+    let mut theirs = Spinner::start_to_measure(&work.join("victim"), threads, 0)?;
     let their_pid = theirs.pid().to_string();
-    let mut ours = Spinner::start(stage.program, threads)?;
+    let mut ours = Spinner::start_to_measure(stage.program, threads, 0)?;
     let our_pid = ours.pid().to_string();
     let [mut idle, mut them_apply, mut them_revert, mut us_apply, mut us_revert] = [const { Vec::new() }; 5];
     let of_them = |what: &str| call(peer, what, &[their_pid.as_ref(), work.as_os_str()]);

@@ -69,7 +69,7 @@ pub(super) fn on_stage(
 
 impl Stage<'_> {
     fn one_size(&self, table: &mut Table, threads: u32, frames: u32, target: Option<&'static str>) -> Result<()> {
-        let mut victim = Spinner::start_deep(self.program, threads, frames)?;
+        let mut victim = Spinner::start_to_measure(self.program, threads, frames)?;
         let pid = victim.pid().to_string();
         let stacks = if frames == 0 { String::new() } else { format!(", {frames} frames") };
         let name = format!("{threads} thread{}{stacks}", if threads == 1 { "" } else { "s" });

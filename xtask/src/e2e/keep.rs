@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result};
 use salve_testkit::services::endure::Endured;
 use salve_testkit::services::report::Report;
 use salve_testkit::tree;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// A result that belongs to a service.
@@ -56,5 +56,18 @@ impl Kept for Endured {
 
     fn service(&self) -> &str {
         &self.service
+    }
+}
+
+/// A long run in which nothing was changed.
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Control(pub(super) Endured);
+
+impl Kept for Control {
+    const KIND: &'static str = "-control";
+
+    fn service(&self) -> &str {
+        &self.0.service
     }
 }

@@ -1,6 +1,6 @@
 //! The long runs, as a section of `docs/services.md`.
 
-use super::keep::Kept as _;
+use super::keep::{Control, Kept as _};
 use anyhow::Result;
 use salve_testkit::services::Service;
 use salve_testkit::services::endure::Endured;
@@ -32,7 +32,7 @@ pub(super) fn write(text: &mut String, services: &[Box<dyn Service>]) -> Result<
     text.push_str(HEAD);
     overview(text, &all)?;
     for one in &all {
-        processes(text, one)?;
+        processes(text, one, Control::last(&one.service)?.map(|control| control.0).as_ref())?;
     }
     Ok(())
 }
@@ -68,7 +68,7 @@ fn overview(text: &mut String, all: &[Endured]) -> Result<()> {
 
 type Read = fn(&Holding) -> u64;
 
-fn processes(text: &mut String, one: &Endured) -> Result<()> {
+fn processes(text: &mut String, one: &Endured, control: Option<&Endured>) -> Result<()> {
     let (processes, held) = one.held();
     writeln!(
         text,
@@ -84,10 +84,14 @@ fn processes(text: &mut String, one: &Endured) -> Result<()> {
         one.every_ms / 1000,
         if one.gentle { " --gentle" } else { "" }
     )?;
+    let beside = control.map_or_else(
+        || "no control".to_owned(),
+        |control| format!("per minute in a control of {} min", control.lasted_s().div_ceil(60)),
+    );
     writeln!(
         text,
-        "| | before the first apply | after the first revert | in the middle | at the end | growth per cycle after the first |\n\
-         |---|---|---|---|---|---|"
+        "| | before the first apply | after the first revert | in the middle | at the end | growth per cycle after the first \
+         | per minute | {beside} |\n|---|---|---|---|---|---|---|---|"
     )?;
     let rows: [(&str, Read, u64); 9] = [
         ("mappings", |held| held.mappings, 1),
@@ -102,8 +106,13 @@ fn processes(text: &mut String, one: &Endured) -> Result<()> {
     ];
     for (what, read, unit) in rows {
         let [before, first, middle, end] = held.each_ref().map(|held| read(held) / unit);
-        let per_cycle = per_cycle(first, end, one.cycles());
-        writeln!(text, "| {what} | {before} | {first} | {middle} | {end} | {per_cycle} |")?;
+        let cycles = u64::from(one.cycles().saturating_sub(1));
+        let (per_cycle, per_minute) = (growth(first, end, cycles, 1), growth(first, end, one.lasted_s(), 60));
+        let beside = control.map_or_else(String::new, |control| {
+            let [_, first, _, end] = control.held().1.each_ref().map(|held| read(held) / unit);
+            growth(first, end, control.lasted_s(), 60)
+        });
+        writeln!(text, "| {what} | {before} | {first} | {middle} | {end} | {per_cycle} | {per_minute} | {beside} |")?;
     }
     writeln!(text)?;
     for (why, times) in &one.left {
@@ -115,10 +124,9 @@ fn processes(text: &mut String, one: &Endured) -> Result<()> {
     Ok(())
 }
 
-/// In thousandths, since a leak may be rare.
-fn per_cycle(first: u64, end: u64, cycles: u32) -> String {
-    let cycles = u64::from(cycles.saturating_sub(1)).max(1);
-    let thousandths = first.abs_diff(end) * 1000 / cycles;
+/// For each `unit` of `count`; in thousandths, since a leak may be rare.
+fn growth(first: u64, end: u64, count: u64, unit: u64) -> String {
+    let thousandths = first.abs_diff(end) * 1000 * unit / count.max(1);
     let sign = if end < first && thousandths > 0 { "-" } else { "" };
     format!("{sign}{}.{:03}", thousandths / 1000, thousandths % 1000)
 }

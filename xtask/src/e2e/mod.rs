@@ -10,7 +10,7 @@ mod long;
 
 use crate::{cargo, interrupt};
 use anyhow::{Result, bail};
-use keep::Kept as _;
+use keep::{Control, Kept as _};
 use salve_testkit::needs::{self, Need};
 use salve_testkit::services::endure::{self, Endured, Plan};
 use salve_testkit::services::meter::Pace;
@@ -42,6 +42,9 @@ pub(crate) struct Arguments {
     /// Checking clients only, with long pauses, with --for: leaves the processor to others
     #[arg(long, requires = "lasts")]
     gentle: bool,
+    /// The same without any change, with --for: what grows then is the service's own
+    #[arg(long, requires = "lasts")]
+    control: bool,
     /// The service's own code only, no library under it
     #[arg(long)]
     own: bool,
@@ -72,7 +75,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         let outcome = match arguments.lasts {
             Some(lasts) => {
                 let pace = if arguments.gentle { Pace::Gentle } else { Pace::Full };
-                long(service.as_ref(), Plan { lasts, every: arguments.every, pace })
+                long(service.as_ref(), Plan { lasts, every: arguments.every, pace, control: arguments.control })
             }
             None => one(service.as_ref(), &options),
         };
@@ -89,19 +92,25 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn long(service: &dyn Service, plan: Plan) -> Result<()> {
-    Endured::forget(service.name())?;
+    if plan.control {
+        Control::forget(service.name())?;
+    } else {
+        Endured::forget(service.name())?;
+    }
     match endure::run(service, plan, &mut |step| eprintln!("{step}"))? {
         Err(why) => println!("NOT RUN: {}: {why}", service.name()),
         Ok(endured) => {
             println!("{endured}");
-            endured.keep()?;
-            if !endured.is_clean() {
-                bail!(
-                    "{} requests failed, {} things leak, {} processes were compared",
-                    endured.errors,
-                    endured.leaks.len(),
-                    endured.held().0
-                );
+            let compared = endured.held().0;
+            let unclean = format!("{} requests failed, {} things leak", endured.errors, endured.leaks.len());
+            let is_clean = endured.is_clean();
+            if plan.control {
+                Control(endured).keep()?;
+            } else {
+                endured.keep()?;
+            }
+            if !is_clean {
+                bail!("{unclean}, {compared} processes were compared");
             }
         }
     }

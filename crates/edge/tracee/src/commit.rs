@@ -269,13 +269,8 @@ fn error_of(registers: &user_regs_struct) -> Errno {
 
 /// What the thread left behind: all that is new, or all that was there before.
 fn verify(memory: &Memory, writes: &[Write], errno: Errno) -> Result<(), Act> {
-    let now: Vec<Option<[u8; JUMP_BYTES]>> = writes
-        .iter()
-        .map(|write| {
-            let mut found = [0; JUMP_BYTES];
-            memory.read_exact(write.at, &mut found).ok().map(|()| found)
-        })
-        .collect();
+    let mut near = memory.near();
+    let now: Vec<Option<[u8; JUMP_BYTES]>> = writes.iter().map(|write| near.read_exact(write.at).ok()).collect();
     let Some((at, _)) = writes
         .iter()
         .map(|write| write.at)

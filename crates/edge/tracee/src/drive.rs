@@ -94,7 +94,7 @@ impl Sent {
         let start = Instant::now();
         while !done() && start.elapsed() < patience {
             match sys::poll(self.tid)? {
-                Event::None => std::thread::yield_now(),
+                Event::None => wait::give_way(),
                 event => {
                     self.pass_on(event)?;
                 }

@@ -155,7 +155,7 @@ pub(crate) fn await_all(threads: &mut [HeldThread], tids: &[i32], until: Instant
         if !running {
             break;
         }
-        std::thread::yield_now();
+        crate::wait::give_way();
     }
     true
 }

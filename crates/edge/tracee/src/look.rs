@@ -7,8 +7,9 @@ use crate::memory::Memory;
 use crate::outcome::BlockingReason;
 use crate::process::Process;
 use crate::stop::HeldThread;
-use crate::sys;
+use crate::sys::{self, MappingQuery};
 use crate::transition::Blocked;
+use core::cell::Cell;
 use rustix::fs::OFlags;
 use salve_consistency::{Finding, FindingKind, Forbidden, Registers, Span, Step, Thread, ThreadCheck, UnwindTablesOf};
 use salve_elf::RuntimeAddr;
@@ -36,44 +37,101 @@ pub(crate) struct Checker<'a> {
     pub(crate) pid: i32,
 }
 
-/// Whether one thread is in a forbidden place, as far as can be told; and where it comes
-/// out, as far as that is to be seen within `leave_frames` more frames.
-pub(crate) fn check(
+/// Threads whose stacks are read by one call, and how much of each.
+const TOGETHER: usize = 16;
+const SHALLOW_BYTES: usize = 4096;
+/// What is read of a deeper stack at once.
+const CHUNK_BYTES: usize = 64 << 10;
+/// The room that [`check_all`] needs.
+pub(crate) const ROOM_BYTES: usize = CHUNK_BYTES + TOGETHER * SHALLOW_BYTES;
+
+/// The threads that are in a forbidden place, as far as can be told; and where each comes
+/// out, as far as that is to be seen within so many frames more as `leave_frames` allows
+/// where some are known already.
+pub(crate) fn check_all(
     checker: &Checker<'_>,
     forbidden: &Forbidden,
-    held: &HeldThread,
-    chunk: &mut [u8],
-    leave_frames: usize,
-) -> Option<Blocked> {
-    let Checker { memory, tables, main_stack, limits, space, pid } = checker;
-    let blocked =
-        |function: String, why, leaves_to| Some(Blocked { pid: *pid, tid: held.tid, function, why, leaves_to });
-    // A kernel worker in the process's name (io_uring's, vhost's): it never runs user code,
-    // and the kernel says so by giving it neither stack nor instruction pointer.
-    if held.registers.is_some_and(|registers| registers.rip == 0 && registers.rsp == 0) {
+    threads: &[HeldThread],
+    room: &mut [u8],
+    leave_frames: impl Fn(usize) -> usize,
+) -> Vec<Blocked> {
+    let (chunk, shallow) = room.split_at_mut(CHUNK_BYTES.min(room.len()));
+    let mut blocking = Vec::new();
+    for some in threads.chunks(TOGETHER) {
+        let described: Vec<_> = some.iter().map(|held| (held.tid, checker.describe(held))).collect();
+        let stacks: Vec<Span> = described.iter().filter_map(|(_, described)| shallow_stack(described)).collect();
+        let mut read = read_together(checker.pid, &stacks, shallow);
+        for (tid, described) in described {
+            let ahead = shallow_stack(&described).and_then(|stack| {
+                let (own, rest) = read?.split_at_checked(bytes(stack))?;
+                read = Some(rest);
+                Some((stack.start, own))
+            });
+            let frames = leave_frames(blocking.len());
+            blocking.extend(checker.check(forbidden, tid, described, ahead, chunk, frames));
+        }
+    }
+    blocking
+}
+
+fn bytes(span: Span) -> usize {
+    usize::try_from(span.end.raw().saturating_sub(span.start.raw()) & !7).unwrap_or(usize::MAX)
+}
+
+/// The part of a thread's stack that is looked at first, where it is not deep.
+fn shallow_stack(described: &Result<Option<Thread>, BlockingReason>) -> Option<Span> {
+    let first = *described.as_ref().ok()?.as_ref()?.live.first()?;
+    (bytes(first) <= SHALLOW_BYTES).then_some(first)
+}
+
+/// All of them one behind the other, or nothing: then each is read by itself.
+fn read_together<'r>(pid: i32, stacks: &[Span], room: &'r mut [u8]) -> Option<&'r [u8]> {
+    if stacks.len() < 2 {
         return None;
     }
-    let thread = match describe(*main_stack, limits, held, space, held.tid == *pid) {
-        Ok(thread) => thread,
-        Err(why) => return blocked(String::new(), why, Vec::new()),
-    };
-    let check = ThreadCheck::new(forbidden, tables, &thread, limits.max_frames);
-    let mut check = check.telling_where_it_leaves(leave_frames);
-    loop {
-        match check.poll() {
-            Step::Done(None) => return None,
-            Step::Done(Some(Finding { function, kind, leaves_to })) => {
-                let mut leaves_to = Vec::from_iter(leaves_to);
-                if leaves_to.is_empty() && leave_frames > 0 && matches!(kind, FindingKind::Executing { .. }) {
-                    leaves_to = returns(checker, forbidden, &thread);
+    let parts: Vec<(u64, usize)> = stacks.iter().map(|stack| (stack.start.raw(), bytes(*stack))).collect();
+    sys::read_together(pid, &parts, room)
+}
+
+impl Checker<'_> {
+    /// `ahead`: what of its memory was read already, and from where.
+    fn check(
+        &self,
+        forbidden: &Forbidden,
+        tid: i32,
+        described: Result<Option<Thread>, BlockingReason>,
+        mut ahead: Option<(RuntimeAddr, &[u8])>,
+        chunk: &mut [u8],
+        leave_frames: usize,
+    ) -> Option<Blocked> {
+        let Checker { memory, tables, limits, pid, .. } = self;
+        let blocked = |function: String, why, leaves_to| Some(Blocked { pid: *pid, tid, function, why, leaves_to });
+        let thread = match described {
+            Ok(thread) => thread?,
+            Err(why) => return blocked(String::new(), why, Vec::new()),
+        };
+        let check = ThreadCheck::new(forbidden, tables, &thread, limits.max_frames);
+        let mut check = check.telling_where_it_leaves(leave_frames);
+        loop {
+            match check.poll() {
+                Step::Done(None) => return None,
+                Step::Done(Some(Finding { function, kind, leaves_to })) => {
+                    let mut leaves_to = Vec::from_iter(leaves_to);
+                    if leaves_to.is_empty() && leave_frames > 0 && matches!(kind, FindingKind::Executing { .. }) {
+                        leaves_to = returns(self, forbidden, &thread);
+                    }
+                    return blocked(function, reason(kind), leaves_to);
                 }
-                return blocked(function, reason(kind), leaves_to);
-            }
-            Step::ReadMemory { at, len_bytes } => {
-                let len = usize::try_from(len_bytes).unwrap_or(chunk.len()).min(chunk.len());
-                let room = chunk.get_mut(..len).unwrap_or_default();
-                let got = memory.read(at, room).unwrap_or(0);
-                check.provide(room.get(..got).unwrap_or_default());
+                Step::ReadMemory { at, len_bytes } => {
+                    let len = usize::try_from(len_bytes).unwrap_or(chunk.len()).min(chunk.len());
+                    if let Some((_, bytes)) = ahead.take_if(|(start, bytes)| *start == at && bytes.len() == len) {
+                        check.provide(bytes);
+                    } else {
+                        let room = chunk.get_mut(..len).unwrap_or_default();
+                        let got = memory.read(at, room).unwrap_or(0);
+                        check.provide(room.get(..got).unwrap_or_default());
+                    }
+                }
             }
         }
     }
@@ -117,61 +175,83 @@ fn reason(kind: FindingKind) -> BlockingReason {
     }
 }
 
-/// Registers, and the memory that may hold frames.
-fn describe(
-    main_stack: Option<RuntimeAddr>,
-    limits: &Limits,
-    held: &HeldThread,
-    space: &Space,
-    is_main: bool,
-) -> Result<Thread, BlockingReason> {
-    let Some(r) = &held.registers else { return Err(BlockingReason::DidNotStop) };
-    let stack_pointer = RuntimeAddr::new(r.rsp);
-    let unknown = BlockingReason::StackUnknown { stack_pointer };
-    if r.cs != CODE_SEGMENT_64 || !r.rsp.is_multiple_of(8) {
-        return Err(unknown);
-    }
-    let (_, current) = space.at(stack_pointer).ok_or_else(|| unknown.clone())?;
-    let from = RuntimeAddr::new(r.rsp.saturating_sub(RED_ZONE_BYTES).max(current.start.raw()));
-    let mut live = vec![Span { start: from, end: current.end }];
-    let anchor = if is_main { main_stack } else { Some(RuntimeAddr::new(r.fs_base)) };
-    let on_own = anchor.is_some_and(|anchor| current.start <= anchor && anchor < current.end);
-    let own = if on_own { Some(current) } else { anchor.and_then(|anchor| space.at(anchor)).map(|(_, span)| span) };
-    match own {
-        Some(own) if own == current => {}
-        // A signal's alternate stack, or one that the program made: what it left behind counts too.
-        Some(own) => live.push(own),
-        None => return Err(unknown),
-    }
-    for span in &live {
-        let bytes = span.end.raw().saturating_sub(span.start.raw());
-        if bytes > limits.max_stack_bytes {
-            return Err(BlockingReason::StackTooDeep { bytes });
+impl Checker<'_> {
+    /// Registers, and the memory that may hold frames; `None`: it never runs user code.
+    fn describe(&self, held: &HeldThread) -> Result<Option<Thread>, BlockingReason> {
+        let Checker { main_stack, limits, space, .. } = self;
+        let Some(r) = &held.registers else { return Err(BlockingReason::DidNotStop) };
+        // A kernel worker in the process's name (io_uring's, vhost's): the kernel says so by giving
+        // it neither stack nor instruction pointer.
+        if r.rip == 0 && r.rsp == 0 {
+            return Ok(None);
         }
+        let stack_pointer = RuntimeAddr::new(r.rsp);
+        let unknown = BlockingReason::StackUnknown { stack_pointer };
+        if r.cs != CODE_SEGMENT_64 || !r.rsp.is_multiple_of(8) {
+            return Err(unknown);
+        }
+        let (_, current) = space.at(stack_pointer).ok_or_else(|| unknown.clone())?;
+        let from = RuntimeAddr::new(r.rsp.saturating_sub(RED_ZONE_BYTES).max(current.start.raw()));
+        let mut live = vec![Span { start: from, end: current.end }];
+        let anchor = if held.tid == self.pid { *main_stack } else { Some(RuntimeAddr::new(r.fs_base)) };
+        let on_own = anchor.is_some_and(|anchor| current.start <= anchor && anchor < current.end);
+        let own = if on_own { Some(current) } else { anchor.and_then(|anchor| space.at(anchor)).map(|(_, span)| span) };
+        match own {
+            Some(own) if own == current => {}
+            // A signal's alternate stack, or one that the program made: what it left behind counts too.
+            Some(own) => live.push(own),
+            None => return Err(unknown),
+        }
+        for span in &live {
+            let bytes = span.end.raw().saturating_sub(span.start.raw());
+            if bytes > limits.max_stack_bytes {
+                return Err(BlockingReason::StackTooDeep { bytes });
+            }
+        }
+        let general = [
+            r.rax, r.rdx, r.rcx, r.rbx, r.rsi, r.rdi, r.rbp, r.rsp, r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14,
+            r.r15,
+        ];
+        let registers = Registers { general, instruction_pointer: RuntimeAddr::new(r.rip) };
+        Ok(Some(Thread { tid: held.tid, registers, live, own_stack: own }))
     }
-    let general =
-        [r.rax, r.rdx, r.rcx, r.rbx, r.rsi, r.rdi, r.rbp, r.rsp, r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15];
-    let registers = Registers { general, instruction_pointer: RuntimeAddr::new(r.rip) };
-    Ok(Thread { tid: held.tid, registers, live, own_stack: own })
 }
 
 /// What is mapped where, asked while threads are stopped: by a query for one address
 /// where the kernel has it (two microseconds), by reading all of `maps` where not.
 pub(crate) struct Space {
     maps: File,
+    /// Whether the kernel answers queries.
+    answers: bool,
+    /// What the last query found: neighbours are often asked for one after the other.
+    last: Cell<Option<MappingQuery>>,
     parsed: Option<Vec<Mapping>>,
 }
 
 impl Space {
     pub(crate) fn open(process: &Process) -> Result<Self, crate::ReadError> {
-        Ok(Self { maps: process.open_entry("maps", "maps", OFlags::RDONLY)?, parsed: None })
+        let maps = process.open_entry("maps", "maps", OFlags::RDONLY)?;
+        let answers = !matches!(sys::mapping_at(&maps, 0), Err(Errno(libc::ENOTTY | libc::EINVAL)));
+        Ok(Self { maps, answers, last: Cell::new(None), parsed: None })
     }
 
+    /// Forgets what was seen before; to be called when the process stands.
     pub(crate) fn refresh(&mut self, process: &Process, limits: &Limits) -> Result<(), crate::ReadError> {
-        if matches!(sys::mapping_at(&self.maps, 0), Err(Errno(libc::ENOTTY | libc::EINVAL))) {
+        self.last.set(None);
+        if !self.answers {
             self.parsed = Some(process.mappings(limits)?);
         }
         Ok(())
+    }
+
+    fn query(&self, at: RuntimeAddr) -> Option<MappingQuery> {
+        let holds = |found: &MappingQuery| found.start <= at.raw() && at.raw() < found.end;
+        if let Some(found) = self.last.get().filter(holds) {
+            return Some(found);
+        }
+        let found = sys::mapping_at(&self.maps, at.raw()).ok()?;
+        self.last.set(Some(found));
+        Some(found)
     }
 
     /// The readable, writable kind of mapping that a stack is in, as (executable, span).
@@ -180,7 +260,7 @@ impl Space {
             let mapping = maps::find(parsed, at).filter(|mapping| mapping.perms.write)?;
             return Some((mapping.perms.execute, Span { start: mapping.start, end: mapping.end }));
         }
-        let found = sys::mapping_at(&self.maps, at.raw()).ok().filter(|found| found.flags & QUERY_WRITABLE != 0)?;
+        let found = self.query(at).filter(|found| found.flags & QUERY_WRITABLE != 0)?;
         let span = Span { start: RuntimeAddr::new(found.start), end: RuntimeAddr::new(found.end) };
         Some((found.flags & QUERY_EXECUTABLE != 0, span))
     }
@@ -194,7 +274,7 @@ impl Space {
                 now.same_file(mapping) && now.perms == mapping.perms && place(now.start.raw(), now.offset.raw()) == want
             });
         }
-        sys::mapping_at(&self.maps, at.raw()).is_ok_and(|now| {
+        self.query(at).is_some_and(|now| {
             now.inode == mapping.inode
                 && (now.dev_major, now.dev_minor) == mapping.dev
                 && now.flags & QUERY_EXECUTABLE != 0

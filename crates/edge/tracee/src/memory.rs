@@ -87,6 +87,11 @@ impl Memory {
         Ok(i32::from_le_bytes(word))
     }
 
+    /// For reading many places that lie near each other.
+    pub(crate) fn near(&self) -> Near<'_> {
+        Near { memory: self, start: 0, bytes: [0; NEAR_BYTES], len: 0 }
+    }
+
     /// All of it in one write, or an error.
     pub(crate) fn write(&self, at: RuntimeAddr, bytes: &[u8]) -> Result<(), Errno> {
         fault::step();
@@ -101,5 +106,51 @@ impl Memory {
                 Err(error) => return Err(Errno::of(&error)),
             }
         }
+    }
+}
+
+/// As much as is read at once.
+const NEAR_BYTES: usize = 4096;
+
+/// What was read around the last place: good for as long as nobody writes.
+pub(crate) struct Near<'m> {
+    memory: &'m Memory,
+    start: u64,
+    bytes: [u8; NEAR_BYTES],
+    len: usize,
+}
+
+impl Near<'_> {
+    pub(crate) fn read_exact<const N: usize>(&mut self, at: RuntimeAddr) -> Result<[u8; N], Errno> {
+        if let Some(found) = self.known(at) {
+            return Ok(found);
+        }
+        self.start = at.raw();
+        self.len = self.memory.read(at, &mut self.bytes)?;
+        self.known(at).ok_or(Errno::EIO)
+    }
+
+    fn known<const N: usize>(&self, at: RuntimeAddr) -> Option<[u8; N]> {
+        let into = usize::try_from(at.raw().checked_sub(self.start)?).ok()?;
+        self.bytes.get(..self.len)?.get(into..)?.first_chunk().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_near_each_other_and_far_apart_are_read_as_they_are() {
+        let bytes: Vec<u8> = (0..3 * NEAR_BYTES).map(|n| u8::try_from(n % 251).unwrap()).collect();
+        let own = Process::open(std::process::id().cast_signed()).unwrap();
+        let memory = Memory::open_to_read(&own).unwrap();
+        let start = u64::try_from(bytes.as_ptr().addr()).unwrap();
+        let mut near = memory.near();
+        for into in [0, 5, 4091, 4092, 4096, 3, 9000, 8999, 2 * NEAR_BYTES] {
+            let at = RuntimeAddr::new(start + u64::try_from(into).unwrap());
+            assert_eq!(near.read_exact::<5>(at).unwrap(), bytes[into..into + 5], "{into}");
+        }
+        assert!(near.read_exact::<5>(RuntimeAddr::new(8)).is_err());
     }
 }

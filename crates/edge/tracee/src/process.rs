@@ -306,6 +306,11 @@ impl Process {
         Ok(tids)
     }
 
+    /// How many threads it has: links of the directory that lists them, besides its own two.
+    pub(crate) fn thread_count(&self) -> Option<usize> {
+        usize::try_from(self.stat_entry("task").ok()?.st_nlink.checked_sub(2)?).ok()
+    }
+
     /// A thread's name; empty when it is gone.
     pub(crate) fn thread_name(&self, tid: i32) -> String {
         let bytes = self.read_entry(&format!("task/{tid}/comm"), "comm", 64).unwrap_or_default();
@@ -443,6 +448,25 @@ mod tests {
         assert_eq!(facts.id.pid, own);
         assert!(facts.threads >= 1 && !facts.cmdline.is_empty() && !facts.exe.is_empty());
         assert!(process.still_there().is_ok());
+    }
+
+    #[test]
+    fn threads_are_counted_as_they_are_listed() {
+        let mut sleeper = std::process::Command::new("sleep").arg("60").spawn().expect("it starts");
+        let process = Process::open(i32::try_from(sleeper.id()).expect("fits")).expect("it runs");
+        assert_eq!(process.thread_count(), Some(1));
+        sleeper.kill().and_then(|()| sleeper.wait()).expect("it ends");
+        assert_ne!(process.thread_count(), Some(1));
+        let own = Process::open(i32::try_from(std::process::id()).expect("fits")).expect("it runs");
+        let others: Vec<_> = (0..3).map(|_| std::thread::spawn(std::thread::park)).collect();
+        // Tests that run beside this one come and go.
+        let agree = || own.thread_count() == own.threads(&Limits::default()).ok().map(|tids| tids.len());
+        assert!((0..1000).any(|_| agree()));
+        assert!(own.thread_count() > Some(3));
+        for other in others {
+            other.thread().unpark();
+            other.join().expect("it ends");
+        }
     }
 
     #[test]

@@ -119,7 +119,9 @@ impl Held {
     /// Waits until all that were interrupted stand, and so do those that they made meanwhile.
     pub(crate) fn await_all(&mut self, process: &Process, limits: &Limits, deadline: Instant) -> Result<(), StopError> {
         self.await_running(deadline)?;
-        while self.attach_new(process, limits)? > 0 {
+        // As many as there are, and each of them stands: there is no other. Where the numbers
+        // differ, as they do while one ends, the list tells.
+        while process.thread_count() != Some(self.threads.len()) && self.attach_new(process, limits)? > 0 {
             self.interrupt_running();
             self.await_running(deadline)?;
         }
@@ -145,7 +147,7 @@ impl Held {
             // Whoever sleeps may get his processor back a tick later, and others stand.
             let start = Instant::now();
             while start.elapsed() < NUDGE {
-                std::thread::yield_now();
+                wait::give_way();
             }
         }
         let now = Instant::now();
@@ -203,9 +205,9 @@ impl Held {
     /// Waits for each that was interrupted and reads its registers.
     fn await_running(&mut self, deadline: Instant) -> Result<(), StopError> {
         let mut gone: Vec<i32> = Vec::new();
+        let wait = if self.threads.len() > 1 { wait::one_of_many_stopped } else { wait::stopped };
         for thread in self.threads.iter_mut().filter(|thread| thread.registers.is_none()) {
-            let stopped = wait::stopped(thread.tid, deadline);
-            match stopped.map(|how| (how, mended_registers(thread.tid))) {
+            match wait(thread.tid, deadline).map(|how| (how, mended_registers(thread.tid))) {
                 Ok((Stopped::NotYet, _)) => return Err(StopError::DidNotStop { tid: thread.tid }),
                 Ok((how, Ok(registers))) => {
                     thread.registers = Some(registers);

@@ -119,6 +119,35 @@ fn with<T>(request: c_uint, tid: i32, address: usize, data: *mut T) -> Result<li
     check(result)
 }
 
+/// Several runs of another process's memory, each an address and a length, one behind the
+/// other in `into`; `None` where not all of them could be read (`process_vm_readv(2)`). A
+/// process that may be traced may be read, and while it is traced its number is its own.
+pub(crate) fn read_together<'i>(pid: i32, runs: &[(u64, usize)], into: &'i mut [u8]) -> Option<&'i [u8]> {
+    let run = |&(at, iov_len): &(u64, usize)| {
+        let iov_base = core::ptr::without_provenance_mut(usize::try_from(at).ok()?);
+        Some(libc::iovec { iov_base, iov_len })
+    };
+    let remote: Vec<libc::iovec> = runs.iter().map(run).collect::<Option<_>>()?;
+    let count = libc::c_ulong::try_from(remote.len()).ok()?;
+    let want = runs.iter().try_fold(0_usize, |sum, (_, len)| sum.checked_add(*len))?;
+    let room = into.get_mut(..want)?;
+    let local = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
+    // SAFETY: `local` is a live buffer of ours that nobody else uses; the other addresses are only read, by the
+    // kernel, in the other process.
+    let got = unsafe { libc::process_vm_readv(pid, &raw const local, 1, remote.as_ptr(), count, 0) };
+    (usize::try_from(got) == Ok(want)).then_some(room)
+}
+
+/// The lowest real-time priority for the calling thread, or none (`sched_setscheduler(2)`).
+/// Threads that it starts have the same: the ones that borrow while others stand.
+pub(crate) fn be_real_time(real_time: bool) -> Result<()> {
+    let parameters = libc::sched_param { sched_priority: c_int::from(real_time) };
+    let policy = if real_time { libc::SCHED_FIFO } else { libc::SCHED_OTHER };
+    // SAFETY: `parameters` is a live local; with no number the kernel means the calling thread.
+    let result = unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) };
+    check(libc::c_long::from(result)).map(|_| ())
+}
+
 /// Attaches without stopping. No option that outlives or ends with this program's death
 /// in a way that a target notices: only the mark on system call stops.
 pub(crate) fn seize(tid: i32) -> Result<()> {

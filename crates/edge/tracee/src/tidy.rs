@@ -11,7 +11,7 @@
 
 use crate::image::{Found, PAGE_BYTES};
 use crate::limits::Limits;
-use crate::look::{Checker, Space, check};
+use crate::look::{Checker, ROOM_BYTES, Space, check_all};
 use crate::maps::Mapping;
 use crate::memory::Memory;
 use crate::outcome::Blocking;
@@ -192,15 +192,14 @@ fn once(target: &Target<'_>, scene: &Scene, zones: &Forbidden) -> Result<(), Vec
     let limits: &Limits = target.limits;
     let memory = target.memory;
     let Ok(mut space) = Space::open(target.process) else { return Ok(()) };
+    let mut room = vec![1_u8; ROOM_BYTES];
     let _hurried = crate::wait::hurry();
     let held = Held::stop_all(target.process, limits).map_err(|_| Vec::new())?;
     space.refresh(target.process, limits).map_err(|_| Vec::new())?;
     let tables = scene.tables();
     let main_stack = scene.main_stack();
     let checker = Checker { memory, tables: &tables, main_stack, limits, space: &space, pid: target.process.pid() };
-    let mut chunk = vec![0_u8; 64 << 10];
-    let blocked: Vec<Blocked> =
-        held.threads.iter().filter_map(|thread| check(&checker, zones, thread, &mut chunk, 0)).collect();
+    let blocked = check_all(&checker, zones, &held.threads, &mut room, |_| 0);
     if !blocked.is_empty() {
         return Err(blocked);
     }

@@ -16,6 +16,8 @@ use crate::memory::Memory;
 use crate::process::{OpenError, Process, ProcessId, ReadError, list_pids, parse_stat};
 use salve_elf::RuntimeAddr;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::sync::{Mutex, PoisonError};
 
 /// One thing that processes have in common. Two that have an equal one are tied.
@@ -100,6 +102,8 @@ struct State {
     /// Who started before was there when all were listed.
     ticks: u64,
     glance: Option<Glance>,
+    /// `/proc/loadavg`, once it was opened.
+    numbers: Option<File>,
 }
 
 /// What was seen a moment before the group is stopped, so that it need not be looked at
@@ -128,7 +132,7 @@ impl Mark {
         let per_second = rustix::param::clock_ticks_per_second();
         let part = u64::try_from(time.tv_nsec).unwrap_or(0).saturating_mul(per_second) / 1_000_000_000;
         let ticks = u64::try_from(time.tv_sec).unwrap_or(0).saturating_mul(per_second).saturating_add(part);
-        Self { last: last_pid().unwrap_or(NO_MARK), ticks }
+        Self { last: open_numbers().and_then(|numbers| last_pid(&numbers)).unwrap_or(NO_MARK), ticks }
     }
 }
 
@@ -144,7 +148,7 @@ impl Watch {
     fn of(ties: Option<BTreeSet<Tie>>, mark: Mark) -> Self {
         let (images, known) = (BTreeSet::new(), BTreeSet::new());
         let Mark { last: mark, ticks } = mark;
-        Self { state: Mutex::new(State { ties, images, known, mark, ticks, glance: None }) }
+        Self { state: Mutex::new(State { ties, images, known, mark, ticks, glance: None, numbers: None }) }
     }
 
     /// Who maps none of these files does not change.
@@ -228,11 +232,15 @@ impl Glance {
 
 impl State {
     /// The number given out last; `None` where nobody is watched for, or nobody came.
-    fn last_to_look_at(&self) -> Result<Option<i32>, ReadError> {
+    fn last_to_look_at(&mut self) -> Result<Option<i32>, ReadError> {
         if self.ties.is_none() {
             return Ok(None);
         }
-        let last = last_pid()?;
+        let numbers = match self.numbers.take() {
+            Some(numbers) => numbers,
+            None => open_numbers()?,
+        };
+        let last = last_pid(self.numbers.insert(numbers))?;
         Ok((last != self.mark).then_some(last))
     }
 
@@ -309,11 +317,19 @@ fn started(pid: i32) -> Result<Option<u64>, ReadError> {
     }
 }
 
-/// The last word of `/proc/loadavg` (`proc_loadavg(5)`).
-fn last_pid() -> Result<i32, ReadError> {
-    let what = "/proc/loadavg";
-    let text = std::fs::read_to_string(what).map_err(|error| ReadError::of_io(what, &error))?;
-    text.split_ascii_whitespace().last().and_then(|word| word.parse().ok()).ok_or(ReadError::Malformed { what })
+const NUMBERS: &str = "/proc/loadavg";
+
+fn open_numbers() -> Result<File, ReadError> {
+    File::open(NUMBERS).map_err(|error| ReadError::of_io(NUMBERS, &error))
+}
+
+/// The last word of `/proc/loadavg` (`proc_loadavg(5)`), as it is now.
+fn last_pid(numbers: &File) -> Result<i32, ReadError> {
+    let mut text = [0; 128];
+    let got = numbers.read_at(&mut text, 0).map_err(|error| ReadError::of_io(NUMBERS, &error))?;
+    let text = core::str::from_utf8(text.get(..got).unwrap_or_default()).unwrap_or_default();
+    let last = text.split_ascii_whitespace().last().and_then(|word| word.parse().ok());
+    last.ok_or(ReadError::Malformed { what: NUMBERS })
 }
 
 /// Which of these belong together: for each its group's number, the index of its first.

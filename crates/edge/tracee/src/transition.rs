@@ -8,7 +8,7 @@
 use crate::commit::Commit;
 use crate::leave::{self, Caught};
 use crate::limits::Limits;
-use crate::look::{Checker, Space, check};
+use crate::look::{Checker, ROOM_BYTES, Space, check_all};
 use crate::memory::Memory;
 use crate::outcome::{Blocking, BlockingReason, Lost, NotApplied, WriteFault};
 use crate::process::{Process, ReadError};
@@ -115,6 +115,8 @@ pub(crate) fn attempt(
         Ok(pids) => return Tried::Joined { pids },
         Err(error) => return unseen(error),
     }
+    // Its pages are there before anybody is stopped.
+    let mut chunk = vec![1_u8; ROOM_BYTES];
     let _hurried = crate::wait::hurry();
     let mut stages = Vec::with_capacity(sites.len());
     let mut caught = Caught::default();
@@ -129,20 +131,20 @@ pub(crate) fn attempt(
         return tried;
     }
     let joined = match watch.joined(limits) {
-        Ok(joined) if joined.is_empty() => return conclude(stages, limits),
+        Ok(joined) if joined.is_empty() => return conclude(stages, limits, &mut chunk),
         Ok(joined) => joined,
         Err(error) => return unseen(error),
     };
     // Nobody who is held can fork: those that are prepared now are the last.
-    let held = Mutex::new(stages);
+    let held = Mutex::new((stages, chunk));
     let grown = grow.filter(|_| joined.len() <= MOST_JOINED).and_then(|grow| {
         grow(&joined, &mut |more| {
-            let mut all = core::mem::take(&mut *held.lock().unwrap_or_else(PoisonError::into_inner));
+            let (mut all, mut chunk) = core::mem::take(&mut *held.lock().unwrap_or_else(PoisonError::into_inner));
             if let Err(tried) = stop(&mut all, more, Caught::default(), limits) {
                 return tried;
             }
             match watch.joined(limits) {
-                Ok(pids) if pids.is_empty() => conclude(all, limits),
+                Ok(pids) if pids.is_empty() => conclude(all, limits, &mut chunk),
                 Ok(pids) => Tried::Joined { pids },
                 Err(error) => unseen(error),
             }
@@ -191,17 +193,16 @@ fn stop<'a>(stages: &mut Vec<Stage<'a>>, sites: &[Site<'a>], mut caught: Caught,
 }
 
 /// Looks at everything, changes all or nothing, lets all go.
-fn conclude(mut stages: Vec<Stage<'_>>, limits: &Limits) -> Tried {
-    let mut chunk = vec![0_u8; 64 << 10];
+fn conclude(mut stages: Vec<Stage<'_>>, limits: &Limits, chunk: &mut [u8]) -> Tried {
     let started = stages.iter().map(|stage| stage.held.elapsed()).max().unwrap_or_default();
     let now = Instant::now();
     let since = || started.saturating_add(now.elapsed());
-    let mut result = look_at_all(&mut stages, limits, &mut chunk);
+    let mut result = look_at_all(&mut stages, limits, chunk);
     while let Err((_, Act::Blocked(blocking))) = &result {
         let Some(passing) = passing(blocking, &stages).filter(|_| since() < PATIENCE) else { break };
         let until = Instant::now().checked_add(PATIENCE.saturating_sub(since())).unwrap_or(now);
         match nudge(&mut stages, &passing, limits, until) {
-            Ok(()) => result = look_at_all(&mut stages, limits, &mut chunk),
+            Ok(()) => result = look_at_all(&mut stages, limits, chunk),
             Err(tried) => return tried,
         }
     }
@@ -342,23 +343,19 @@ fn look(stage: &mut Stage<'_>, limits: &Limits, chunk: &mut [u8]) -> Result<Vec<
     verify(memory, plan, space)?;
     let checker =
         Checker { memory, tables: &plan.tables, main_stack: plan.main_stack, limits, space, pid: process.pid() };
-    let mut blocking = Vec::new();
-    for thread in &held.threads {
-        blocking.extend(check(&checker, &plan.forbidden, thread, chunk, leave::frames(blocking.len())));
-    }
-    Ok(blocking)
+    Ok(check_all(&checker, &plan.forbidden, &held.threads, chunk, leave::frames))
 }
 
 /// The mapping is the same file's, and the bytes are the expected ones, at every place.
 fn verify(memory: &Memory, plan: &Plan<'_>, space: &Space) -> Result<(), Act> {
+    let mut near = memory.near();
     for write in &plan.writes {
         if !space.still_is(&write.mapping, write.at) {
             let (path, va) = (write.path.clone(), write.va);
             return Err(Act::Not(NotApplied::TextNotFromFile { path, va }));
         }
-        let mut found = [0; JUMP_BYTES];
         // An address space that is gone (exit, exec) reads nothing.
-        memory.read_exact(write.at, &mut found).map_err(|_| Act::Not(NotApplied::Executed))?;
+        let found: [u8; JUMP_BYTES] = near.read_exact(write.at).map_err(|_| Act::Not(NotApplied::Executed))?;
         if found != write.expected {
             return Err(Act::Not(NotApplied::UnexpectedBytes {
                 path: write.path.clone(),

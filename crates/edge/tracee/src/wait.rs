@@ -7,7 +7,7 @@ use core::cell::Cell;
 use core::time::Duration;
 use std::time::Instant;
 
-/// Rounds in which the processor is only given away; a stop takes microseconds.
+/// Rounds in which nobody sleeps; a stop takes microseconds.
 const SPINS: u32 = 12;
 /// Where nothing ends a wait, short naps, so that what is waited for gets a processor.
 const NAP: Duration = Duration::from_micros(10);
@@ -16,8 +16,13 @@ const NAPS: u32 = 1_000;
 /// How often a wait is ended to look at the clock.
 const ALARM: Duration = Duration::from_millis(2);
 
+/// For how long a thread that comes before all others lets one of them run.
+const WAY: Duration = Duration::from_micros(5);
+
 thread_local! {
     static ALARMED: Cell<bool> = const { Cell::new(false) };
+    /// Nobody but another real-time thread gets the processor while this one wants it.
+    static FIRST: Cell<bool> = const { Cell::new(false) };
 }
 
 /// A tracing thread that waits for nobody, until it is dropped.
@@ -27,20 +32,36 @@ pub(crate) struct Hurry {
 
 impl Drop for Hurry {
     fn drop(&mut self) {
+        // Whoever was let go may be waiting for this processor.
+        if FIRST.replace(false) {
+            let _ = sys::be_real_time(false);
+        }
         ALARMED.set(false);
     }
 }
 
 /// Makes the calling thread, which holds somebody's process, wait for nobody: among a
 /// hundred runnable threads it would else be a hundred turns before the last is let
-/// go. Best effort; the thread ends with its work, so nothing is put back.
+/// go. And a thread that was let go would take this one's processor, while others still
+/// stand, until the next tick: no thread that is not a real-time one takes it (`sched(7)`).
+/// Best effort; the thread ends with its work, so only the last is put back.
 pub(crate) fn hurry() -> Hurry {
     // With no number the kernel means the calling thread.
     let _ = rustix::process::setpriority_process(None, -20);
+    FIRST.set(sys::be_real_time(true).is_ok());
     let _ = rustix::thread::set_current_timer_slack(core::num::NonZeroU64::new(1));
     let alarm = Alarm::every(ALARM).ok();
     ALARMED.set(alarm.is_some());
     Hurry { _alarm: alarm }
+}
+
+/// Lets others run for a moment.
+pub(crate) fn give_way() {
+    if FIRST.get() {
+        std::thread::sleep(WAY);
+    } else {
+        std::thread::yield_now();
+    }
 }
 
 /// The thread's next event; `None` when there is none until `deadline`.
@@ -48,7 +69,11 @@ pub(crate) fn hurry() -> Hurry {
 /// After a moment it sleeps until there is one: a thread of this priority that only gave
 /// its processor away would get it back at once, and what it waits for may need just that.
 pub(crate) fn event(tid: i32, deadline: Instant) -> Result<Option<Event>, Errno> {
-    let mut rounds = 0_u32;
+    event_after(tid, deadline, 0)
+}
+
+/// The same, so many rounds later.
+fn event_after(tid: i32, deadline: Instant, mut rounds: u32) -> Result<Option<Event>, Errno> {
     loop {
         let sleeps = rounds >= SPINS && ALARMED.get();
         match if sleeps { sys::wait(tid)? } else { sys::poll(tid)? } {
@@ -92,8 +117,18 @@ pub(crate) enum Stopped {
 /// delivered is delivered: its handler's frame is set up first, and nothing is lost.
 /// `Err(ESRCH)`: the thread is gone.
 pub(crate) fn stopped(tid: i32, deadline: Instant) -> Result<Stopped, Errno> {
+    stopped_after(tid, deadline, 0)
+}
+
+/// Of one of many that were interrupted: some of them have to run on this very processor to
+/// come to a stop.
+pub(crate) fn one_of_many_stopped(tid: i32, deadline: Instant) -> Result<Stopped, Errno> {
+    stopped_after(tid, deadline, SPINS)
+}
+
+fn stopped_after(tid: i32, deadline: Instant, rounds: u32) -> Result<Stopped, Errno> {
     loop {
-        match event(tid, deadline)? {
+        match event_after(tid, deadline, rounds)? {
             None => return Ok(Stopped::NotYet),
             Some(Event::Stopped) => return Ok(Stopped::Alone),
             Some(Event::GroupStopped) => return Ok(Stopped::WithItsProcess),

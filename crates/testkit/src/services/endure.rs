@@ -5,7 +5,7 @@
 //! creep in is looked at window by window, each of which ends reverted: what its
 //! processes hold ([`super::holding`]), latency, lost answers. A time without
 //! any change comes first and is the floor; a drift shows between the first and
-//! the last part.
+//! the last part. A control does all the same and changes nothing.
 
 use super::holding::{self, Holding, Holdings};
 use super::meter::{Pace, Seen};
@@ -29,6 +29,8 @@ pub struct Plan {
     /// From one apply to the next revert, and from that to the next apply.
     pub every: Duration,
     pub pace: Pace,
+    /// Nothing is changed: what grows then is the service's own.
+    pub control: bool,
 }
 
 /// One window, at whose end the service was reverted.
@@ -54,6 +56,9 @@ pub struct Endured {
     pub load_averages: Vec<String>,
     pub gentle: bool,
     pub every_ms: u64,
+    /// Nothing was changed in it.
+    #[serde(default)]
+    pub control: bool,
     pub idle: Seen,
     /// Before the first apply.
     pub before: Holdings,
@@ -129,6 +134,7 @@ pub fn run(service: &dyn Service, plan: Plan, tell: &mut dyn FnMut(&str)) -> Res
         load_averages: vec![load_average()],
         gentle: plan.pace == Pace::Gentle,
         every_ms: u64::try_from(plan.every.as_millis()).unwrap_or(u64::MAX),
+        control: plan.control,
         idle: Seen::default(),
         before: Holdings::new(),
         first: Holdings::new(),
@@ -195,18 +201,22 @@ fn endure(
     while began.elapsed() < plan.lasts {
         let (window_began, mut cycles, mut applied, mut stop_us) = (Instant::now(), 0, 0, 0);
         while window_began.elapsed() < window {
-            let said = operator::apply_all(&stage.root, PATCH, &chosen.accept)?;
-            let changed = Said::of("applied", &said.treated);
-            ensure!(changed > 0, "nothing was applied: {:?} {:?}", said.treated, said.left);
-            applied += changed as u64;
-            run::note_left(&mut endured.left, &said);
-            if cycles == 0 {
-                run::no_more_writable_code(watched, &writable)?;
+            if plan.control {
+                std::thread::sleep(plan.every);
+            } else {
+                let said = operator::apply_all(&stage.root, PATCH, &chosen.accept)?;
+                let changed = Said::of("applied", &said.treated);
+                ensure!(changed > 0, "nothing was applied: {:?} {:?}", said.treated, said.left);
+                applied += changed as u64;
+                run::note_left(&mut endured.left, &said);
+                if cycles == 0 {
+                    run::no_more_writable_code(watched, &writable)?;
+                }
+                std::thread::sleep(plan.every);
+                let back = operator::revert_all(&stage.root)?;
+                stop_us = stop_us.max(run::longest(&said.treated)).max(run::longest(&back.treated));
+                cycles += 1;
             }
-            std::thread::sleep(plan.every);
-            let back = operator::revert_all(&stage.root)?;
-            stop_us = stop_us.max(run::longest(&said.treated)).max(run::longest(&back.treated));
-            cycles += 1;
             if endured.first.is_empty() {
                 endured.first = holding::of(watched);
             }
@@ -223,7 +233,7 @@ fn endure(
         }
     }
     let after_first = endured.cycles().saturating_sub(1);
-    if let Some(last) = endured.windows.last() {
+    if let Some(last) = endured.windows.last().filter(|_| !plan.control) {
         endured.leaks = holding::leaks(&endured.first, &last.held, after_first);
     }
     Ok(())

@@ -48,17 +48,14 @@ fn holding(held: &Holding) -> String {
 
 impl fmt::Display for Endured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{}, {}: applied and reverted {} times in {} s ({} changes of a process), {} on {}",
-            self.service,
-            self.title,
-            self.cycles(),
-            self.lasted_s(),
-            self.applied(),
-            self.when,
-            self.machine
-        )?;
+        write!(f, "{}, {}: ", self.service, self.title)?;
+        if self.control {
+            write!(f, "not changed for {} s", self.lasted_s())?;
+        } else {
+            let (cycles, seconds, changes) = (self.cycles(), self.lasted_s(), self.applied());
+            write!(f, "applied and reverted {cycles} times in {seconds} s ({changes} changes of a process)")?;
+        }
+        writeln!(f, ", {} on {}", self.when, self.machine)?;
         writeln!(f, "load average at the beginning, in the middle, at the end: {}", self.load_averages.join("; "))?;
         let (first, last) = self.ends();
         for (name, seen) in [("idle", &self.idle), ("first sixth", &first), ("last sixth", &last)] {
@@ -83,7 +80,7 @@ impl fmt::Display for Endured {
         self.left.iter().try_for_each(|(why, times)| writeln!(f, "left as it was {times} times: {why}"))?;
         if processes == 0 {
             writeln!(f, "NOT COMPARED: no process lived all the time, so whether anything leaks is not known")?;
-        } else if self.leaks.is_empty() {
+        } else if self.leaks.is_empty() && !self.control {
             writeln!(f, "no leak: nothing that a livepatch brings grew after the first revert")?;
         }
         self.leaks.iter().try_for_each(|leak| writeln!(f, "LEAK: {leak}"))?;
