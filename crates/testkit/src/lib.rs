@@ -56,6 +56,7 @@ pub mod salve;
 pub mod services;
 pub mod sleeper;
 pub mod spinner;
+pub mod steps;
 pub mod supervisor;
 pub mod tools;
 pub mod torture;

@@ -7,7 +7,7 @@ use salve_testkit::patchfile::{self, Derived};
 use salve_testkit::salve::{Run, Salve, exit};
 use salve_testkit::sleeper::Sleeper;
 use salve_testkit::spinner::{Programs, Spinner};
-use salve_testkit::{not_run, tree};
+use salve_testkit::{not_run, steps, tree};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
@@ -29,6 +29,29 @@ fn apply(salve: &Salve, patch: &Path, pid: u32, wait: &str) -> Result<Run> {
 
 fn revert(salve: &Salve, pid: u32, wait: &str) -> Result<Run> {
     salve.json(&["revert", "--pid", &pid.to_string(), "--wait", wait])
+}
+
+#[test]
+fn a_call_of_a_changed_function_costs_one_direct_jump_more() -> Result<()> {
+    if not_run::unless_root("counting instructions of a changed function") {
+        return Ok(());
+    }
+    let salve = Salve::built()?;
+    let programs = Programs::compile(&[])?;
+    let derived = derive(&salve, &programs.old, &programs.new)?;
+    let count = |victim: &Spinner, program: &Path| steps::of_call(victim.pid(), program, "answer");
+    let newer = count(&Spinner::start(&programs.new, 1)?, &programs.new)?;
+    let mut victim = Spinner::start(&programs.old, 1)?;
+    let older = count(&victim, &programs.old)?;
+    apply(&salve, &derived.file, victim.pid(), "30s")?.expect_code(exit::DONE)?;
+    victim.wait_for_answer(true)?;
+    let patched = count(&victim, &programs.old)?;
+    // The old entry's `endbr64`, which is kept for who comes by a pointer, and the jump.
+    assert_eq!(patched, newer + 2);
+    revert(&salve, victim.pid(), "30s")?.expect_code(exit::DONE)?;
+    victim.wait_for_answer(false)?;
+    assert_eq!(count(&victim, &programs.old)?, older);
+    Ok(())
 }
 
 #[test]

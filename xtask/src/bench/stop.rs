@@ -10,7 +10,7 @@ use super::table::{Table, Unit};
 use anyhow::{Context as _, Result, ensure};
 use salve_testkit::salve::{Salve, exit, values};
 use salve_testkit::spinner::{Programs, Spinner};
-use salve_testkit::{patchfile, tools, tree};
+use salve_testkit::{patchfile, steps, tools, tree};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::path::Path;
@@ -32,6 +32,7 @@ const SIZES: [(u32, u32, Option<&str>); 8] = [
 /// A victim, its patch, and what is done to it.
 pub(super) struct Stage<'a> {
     pub(super) program: &'a Path,
+    newer: &'a Path,
     floor: &'a Path,
     salve: &'a Salve,
     patch: &'a Path,
@@ -40,6 +41,9 @@ pub(super) struct Stage<'a> {
 
 pub(crate) fn measure(table: &mut Table, runs: u32) -> Result<()> {
     on_stage(table, runs, |table, stage| {
+        if let Err(error) = stage.call(table) {
+            table.note(format!("what a call of a changed function costs: not measured: {error:#}"));
+        }
         for (threads, frames, target) in SIZES {
             if let Err(error) = stage.one_size(table, threads, frames, target) {
                 table.note(format!("{threads} threads, {frames} frames: not measured: {error:#}"));
@@ -64,10 +68,26 @@ pub(super) fn on_stage(
     let programs = Programs::compile(&[])?;
     let salve = Salve::built()?.events_to(&scratch.path().join("events.jsonl"));
     let derived = patchfile::derive(&salve, &programs.old, &programs.new)?;
-    act(table, &Stage { program: &programs.old, floor: &floor, salve: &salve, patch: &derived.file, runs })
+    let Programs { old: program, new: newer, .. } = &programs;
+    act(table, &Stage { program, newer, floor: &floor, salve: &salve, patch: &derived.file, runs })
 }
 
 impl Stage<'_> {
+    /// What the new program executes for one call of the changed function, and what the old one
+    /// does with the livepatch in it.
+    fn call(&self, table: &mut Table) -> Result<()> {
+        let count = |victim: &Spinner, program: &Path| steps::of_call(victim.pid(), program, "answer").map(f64::from);
+        let newer = count(&Spinner::start(self.newer, 1)?, self.newer)?;
+        let mut victim = Spinner::start(self.program, 1)?;
+        self.apply(&victim.pid().to_string())?;
+        victim.wait_for_answer(true)?;
+        let patched = count(&victim, self.program)?;
+        let floor = table.add("a call of the changed function: the new program", Unit::Steps, vec![newer]);
+        let row = table.add("a call of the changed function: the old one, patched", Unit::Steps, vec![patched]);
+        table.against(row, floor, Some("the old entry's endbr64 and one jump more"));
+        Ok(())
+    }
+
     fn one_size(&self, table: &mut Table, threads: u32, frames: u32, target: Option<&'static str>) -> Result<()> {
         let mut victim = Spinner::start_to_measure(self.program, threads, frames)?;
         let pid = victim.pid().to_string();

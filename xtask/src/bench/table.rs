@@ -10,6 +10,8 @@ pub(crate) enum Unit {
     Mebibytes,
     /// Millions of instructions.
     Instructions,
+    /// Instructions, one by one.
+    Steps,
 }
 
 #[derive(Debug)]
@@ -73,6 +75,7 @@ impl fmt::Display for Table {
                 Unit::Milliseconds => "ms",
                 Unit::Mebibytes => "MiB",
                 Unit::Instructions => "M",
+                Unit::Steps => "instr.",
             };
             let floor = row.floor.and_then(|index| summary(&self.rows.get(index)?.values));
             // The least of many is what the machine's noise spared.

@@ -75,6 +75,10 @@ fn table(text: &mut String, reports: &[Report]) -> Result<()> {
             match &subject.came_to {
                 Came::Healed(healed) => writeln!(text, "{start} {}", figures(healed))?,
                 Came::Unchanged => writeln!(text, "{start} nothing to heal: no code in it changed | | | | | | |")?,
+                // Without a verdict there are no codes, and what was said is the cause.
+                Came::Refused(said) if subject.judged.is_empty() => {
+                    writeln!(text, "{start} refused: {} | | | | | | |", cell(&said.join("; ")))?;
+                }
                 Came::Refused(_) => writeln!(text, "{start} refused: {} | | | | | | |", codes(subject))?,
                 Came::OneVersion => writeln!(text, "{start} NOT RUN: the archive has one version | | | | | | |")?,
             }

@@ -13,10 +13,7 @@ use std::sync::Arc;
 
 pub(super) struct Squid;
 
-const SUBJECTS: [Subject; 2] = [
-    Subject { title: "squid", packages: &["squid"], own: true },
-    Subject { title: "libxml2 under it", packages: &["libxml2"], own: false },
-];
+const SUBJECTS: [Subject; 1] = [Subject { title: "squid", packages: &["squid"], own: true }];
 
 impl Service for Squid {
     fn name(&self) -> &'static str {
