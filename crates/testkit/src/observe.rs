@@ -229,6 +229,13 @@ pub fn children(pid: u32) -> usize {
     children.split_whitespace().count()
 }
 
+/// Which those are, in the kernel's order.
+pub fn children_of(pid: u32) -> Result<Vec<Identity>> {
+    let file = format!("/proc/{pid}/task/{pid}/children");
+    let children = std::fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
+    children.split_whitespace().map(|child| identity(child.parse().context("no process id")?)).collect()
+}
+
 /// The child of a process that has exactly one.
 pub fn only_child(pid: u32) -> Option<u32> {
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;

@@ -75,6 +75,7 @@ behaviours! {
     recursion
     red_zone
     register_contract
+    restartable
     shorter_than_the_jump
     signal_handlers
     symbolic

@@ -27,9 +27,13 @@ struct Scene {
 
 impl Scene {
     fn new(flags: &[&str]) -> Result<Self> {
+        Self::of("places.c", flags)
+    }
+
+    fn of(source: &str, flags: &[&str]) -> Result<Self> {
         let directory = tree::scratch("places")?;
         let salve = Salve::built()?;
-        let [old, new] = Source::named("places.c")?.programs(directory.path(), flags)?;
+        let [old, new] = Source::named(source)?.programs(directory.path(), flags)?;
         let derived = patchfile::derive(&salve, &old, &new)?;
         ensure!(derived.run.code == Some(exit::DONE), "{}{}", derived.run.stdout, derived.run.stderr);
         Ok(Self { salve, directory, old, derived })
@@ -264,6 +268,24 @@ fn a_parent_that_waits_in_vfork_is_let_go_and_tried_again() -> Result<()> {
     let why = one.pointer("/blocking/0").context("nobody is named")?;
     assert_eq!(why.get("tid"), Some(&Value::from(victim.pid())), "{}", run.stdout);
     victim.wait_for_line("ready 0")?;
+    scene.there_and_back(&mut victim)
+}
+
+/// Where a part of a stack is locked or advised about, the kernel keeps it as several mappings.
+#[test]
+fn a_frame_in_the_middle_of_a_stack_of_three_mappings_is_found() -> Result<()> {
+    if not_run::unless_root("a stack of three mappings") {
+        return Ok(());
+    }
+    let scene = Scene::of("split_stack.c", &[])?;
+    let mut victim = scene.start_as(&mut Command::new(&scene.old))?;
+    victim.wait_for_line("inside")?;
+    let before = Text::of(victim.pid())?;
+    let run = scene.apply(victim.pid(), "0s")?.expect_code(exit::INCOMPLETE)?;
+    assert_eq!(Text::of(victim.pid())?.changes_to(&before), NOTHING);
+    let report = run.report()?;
+    let blocking = report.pointer("/result/processes/0/blocking/0").context("nobody is named")?;
+    assert_eq!(blocking.get("function"), Some(&Value::from("answer")), "{}", run.stdout);
     scene.there_and_back(&mut victim)
 }
 

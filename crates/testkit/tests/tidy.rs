@@ -10,8 +10,19 @@ const DISASSEMBLERS: &[&str] = &["iced-x86", "yaxpeax-arch", "yaxpeax-x86", "cap
 /// What only the deriving side may link.
 const DERIVING: &[&str] = &["salve-code", "salve-compose", "salve-match", "salve-validate"];
 /// What a model crate may stand on, besides other model crates: pure computation.
-const PURE: &[&str] =
-    &["gimli", "iced-x86", "object", "serde", "serde_json", "sha2", "thiserror", "yaxpeax-arch", "yaxpeax-x86"];
+const PURE: &[&str] = &[
+    "foldhash",
+    "gimli",
+    "iced-x86",
+    "object",
+    "serde",
+    "serde_json",
+    "sha2",
+    "smallvec",
+    "thiserror",
+    "yaxpeax-arch",
+    "yaxpeax-x86",
+];
 const LONG_MODULE_LINES: usize = 600;
 
 fn root() -> PathBuf {

@@ -209,6 +209,11 @@ fn one(text: &mut String, report: &Report, note: Option<&str>) -> Result<()> {
     if let Some(note) = note {
         writeln!(text, "{note}\n")?;
     }
+    writeln!(
+        text,
+        "All its clients together, from start to end: {} requests, {} errors.\n",
+        report.requests, report.errors
+    )?;
     for subject in &report.subjects {
         writeln!(text, "### {}: {}\n", report.service, subject.title)?;
         for versions in &subject.versions {

@@ -17,7 +17,7 @@ use crate::memory::Memory;
 use crate::outcome::{Lost, NotApplied, WriteFault};
 use crate::process::{Process, Seccomp};
 use crate::program::{Else, Program, Row};
-use crate::remote::{PWRITE, Prepared, RemoteError, bell, repeats_by_syscall};
+use crate::remote::{PWRITE, Prepared, RemoteError, bell, repeats_by_syscall, restart_of};
 use crate::stop::{Held, HeldThread, Sent};
 use crate::stub::{Bell, GATE_BYTES, assemble_gate, furnish};
 use crate::sys;
@@ -215,7 +215,7 @@ impl<'a> Commit<'a> {
             if sent.len() >= count || registers.cs != CODE_SEGMENT_64 || registers.rip == 0 {
                 continue;
             }
-            let home = home::home(&registers);
+            let home = home::home(&at_home(memory, thread.tid, &registers)?);
             if home.repeats && !repeats(memory, &home, &mut sites)? {
                 continue;
             }
@@ -247,6 +247,15 @@ impl<'a> Commit<'a> {
         }
         Ok(())
     }
+}
+
+/// What a thread that is let go by our death goes on with. One that was stopped inside a
+/// restartable sequence has to begin it anew, and the kernel, which would see to that, does
+/// not know it in a gate. No call is made inside of one.
+fn at_home(memory: &Memory, tid: i32, registers: &user_regs_struct) -> Result<user_regs_struct, Errno> {
+    let in_user_space = registers.orig_rax.cast_signed() < 0;
+    let restart = if in_user_space { restart_of(memory, tid, registers.rip)? } else { None };
+    Ok(user_regs_struct { rip: restart.unwrap_or(registers.rip), ..*registers })
 }
 
 /// Whether a thread repeats its call by a `syscall` instruction; asked once for each place.

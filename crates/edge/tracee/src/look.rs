@@ -23,6 +23,7 @@ const NEAR_BYTES: usize = 512;
 const BREAKPOINTS: usize = 4;
 const CODE_SEGMENT_64: u64 = 0x33;
 /// `PROCMAP_QUERY_VMA_WRITABLE` and `_EXECUTABLE`.
+const QUERY_READABLE: u64 = 1;
 const QUERY_WRITABLE: u64 = 2;
 const QUERY_EXECUTABLE: u64 = 4;
 
@@ -75,7 +76,7 @@ pub(crate) fn check_all(
 }
 
 fn bytes(span: Span) -> usize {
-    usize::try_from(span.end.raw().saturating_sub(span.start.raw()) & !7).unwrap_or(usize::MAX)
+    usize::try_from(len(span) & !7).unwrap_or(usize::MAX)
 }
 
 /// The part of a thread's stack that is looked at first, where it is not deep.
@@ -190,20 +191,23 @@ impl Checker<'_> {
         if r.cs != CODE_SEGMENT_64 || !r.rsp.is_multiple_of(8) {
             return Err(unknown);
         }
-        let (_, current) = space.at(stack_pointer).ok_or_else(|| unknown.clone())?;
+        let anchor = if held.tid == self.pid { *main_stack } else { Some(RuntimeAddr::new(r.fs_base)) };
+        let anchor = anchor.ok_or_else(|| unknown.clone())?;
+        let mapping = space.at(stack_pointer).ok_or_else(|| unknown.clone())?;
+        let current = space.upwards(mapping, anchor, limits.max_stack_bytes);
         let from = RuntimeAddr::new(r.rsp.saturating_sub(RED_ZONE_BYTES).max(current.start.raw()));
         let mut live = vec![Span { start: from, end: current.end }];
-        let anchor = if held.tid == self.pid { *main_stack } else { Some(RuntimeAddr::new(r.fs_base)) };
-        let on_own = anchor.is_some_and(|anchor| current.start <= anchor && anchor < current.end);
-        let own = if on_own { Some(current) } else { anchor.and_then(|anchor| space.at(anchor)).map(|(_, span)| span) };
-        match own {
-            Some(own) if own == current => {}
+        let own = if holds(current, anchor) {
+            current
+        } else {
             // A signal's alternate stack, or one that the program made: what it left behind counts too.
-            Some(own) => live.push(own),
-            None => return Err(unknown),
-        }
+            let top = space.at(anchor).ok_or(unknown)?;
+            let own = space.downwards(top, limits.max_stack_bytes);
+            live.push(own);
+            own
+        };
         for span in &live {
-            let bytes = span.end.raw().saturating_sub(span.start.raw());
+            let bytes = len(*span);
             if bytes > limits.max_stack_bytes {
                 return Err(BlockingReason::StackTooDeep { bytes });
             }
@@ -213,8 +217,16 @@ impl Checker<'_> {
             r.r15,
         ];
         let registers = Registers { general, instruction_pointer: RuntimeAddr::new(r.rip) };
-        Ok(Some(Thread { tid: held.tid, registers, live, own_stack: own }))
+        Ok(Some(Thread { tid: held.tid, registers, live, own_stack: Some(own) }))
     }
+}
+
+fn holds(span: Span, at: RuntimeAddr) -> bool {
+    span.start <= at && at < span.end
+}
+
+fn len(span: Span) -> u64 {
+    span.end.raw().saturating_sub(span.start.raw())
 }
 
 /// What is mapped where, asked while threads are stopped: by a query for one address
@@ -254,15 +266,51 @@ impl Space {
         Some(found)
     }
 
-    /// The readable, writable kind of mapping that a stack is in, as (executable, span).
-    fn at(&self, at: RuntimeAddr) -> Option<(bool, Span)> {
-        if let Some(parsed) = &self.parsed {
-            let mapping = maps::find(parsed, at).filter(|mapping| mapping.perms.write)?;
-            return Some((mapping.perms.execute, Span { start: mapping.start, end: mapping.end }));
+    /// The writable mapping that holds `at`, as a stack's does.
+    fn at(&self, at: RuntimeAddr) -> Option<Span> {
+        self.mapping(at).filter(|(_, writable, _)| *writable).map(|(span, _, _)| span)
+    }
+
+    /// A stack upwards from a mapping until `anchor` is in it. A part of a stack that is locked, or
+    /// of which something else was asked (`mlock(2)`, `madvise(2)`, `mprotect(2)`), is a mapping of
+    /// its own; so whatever anonymous memory is joined to it belongs to it, as far as is looked at.
+    fn upwards(&self, from: Span, anchor: RuntimeAddr, most_bytes: u64) -> Span {
+        let mut stack = from;
+        while !holds(stack, anchor) && len(stack) <= most_bytes {
+            match self.anonymous(stack.end) {
+                Some(next) => stack.end = next.end,
+                None => break,
+            }
         }
-        let found = self.query(at).filter(|found| found.flags & QUERY_WRITABLE != 0)?;
+        stack
+    }
+
+    /// The same downwards, to where it can be the stack no more.
+    fn downwards(&self, from: Span, most_bytes: u64) -> Span {
+        let mut stack = from;
+        while len(stack) <= most_bytes {
+            let before = stack.start.checked_sub(1).and_then(|below| self.anonymous(below));
+            match before {
+                Some(before) => stack.start = before.start,
+                None => break,
+            }
+        }
+        stack
+    }
+
+    fn anonymous(&self, at: RuntimeAddr) -> Option<Span> {
+        self.mapping(at).filter(|(_, _, anonymous)| *anonymous).map(|(span, _, _)| span)
+    }
+
+    /// The readable mapping that holds `at`, whether it may be written, and whether it has no file.
+    fn mapping(&self, at: RuntimeAddr) -> Option<(Span, bool, bool)> {
+        if let Some(parsed) = &self.parsed {
+            let found = maps::find(parsed, at).filter(|found| found.perms.read)?;
+            return Some((Span { start: found.start, end: found.end }, found.perms.write, found.inode == 0));
+        }
+        let found = self.query(at).filter(|found| found.flags & QUERY_READABLE != 0)?;
         let span = Span { start: RuntimeAddr::new(found.start), end: RuntimeAddr::new(found.end) };
-        Some((found.flags & QUERY_EXECUTABLE != 0, span))
+        Some((span, found.flags & QUERY_WRITABLE != 0, found.inode == 0))
     }
 
     /// Whether `at` is still in private executable code of the same file at the same place.

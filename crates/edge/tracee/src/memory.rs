@@ -125,7 +125,7 @@ impl Near<'_> {
         if let Some(found) = self.known(at) {
             return Ok(found);
         }
-        self.start = at.raw();
+        (self.start, self.len) = (at.raw(), 0);
         self.len = self.memory.read(at, &mut self.bytes)?;
         self.known(at).ok_or(Errno::EIO)
     }
@@ -151,6 +151,7 @@ mod tests {
             let at = RuntimeAddr::new(start + u64::try_from(into).unwrap());
             assert_eq!(near.read_exact::<5>(at).unwrap(), bytes[into..into + 5], "{into}");
         }
-        assert!(near.read_exact::<5>(RuntimeAddr::new(8)).is_err());
+        let nowhere = RuntimeAddr::new(8);
+        assert!(near.read_exact::<5>(nowhere).is_err() && near.read_exact::<5>(nowhere).is_err());
     }
 }

@@ -353,7 +353,7 @@ impl Prepared {
         if sys::dispatches_system_calls(tid)? {
             return unsuitable("its system calls are dispatched to itself");
         }
-        if in_restartable_sequence(memory, tid, registers.rip)? {
+        if restart_of(memory, tid, registers.rip)?.is_some() {
             return unsuitable("it is inside a restartable sequence");
         }
         let home = home::home(registers);
@@ -428,20 +428,18 @@ pub(crate) fn repeats_by_syscall(memory: &Memory, home: &Home) -> Result<bool, E
 
 pub(crate) use crate::drive::Sent;
 
-/// `struct rseq` and `struct rseq_cs` of `include/uapi/linux/rseq.h`.
-pub(crate) fn in_restartable_sequence(memory: &Memory, tid: i32, rip: u64) -> Result<bool, Errno> {
-    let Some(configuration) = sys::rseq(tid)? else { return Ok(false) };
-    if configuration.pointer == 0 {
-        return Ok(false);
-    }
+/// Where a thread begins anew if it is inside a restartable sequence, as `struct rseq` and
+/// `struct rseq_cs` of `include/uapi/linux/rseq.h` tell.
+pub(crate) fn restart_of(memory: &Memory, tid: i32, rip: u64) -> Result<Option<u64>, Errno> {
+    let Some(configuration) = sys::rseq(tid)?.filter(|known| known.pointer != 0) else { return Ok(None) };
     let at = |base: u64, offset: u64| RuntimeAddr::new(base.wrapping_add(offset));
     let sequence = memory.word(at(configuration.pointer, 8))?;
     if sequence == 0 {
-        return Ok(false);
+        return Ok(None);
     }
     let start = memory.word(at(sequence, 8))?;
     let len = memory.word(at(sequence, 16))?;
-    Ok(rip.wrapping_sub(start) < len)
+    if rip.wrapping_sub(start) < len { memory.word(at(sequence, 24)).map(Some) } else { Ok(None) }
 }
 
 /// The system call filters of a stopped thread.

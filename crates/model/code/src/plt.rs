@@ -50,7 +50,11 @@ impl Plt {
 
     /// The slot that the stub at exactly `entry` jumps through.
     pub fn slot_of(&self, entry: Va) -> Option<Va> {
-        let index = self.stubs.binary_search_by_key(&entry, |s| s.entry).ok()?;
+        // Most of what is asked for is no stub.
+        let (first, last) = (self.stubs.first()?, self.stubs.last()?);
+        let index = (first.entry..=last.entry)
+            .contains(&entry)
+            .then(|| self.stubs.binary_search_by_key(&entry, |stub| stub.entry).ok())??;
         self.stubs.get(index).map(|s| s.slot)
     }
 }

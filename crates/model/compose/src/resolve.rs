@@ -1,5 +1,6 @@
 //! Where each reference of a carried function leads once it is in the payload.
 
+use core::cell::RefCell;
 use salve_code::{Reference, ReferenceKind};
 use salve_elf::{Binding, Reloc, SectionRole, Symbol, SymbolKind, Va, VaRange};
 use salve_match::{ImageDiff, Place};
@@ -51,6 +52,8 @@ pub(crate) struct Resolver<'d, 'i, 'a> {
     stubs: BTreeMap<u32, Va>,
     /// Slots of the old image, with what they hold.
     slots: Vec<(Va, Binding)>,
+    /// Those that were looked for, by slot of the new image.
+    found: RefCell<BTreeMap<Va, Option<Va>>>,
     /// Tables of pointers of which the payload has a copy.
     copied: Option<VaRange>,
 }
@@ -76,7 +79,7 @@ impl<'d, 'i, 'a> Resolver<'d, 'i, 'a> {
             .filter(|r| matches!(diff.old.place(r.at), Place::Slot(_)))
             .map(|r| (r.at, r.binding))
             .collect();
-        Self { diff, carried, detoured, stubs, slots, copied }
+        Self { diff, carried, detoured, stubs, slots, found: RefCell::default(), copied }
     }
 
     pub(crate) fn resolve(&self, reference: &Reference) -> Result<Target, Unresolved> {
@@ -144,9 +147,15 @@ impl<'d, 'i, 'a> Resolver<'d, 'i, 'a> {
 
     /// The old image's slot that is bound to the same thing.
     fn slot(&self, reference: &Reference, x: Va, binding: Binding) -> Result<Target, Unresolved> {
-        let same = |(_, old): &&(Va, Binding)| self.same_binding(*old, binding);
-        if let Some((at, _)) = self.slots.iter().find(same) {
-            return Ok(Target::Import(*at));
+        let known = self.found.borrow().get(&x).copied();
+        let old = known.unwrap_or_else(|| {
+            let same = |(_, old): &&(Va, Binding)| self.same_binding(*old, binding);
+            let found = self.slots.iter().find(same).map(|(at, _)| *at);
+            self.found.borrow_mut().insert(x, found);
+            found
+        });
+        if let Some(at) = old {
+            return Ok(Target::Import(at));
         }
         let indirect = matches!(reference.kind, ReferenceKind::Memory | ReferenceKind::Indirect);
         if let Some((symbol, own)) = self.importable(binding).filter(|_| indirect) {
@@ -253,9 +262,9 @@ impl<'d, 'i, 'a> Resolver<'d, 'i, 'a> {
     }
 
     fn same_binding(&self, old: Binding, new: Binding) -> bool {
-        let name = |side: &salve_match::Side<'_, '_>, symbol: usize| {
-            side.image.symbols().get(symbol).map(|s| (s.name.to_owned(), s.version.map(str::to_owned)))
-        };
+        fn name<'s>(side: &'s salve_match::Side<'_, '_>, symbol: usize) -> Option<(&'s str, Option<&'s str>)> {
+            side.image.symbols().get(symbol).map(|symbol| (symbol.name, symbol.version))
+        }
         let (before, after) = (&self.diff.old, &self.diff.new);
         match (old, new) {
             (Binding::Symbol { symbol: a, addend: p, .. }, Binding::Symbol { symbol: b, addend: q, .. }) => {

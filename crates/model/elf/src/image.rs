@@ -58,6 +58,8 @@ pub struct Image<'a> {
     entry: Va,
     segments: Vec<LoadSegment>,
     sections: Vec<Section<'a>>,
+    /// Where each of them begins: what is asked most often, close together.
+    starts: Vec<Va>,
     symbols: Vec<Symbol<'a>>,
     relocs: Vec<Reloc>,
     functions: Vec<Function>,
@@ -94,6 +96,7 @@ impl<'a> Image<'a> {
             kind,
             entry: Va::new(header.e_entry(LE)),
             segments,
+            starts: sections.iter().map(|section| section.range.start()).collect(),
             sections,
             symbols,
             reloc_index: AddressIndex::new(relocs.iter().map(|reloc| reloc.at)),
@@ -188,7 +191,7 @@ impl<'a> Image<'a> {
 
     /// Index of the section that holds `va`.
     pub fn section_index_at(&self, va: Va) -> Option<usize> {
-        let after = self.sections.partition_point(|s| s.range.start() <= va);
+        let after = self.starts.partition_point(|start| *start <= va);
         let index = after.checked_sub(1)?;
         self.sections.get(index).filter(|s| s.range.contains(va)).map(|_| index)
     }

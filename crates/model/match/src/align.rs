@@ -2,10 +2,10 @@
 
 use crate::side::Side;
 use core::cell::RefCell;
+use foldhash::{HashMap, HashMapExt as _};
 use iced_x86::{Instruction, OpKind, Register};
 use salve_code::{decode, is_immediate};
 use salve_elf::{Va, VaRange};
-use std::collections::HashMap;
 use std::rc::Rc;
 
 /// Indices of a longest common subsequence of two sequences (Hunt–Szymanski's

@@ -157,7 +157,7 @@ mod tests {
     use salve_code::affine::{Access, Call, Comparison, argument};
 
     fn form(terms: &[(Origin, i64)], constant: i64) -> Form {
-        Form { terms: terms.to_vec(), constant }
+        Form { terms: terms.into(), constant }
     }
 
     #[test]

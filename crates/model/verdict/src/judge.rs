@@ -63,8 +63,15 @@ pub fn judge(diff: &ImageDiff<'_, '_>, context: &NoiseContext) -> Judgement {
     let mut requirements = Vec::new();
     if !nothing_carried {
         if diff.new.image.kind() == ImageKind::FixedAddress {
-            reasons
-                .push(registry::FIXED_ADDRESS.because("the program is no position-independent executable", Vec::new()));
+            let first = diff.new.image.sections().first().map(|section| section.range.start());
+            let seen = format!(
+                "an ELF file of type ET_EXEC, linked to begin at {}",
+                first.map_or_else(|| "an unknown address".to_owned(), |at| at.to_string())
+            );
+            let evidence = Evidence { function: None, old_va: None, new_va: first, seen };
+            reasons.push(
+                registry::FIXED_ADDRESS.because("the program is no position-independent executable", vec![evidence]),
+            );
         }
         reasons.extend(text_relocations(diff));
         let layout = Layout::of(diff, carried);

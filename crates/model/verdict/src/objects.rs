@@ -174,6 +174,8 @@ impl Sizes {
 fn written_through(forms: &Forms, call: Va, len_bytes: i64) -> bool {
     let returned = Origin::Returned(call.raw());
     forms.accesses.iter().any(|access| {
-        access.writes && access.address.terms == [(returned, 1)] && (0..len_bytes).contains(&access.address.constant)
+        access.writes
+            && access.address.terms.as_slice() == [(returned, 1)]
+            && (0..len_bytes).contains(&access.address.constant)
     })
 }

@@ -151,7 +151,7 @@ impl Live for Alive {
     fn afterwards(&mut self, root: &Root, _meter: &Meter) -> Result<Vec<String>> {
         let reloads = self.reloads.load(Ordering::SeqCst);
         let wrk = self.wrk.take().map(|wrk| wrk.end(root, WRK_LOG, reloads)).transpose()?;
-        let errors = std::fs::read_to_string(root.path("/var/log/nginx/error.log")).unwrap_or_default();
+        let errors = std::fs::read_to_string(root.path("/var/log/nginx/error.log")).context("it left no log")?;
         let grave = errors.lines().find(|line| ["[alert]", "[crit]", "[emerg]"].iter().any(|word| line.contains(word)));
         ensure!(grave.is_none(), "its error log says {grave:?}");
         let reloads = format!(

@@ -86,7 +86,7 @@ impl Live for Alive {
     }
 
     fn afterwards(&mut self, root: &Root, _meter: &Meter) -> Result<Vec<String>> {
-        let log = std::fs::read_to_string(root.path("/var/log/php8.2-fpm.log")).unwrap_or_default();
+        let log = std::fs::read_to_string(root.path("/var/log/php8.2-fpm.log")).context("it left no log")?;
         let grave = log.lines().find(|line| line.contains("exited on signal") || line.contains("ERROR"));
         ensure!(grave.is_none(), "its log says {grave:?}");
         Ok(vec!["no worker ended by a signal".into()])

@@ -161,7 +161,8 @@ impl Live for Alive {
         ensure!(sums.iter().all(|sum| Some(sum) == sums.first()), "the sums differ: {row}");
         ensure!(rows.first().and_then(|n| n.parse().ok()) == Some(done), "{row} after {done} transactions");
         self.as_postgres(root, &["pg_amcheck", "--heapallindexed", "bench"])?;
-        let log = std::fs::read_to_string(root.path("/var/log/postgresql/postgresql-15-main.log")).unwrap_or_default();
+        let log = std::fs::read_to_string(root.path("/var/log/postgresql/postgresql-15-main.log"))
+            .context("it left no log")?;
         let grave =
             log.lines().find(|line| ["PANIC", "FATAL", "was terminated"].iter().any(|word| line.contains(word)));
         ensure!(grave.is_none(), "its log says {grave:?}");

@@ -6,9 +6,10 @@ use super::{Live, Service, Subject};
 use crate::debian::Root;
 use crate::haproxy::{free_port, listens};
 use crate::load::Connection;
+use crate::observe::{self, Identity};
 use crate::running::Running;
 use crate::tools;
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,8 @@ const SUBJECTS: [Subject; 3] = [
     Subject { title: "libexpat under it", packages: &["libexpat1"], own: false },
     Subject { title: "libssl and libcrypto under it", packages: &["libssl3"], own: false },
 ];
+/// As the script makes them.
+const WORKERS: usize = 3;
 /// Workers accept on the one socket that they inherit, as a pre-forking server does.
 const SCRIPT: &str = "\
 import hashlib, http.server, json, os, re, socket, ssl, sys, xml.etree.ElementTree as tree
@@ -63,12 +66,21 @@ impl Service for Python {
         std::fs::write(root.path("/var/server.py"), SCRIPT).context("cannot write a script")?;
         let mut master = root.start(&["python3.11", "/var/server.py", &at.port().to_string()], "/var/log/python")?;
         master.wait_for("the workers to listen", |_| listens(at).then_some(()))?;
-        Ok(Box::new(Alive { master, at }))
+        // Who starts it in its root may stay as its parent.
+        let started = master.pid();
+        let parent = master.wait_for("all workers", |_| {
+            let mut parents = [Some(started), observe::only_child(started)].into_iter().flatten();
+            parents.find(|parent| observe::children(*parent) == WORKERS)
+        })?;
+        let workers = observe::children_of(parent)?;
+        Ok(Box::new(Alive { master, parent, workers, at }))
     }
 }
 
 struct Alive {
     master: Running,
+    parent: u32,
+    workers: Vec<Identity>,
     at: SocketAddr,
 }
 
@@ -98,6 +110,8 @@ impl Live for Alive {
     }
 
     fn afterwards(&mut self, _root: &Root, _meter: &Meter) -> Result<Vec<String>> {
-        Ok(vec!["the master and its workers are those that were started".into()])
+        let now = observe::children_of(self.parent)?;
+        ensure!(now == self.workers, "its workers are others: {now:?}, at the beginning {:?}", self.workers);
+        Ok(vec![format!("the master and its {WORKERS} workers are those that were started")])
     }
 }

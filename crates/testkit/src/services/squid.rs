@@ -68,7 +68,7 @@ impl Live for Alive {
     }
 
     fn afterwards(&mut self, root: &Root, _meter: &Meter) -> Result<Vec<String>> {
-        let log = std::fs::read_to_string(root.path("/var/log/squid/cache.log")).unwrap_or_default();
+        let log = std::fs::read_to_string(root.path("/var/log/squid/cache.log")).context("it left no log")?;
         let grave = log.lines().find(|line| {
             line.contains("FATAL") || line.contains("assertion failed") || line.contains("exited due to signal")
         });

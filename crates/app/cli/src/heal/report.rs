@@ -265,7 +265,12 @@ impl HealReport {
             return Ok(());
         }
         let words: Vec<String> = counts.iter().map(|(ending, count)| format!("{count} {}", ending.words())).collect();
-        writeln!(out, "processes: {}", words.join(", "))
+        writeln!(out, "processes: {}", words.join(", "))?;
+        let advised: Vec<_> = counts.keys().filter_map(|ending| Some((ending.words(), ending.advice()?))).collect();
+        if !advised.is_empty() {
+            writeln!(out, "what to do instead:")?;
+        }
+        advised.iter().try_for_each(|(words, advice)| writeln!(out, "  {words}: {advice}"))
     }
 }
 

@@ -1,8 +1,8 @@
 //! Sums of multiples of unknown values, each kept once.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
+use smallvec::{SmallVec, smallvec};
 use std::collections::hash_map::Entry;
-use std::rc::Rc;
 
 /// Where an unknown value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,17 +21,20 @@ pub enum Origin {
     Static(u64),
 }
 
+/// Most forms have one.
+pub type Terms = SmallVec<[(Origin, i64); 1]>;
+
 /// `Σ factor × origin + constant`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Form {
     /// Sorted by origin; no factor is zero.
-    pub terms: Vec<(Origin, i64)>,
+    pub terms: Terms,
     pub constant: i64,
 }
 
 impl Form {
     fn plus(&self, other: &Self, factor: i64) -> Self {
-        let mut terms = Vec::with_capacity(self.terms.len().saturating_add(other.terms.len()));
+        let mut terms = Terms::with_capacity(self.terms.len().saturating_add(other.terms.len()));
         let mut ours = self.terms.iter().copied().peekable();
         for (origin, theirs) in &other.terms {
             while let Some(term) = ours.next_if(|(o, _)| o < origin) {
@@ -59,9 +62,9 @@ pub(super) struct Id(u32);
 /// and two states are compared number by number.
 #[derive(Default)]
 pub(super) struct Store {
-    forms: Vec<Rc<Form>>,
+    forms: Vec<Form>,
     /// Those with other than one term, or more to it.
-    ids: HashMap<Rc<Form>, Id>,
+    ids: HashMap<Form, Id>,
     /// Forms that are one origin and nothing else, most by far.
     origins: HashMap<Origin, Id>,
     sums: HashMap<(Id, Id, i64), Id>,
@@ -72,18 +75,18 @@ pub(super) struct Store {
 impl Store {
     pub(super) fn form(&self, id: Id) -> &Form {
         // Only this store makes numbers, so there is a form for each.
-        usize::try_from(id.0).ok().and_then(|index| self.forms.get(index)).map_or(&self.nothing, Rc::as_ref)
+        usize::try_from(id.0).ok().and_then(|index| self.forms.get(index)).unwrap_or(&self.nothing)
     }
 
     pub(super) fn constant(&mut self, constant: i64) -> Id {
-        self.keep(Form { terms: Vec::new(), constant })
+        self.keep(Form { terms: Terms::new(), constant })
     }
 
     pub(super) fn unknown(&mut self, origin: Origin) -> Id {
         let next = self.next();
         let id = *self.origins.entry(origin).or_insert(next);
         if id == next {
-            self.forms.push(Rc::new(Form { terms: vec![(origin, 1)], constant: 0 }));
+            self.forms.push(Form { terms: smallvec![(origin, 1)], constant: 0 });
         }
         id
     }
@@ -127,11 +130,11 @@ impl Store {
             return self.unknown(*origin);
         }
         let next = self.next();
-        let entry = match self.ids.entry(Rc::new(form)) {
+        let entry = match self.ids.entry(form) {
             Entry::Occupied(known) => return *known.get(),
             Entry::Vacant(entry) => entry,
         };
-        self.forms.push(Rc::clone(entry.key()));
+        self.forms.push(entry.key().clone());
         *entry.insert(next)
     }
 }
@@ -139,6 +142,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::{Form, Origin, Store};
+    use smallvec::smallvec;
 
     #[test]
     fn equal_sums_have_one_number_however_they_came_about() {
@@ -150,7 +154,7 @@ mod tests {
         let right = store.plus_constant(right, 8);
         let right = store.plus(right, a, 1);
         assert_eq!(left, right);
-        let terms = vec![(Origin::Entry(0), 1), (Origin::Made(0x10, 3), 4)];
+        let terms = smallvec![(Origin::Entry(0), 1), (Origin::Made(0x10, 3), 4)];
         assert_eq!(*store.form(left), Form { terms, constant: 8 });
         // What cancels out leaves no term behind.
         let back = store.plus(left, b, -4);

@@ -15,7 +15,7 @@ mod state;
 mod track;
 
 use crate::summary::decode;
-pub use form::{Form, Origin};
+pub use form::{Form, Origin, Terms};
 use iced_x86::Instruction;
 use salve_elf::{Image, Va, VaRange};
 use std::collections::BTreeSet;
@@ -126,7 +126,7 @@ mod tests {
         let framed =
             forms(&[0x55, 0x48, 0x89, 0xe5, 0x48, 0x89, 0x7d, 0xf8, 0x48, 0x8b, 0x45, 0xf8, 0x8b, 0x00, 0x5d, 0xc3]);
         assert_eq!(framed.accesses.len(), 1, "{framed:?}");
-        assert!(framed.accesses.iter().all(|a| a.address.terms == [(argument(0), 1)]), "{framed:?}");
+        assert!(framed.accesses.iter().all(|a| a.address.terms.as_slice() == [(argument(0), 1)]), "{framed:?}");
         // 1: cmpl $0,(%rdi); je 2f; add $40,%rdi; jmp 1b; 2: ret
         let looping = forms(&[0x83, 0x3f, 0x00, 0x74, 0x06, 0x48, 0x83, 0xc7, 0x28, 0xeb, 0xf5, 0xc3]);
         assert_eq!(looping.steps.iter().copied().collect::<Vec<_>>(), [40], "{looping:?}");

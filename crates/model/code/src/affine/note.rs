@@ -5,6 +5,7 @@ use super::state::State;
 use super::{Access, Call, Comparison, Forms, LOADED, Tested};
 use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind};
 use salve_elf::{Va, VaRange};
+use smallvec::smallvec;
 
 /// Records what the instruction accesses, compares and calls.
 pub(super) fn note(
@@ -91,7 +92,7 @@ fn tested(state: &State, store: &Store, instruction: &Instruction) -> Option<Tes
             (value.clone(), instruction.op0_register().size())
         }
         OpKind::Memory => {
-            let terms = vec![(Origin::Made(instruction.ip(), LOADED), 1)];
+            let terms = smallvec![(Origin::Made(instruction.ip(), LOADED), 1)];
             (Form { terms, constant: 0 }, instruction.memory_size().size())
         }
         _ => return None,

@@ -99,7 +99,7 @@ impl State {
     /// The slot of the frame at this address, if it is one.
     pub(super) fn slot(store: &Store, address: Id) -> Option<i64> {
         let address = store.form(address);
-        (address.terms == [(Origin::Entry(RSP), 1)]).then_some(address.constant)
+        (address.terms.as_slice() == [(Origin::Entry(RSP), 1)]).then_some(address.constant)
     }
 
     pub(super) fn address(&self, store: &mut Store, instruction: &Instruction) -> Id {

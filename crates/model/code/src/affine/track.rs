@@ -226,7 +226,7 @@ impl<'c> Tracker<'c> {
 }
 
 fn note_step(steps: &mut BTreeSet<(Origin, i64)>, origin: Origin, form: &Form) {
-    if form.constant != 0 && form.terms == [(origin, 1)] {
+    if form.constant != 0 && form.terms.as_slice() == [(origin, 1)] {
         steps.insert((origin, form.constant));
     }
 }
