@@ -188,6 +188,15 @@ fn hardships(victim: &mut Victim<'_>) -> Result<Tally> {
     Ok(victim.take_tally())
 }
 
+const MORE: &str = "\
+Killed at N of M calls: how many calls one act makes differs from time to time, for it waits and tries again; M is the
+most that was counted before. A kill that would come after the last call of its act is tried three times, and not counted
+then: N are the calls at which Salve was killed.
+
+EINTR of calls that any stop ends: `epoll_wait`, `sigtimedwait` and `semtimedop` are never begun anew by the kernel
+(`signal(7)`); a stop by any tracer ends them. Salve mends each as soon as its thread stands (decision 0010), so that
+they are seen only where it is killed in between.";
+
 fn page(parts: &[Part], all: &Tally, took: Duration) -> String {
     let mut rows = parts.to_vec();
     rows.push(("all".to_owned(), *all));
@@ -195,6 +204,6 @@ fn page(parts: &[Part], all: &Tally, took: Duration) -> String {
     format!(
         "# Harmless when killed: what a full run of the torture counted\n\n\
          Written by `cargo xtask torture --output docs/torture.md` in {seconds} s; not edited by hand. What it does, and \
-         what each line means, is in [the threat model](threat-model.md) and in `crates/testkit/src/torture`.\n\n{columns}"
+         what each line means, is in [the threat model](threat-model.md) and in `crates/testkit/src/torture`.\n\n{MORE}\n\n{columns}"
     )
 }
