@@ -6,6 +6,7 @@
 //! Ratios between lines of one run mean something, single figures do not.
 //! Nothing is asserted.
 
+mod crowd;
 mod derive;
 mod instructions;
 mod peers;

@@ -49,6 +49,9 @@ pub(crate) fn measure(table: &mut Table, runs: u32) -> Result<()> {
                 table.note(format!("{threads} threads, {frames} frames: not measured: {error:#}"));
             }
         }
+        if let Err(error) = super::crowd::measure(table, stage.salve, stage.runs) {
+            table.note(format!("a crowd: not measured: {error:#}"));
+        }
         Ok(())
     })
 }
