@@ -225,21 +225,24 @@ pub fn tracer(pid: u32) -> Result<i32> {
 
 /// How many children a process has.
 pub fn children(pid: u32) -> usize {
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    children.split_whitespace().count()
+    child_pids(pid).map_or(0, |children| children.len())
 }
 
 /// Which those are, in the kernel's order.
 pub fn children_of(pid: u32) -> Result<Vec<Identity>> {
+    child_pids(pid)?.into_iter().map(identity).collect()
+}
+
+fn child_pids(pid: u32) -> Result<Vec<u32>> {
     let file = format!("/proc/{pid}/task/{pid}/children");
     let children = std::fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
-    children.split_whitespace().map(|child| identity(child.parse().context("no process id")?)).collect()
+    children.split_whitespace().map(|child| child.parse().context("no process id")).collect()
 }
 
 /// The child of a process that has exactly one.
 pub fn only_child(pid: u32) -> Option<u32> {
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
-    let mut children = children.split_whitespace();
-    let first = children.next()?.parse().ok()?;
-    if children.next().is_none() { Some(first) } else { None }
+    match child_pids(pid).ok()?.as_slice() {
+        [only] => Some(*only),
+        _ => None,
+    }
 }

@@ -8,8 +8,7 @@ use salve_testkit::services::run::{Options, run};
 use std::time::Duration;
 
 /// Reasons whose words are their evidence, for it is no place in an image.
-const OF_THE_WHOLE_IMAGE: [&str; 5] =
-    ["rebuilt", "malformed-image", "image-gone", "ambiguous-pairing", "stack-switching"];
+const OF_THE_WHOLE_IMAGE: [&str; 4] = ["rebuilt", "malformed-image", "image-gone", "ambiguous-pairing"];
 
 /// Nobody who asked it anything noticed, and its data is what it has to be.
 fn bears(name: &str) -> Result<()> {

@@ -13,10 +13,10 @@ const HEAD: &str = "\
 # Real services, healed in place
 
 Written by `cargo xtask e2e --all`, or by `--document` from the last run of each; do not edit. Each service comes from its
-packages in a throw-away Debian root, runs in the oldest version that the archive still has, carries its load all the time, and is healed to the newest and reverted
-again and again while its package stays held back (`salve heal --from NEW.deb`, `salve revert --all`). The clients that are
-counted check every answer; load generators beside them (wrk, redis-benchmark, sysbench) tell how many of theirs failed;
-afterwards its data is checked as well. **A service's own code counts; a library under it is told apart.**
+packages in a throw-away Debian root, runs in the oldest version that the archive still has, carries its load all the time,
+and is healed to the newest and reverted again and again while its package stays held back (`salve heal --from NEW.deb`,
+`salve revert --all`). The clients that are counted check every answer; load generators beside them (wrk, redis-benchmark,
+sysbench) tell how many of theirs failed; afterwards its data is checked as well. **A service's own code counts; a library under it is told apart.**
 
 How to read it: *idle* is what the same clients saw for about as long while nothing was done. *Longest stall* is the
 longest that any client waited for an answer, everything included: deriving runs beside the service and takes processor

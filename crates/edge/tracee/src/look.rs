@@ -22,7 +22,7 @@ const RED_ZONE_BYTES: u64 = 128;
 const NEAR_BYTES: usize = 512;
 const BREAKPOINTS: usize = 4;
 const CODE_SEGMENT_64: u64 = 0x33;
-/// `PROCMAP_QUERY_VMA_WRITABLE` and `_EXECUTABLE`.
+/// `PROCMAP_QUERY_VMA_READABLE`, `_WRITABLE` and `_EXECUTABLE`.
 const QUERY_READABLE: u64 = 1;
 const QUERY_WRITABLE: u64 = 2;
 const QUERY_EXECUTABLE: u64 = 4;
@@ -329,5 +329,48 @@ impl Space {
                 && now.flags & QUERY_WRITABLE == 0
                 && place(now.start, now.offset) == want
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: usize = 4096;
+
+    /// `None` where the kernel refuses.
+    fn guarded(pages: usize) -> Option<u64> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let len = (pages + 2) * PAGE;
+        // SAFETY: a new mapping, at a place of the kernel's choice.
+        let at = unsafe { libc::mmap(core::ptr::null_mut(), len, libc::PROT_NONE, flags, -1, 0) };
+        let inner = at.wrapping_byte_add(PAGE);
+        let usable = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: the inner part of that mapping, which nobody uses.
+        let made = at != libc::MAP_FAILED && unsafe { libc::mprotect(inner, pages * PAGE, usable) } == 0;
+        // SAFETY: its third and fourth page, which become a mapping of their own; their contents stay.
+        let split = unsafe { libc::madvise(inner.wrapping_byte_add(2 * PAGE), 2 * PAGE, libc::MADV_DONTDUMP) } == 0;
+        (made && split).then(|| u64::try_from(inner.addr()).ok())?
+    }
+
+    #[test]
+    fn a_stack_of_several_mappings_is_one_and_ends_at_its_guards() {
+        let process = Process::open(std::process::id().cast_signed()).unwrap();
+        let start = guarded(6).unwrap();
+        let at = |page: u64| RuntimeAddr::new(start + page * 4096);
+        let whole = Span { start: at(0), end: at(6) };
+        let mut space = Space::open(&process).unwrap();
+        for all_of_maps in [false, true] {
+            space.answers &= !all_of_maps;
+            space.refresh(&process, &Limits::default()).unwrap();
+            let (low, high) = (space.at(at(1)).unwrap(), space.at(at(5)).unwrap());
+            assert_eq!((low, high), (Span { start: at(0), end: at(2) }, Span { start: at(4), end: at(6) }));
+            assert_eq!(space.upwards(low, at(5), 1 << 20), whole);
+            assert_eq!(space.downwards(high, 1 << 20), whole);
+            // As far as the anchor, as far as is looked at, and not over a guard.
+            assert_eq!(space.upwards(low, at(1), 1 << 20), low);
+            assert_eq!(space.upwards(low, at(5), 1).end, at(2));
+            assert_eq!(space.upwards(low, at(100), 1 << 20), whole);
+        }
     }
 }

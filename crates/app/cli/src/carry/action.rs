@@ -39,10 +39,12 @@ impl Ending {
     pub(crate) const fn advice(self) -> Option<&'static str> {
         match self {
             Self::Planned | Self::Applied | Self::AlreadyApplied | Self::Unchanged | Self::Gone => None,
-            Self::NeedsAccept => Some("judge the reasons (-v shows the evidence), then --accept CODE; or restart it"),
-            Self::Refused => Some("no livepatch is proven for it: install the update and restart it"),
-            Self::NotApplied => Some("it cannot be changed the way it runs: install the update and restart it"),
-            Self::Deferred => Some("--wait 5m tries until the threads have left; a restart does it too"),
+            Self::NeedsAccept => Some(
+                "judge it (`salve heal --dry-run` shows the evidence), then `salve heal --accept CODE`; or restart it",
+            ),
+            Self::Refused => Some("no livepatch is proven for it: restart it, with the update installed"),
+            Self::NotApplied => Some("it cannot be changed the way it runs: restart it, with the update installed"),
+            Self::Deferred => Some("`salve heal --wait 5m` tries until the threads have left; a restart does it too"),
             Self::Interrupted => Some("run the same command again"),
             Self::RolledBack | Self::Indeterminate | Self::Failed => {
                 Some("look with `salve status PID`, and restart it")

@@ -8,6 +8,7 @@
 use super::ProcessRef;
 #[cfg(test)]
 use super::{Blocker, LeftSubject, UpdateRef};
+use crate::carry::Ending;
 use salve_elf::ContentHash;
 use serde::Serialize;
 use serde_json::Value;
@@ -196,16 +197,15 @@ impl Tried {
     /// What to do about it, in words.
     pub(crate) fn advice(&self) -> &'static str {
         let why = self.why.as_deref().unwrap_or_default();
+        let advice = |ending: Ending| ending.advice().unwrap_or_default();
         match (self.event.as_str(), self.code.as_deref()) {
-            ("deferred", _) => "`salve heal --wait` tries until the thread leaves; a restart does it too",
+            ("deferred", _) => advice(Ending::Deferred),
             (_, Some("half-configured" | "changed-meanwhile")) => "run `salve heal` again when the package is settled",
             (_, Some("off")) => "Salve was off; `salve heal` does it after `salve on`",
             (_, Some("no-permission" | "not-attempted")) => "run `salve heal` as root",
-            ("not-applied", _) if why.starts_with("review:") => {
-                "judge it (`salve heal --dry-run` shows the evidence), then `salve heal --accept CODE`; or restart it"
-            }
-            ("not-applied", _) => "restart it: no livepatch is proven for it",
-            ("rolled-back" | "indeterminate", _) => "look with `salve status PID`, and restart it",
+            ("not-applied", _) if why.starts_with("review:") => advice(Ending::NeedsAccept),
+            ("not-applied", _) => advice(Ending::Refused),
+            ("rolled-back" | "indeterminate", _) => advice(Ending::Indeterminate),
             _healed_and_old_again => "`salve heal` (with --dry-run it shows what it would do)",
         }
     }
