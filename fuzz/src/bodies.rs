@@ -40,6 +40,8 @@ pub fn elf(data: &[u8]) {
         fixups: Vec::new(),
         imports: Vec::new(),
         pointers: Vec::new(),
+        words: Vec::new(),
+        readers: Vec::new(),
         detours: Vec::new(),
         replaced: Vec::new(),
         requirements: Vec::new(),

@@ -89,6 +89,9 @@ behaviours! {
     threads_come_and_go
     two_libraries
     visibility
+    words_in_place
+    words_while_read
+    words_with_code
 }
 
 /// Every behaviour in one way of compiling. Another compiler makes other shapes, some of

@@ -13,8 +13,8 @@ use std::process::Command;
 
 const NOTHING: Vec<String> = Vec::new();
 
-/// The victim tells its versions apart by constants, which a person has to judge.
-const RENUMBERED: &str = "constant-renumbered";
+/// The victim tells its versions apart by constants and by a table, which a person has to judge.
+const ACCEPTED: [&str; 4] = ["--accept", "constant-renumbered", "--accept", "data-in-place"];
 
 /// Three versions of one program, the oldest running.
 struct Versions {
@@ -43,7 +43,7 @@ impl Versions {
         }
         let program = directory.path().join("1.0-1/usr/bin/victim");
         let mut process = Running::start(&mut Command::new(program), directory.path().join("output"))?;
-        process.wait_for_line("got 100 100 100")?;
+        process.wait_for_line("got 100 100 100 a b")?;
         let debs = debs.try_into().ok().context("three packages")?;
         Ok(Self { process, debs, _directory: directory })
     }
@@ -60,8 +60,8 @@ impl Versions {
 
 fn apply(salve: &Salve, derived: &Derived, pid: u32) -> Result<Run> {
     let pid = pid.to_string();
-    let words = ["apply", "--accept", RENUMBERED, "--pid", &pid];
-    salve.json(&words.iter().map(AsRef::as_ref).chain([derived.file.as_os_str()]).collect::<Vec<_>>())
+    let words = ["apply", "--pid", &pid].into_iter().chain(ACCEPTED);
+    salve.json(&words.map(AsRef::as_ref).chain([derived.file.as_os_str()]).collect::<Vec<_>>())
 }
 
 /// Ids of the livepatches in force.
@@ -84,11 +84,11 @@ fn a_newer_update_replaces_an_older_livepatch_whole_and_comes_out_without_a_trac
     let before = Text::of(pid)?;
     for _ in 0..3 {
         assert_eq!(apply(&salve, &second, pid)?.expect_code(exit::DONE)?.only_outcome()?.0, "applied");
-        versions.wait_for("got 200 200 100")?;
+        versions.wait_for("got 200 200 100 c d")?;
         let older = applied(&salve, pid)?;
         // What only the older one changed is the image's own code again.
         assert_eq!(apply(&salve, &third, pid)?.expect_code(exit::DONE)?.only_outcome()?.0, "applied");
-        versions.wait_for("got 300 100 300")?;
+        versions.wait_for("got 300 100 300 e b")?;
         let newer = applied(&salve, pid)?;
         assert!(newer.len() == 1 && older.len() == 1 && newer != older, "{older:?} {newer:?}");
         assert_eq!(apply(&salve, &third, pid)?.expect_code(exit::DONE)?.only_outcome()?.0, "already-applied");
@@ -96,12 +96,12 @@ fn a_newer_update_replaces_an_older_livepatch_whole_and_comes_out_without_a_trac
         // The older one over the newer one would be a downgrade: it leaves it alone.
         let run = apply(&salve, &second, pid)?.expect_code(exit::REFUSED)?;
         assert_eq!(run.only_outcome()?, ("not-applied".to_owned(), Some("other-livepatch".to_owned())));
-        versions.wait_for("got 300 100 300")?;
+        versions.wait_for("got 300 100 300 e b")?;
         assert_eq!(applied(&salve, pid)?, newer);
 
         // Out of order: the older one is gone already.
         salve.json(&["revert", "--pid", &pid.to_string()])?.expect_code(exit::DONE)?;
-        versions.wait_for("got 100 100 100")?;
+        versions.wait_for("got 100 100 100 a b")?;
         assert_eq!(Text::of(pid)?.changes_to(&before), NOTHING);
         assert_eq!(applied(&salve, pid)?, NOTHING);
     }
@@ -117,10 +117,10 @@ fn heal_takes_a_process_from_an_older_livepatch_to_the_newest_version() -> Resul
     let mut versions = Versions::start()?;
     let pid = versions.process.pid().to_string();
     let [was, second, third] = versions.debs.clone();
-    for (from, line) in [(second, "got 200 200 100"), (third, "got 300 100 300")] {
+    for (from, line) in [(second, "got 200 200 100 c d"), (third, "got 300 100 300 e b")] {
         let words = ["heal".as_ref(), "--pid".as_ref(), pid.as_ref(), "--was".as_ref(), was.as_os_str()];
         let words = words.into_iter().chain(["--from".as_ref(), from.as_os_str()]);
-        let words = words.chain(["--accept".as_ref(), RENUMBERED.as_ref()]);
+        let words = words.chain(ACCEPTED.map(AsRef::as_ref));
         let run = salve.json(&words.collect::<Vec<_>>())?.expect_code(exit::DONE)?;
         assert_eq!(run.only_outcome()?.0, "applied");
         versions.wait_for(line)?;

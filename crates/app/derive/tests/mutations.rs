@@ -11,7 +11,7 @@ use salve_compose::{claims, compose};
 use salve_elf::{Image, ImageLimits, Va};
 use salve_match::{NoiseContext, diff};
 use salve_package::deb;
-use salve_patch::{Access, Claims, FixupKind, Livepatch, OwnAddress, RevertPolicy, Verdict};
+use salve_patch::{Access, Claims, FixupKind, Livepatch, OwnAddress, RevertPolicy, Verdict, WordValue};
 use salve_verdict::judge;
 use std::fs::File;
 use std::ops::ControlFlow;
@@ -297,6 +297,52 @@ impl Case {
         mutants
     }
 
+    /// Words of the old image's tables, and who reads them.
+    fn wrong_words(&self) -> Vec<Mutant> {
+        let mut mutants = Vec::new();
+        let beside = |value, by: i64| match value {
+            WordValue::Number(number) => WordValue::Number(number.wrapping_add_signed(by)),
+            WordValue::Old(at) => WordValue::Old(at.wrapping_offset(by)),
+            WordValue::Payload(at) => WordValue::Payload(at.wrapping_offset(by)),
+        };
+        let otherwise = |value| match value {
+            WordValue::Number(number) => [WordValue::Old(Va::new(number)), WordValue::Payload(Va::new(number))],
+            WordValue::Old(at) => [WordValue::Number(at.raw()), WordValue::Payload(at)],
+            WordValue::Payload(at) => [WordValue::Number(at.raw()), WordValue::Old(at)],
+        };
+        for (index, word) in self.livepatch.words.iter().enumerate() {
+            let mut add = |what: &str, change: &dyn Fn(&mut Livepatch)| {
+                let what = format!("word {index} at {}: {what}", word.old_va);
+                mutants.push(self.mutant(what, |livepatch, _| change(livepatch)));
+            };
+            for by in [-8, -1, 1, 8, 0x1000] {
+                add(&format!("becomes {by:+}"), &|l| l.words[index].new = beside(word.new, by));
+                add(&format!("expects {by:+}"), &|l| l.words[index].expected = beside(word.expected, by));
+                add(&format!("lies at {by:+}"), &|l| l.words[index].old_va = word.old_va.wrapping_offset(by));
+            }
+            for (new, expected) in otherwise(word.new).into_iter().zip(otherwise(word.expected)) {
+                add("becomes something of the other side", &|l| l.words[index].new = new);
+                add("expects something of the other side", &|l| l.words[index].expected = expected);
+            }
+            let next = self.livepatch.words[(index + 1) % self.livepatch.words.len()];
+            add("becomes that of another", &|l| l.words[index].new = next.new);
+            add("is exchanged", &|l| {
+                (l.words[index].new, l.words[index].expected) = (word.expected, word.new);
+            });
+            add("twice", &|l| l.words.insert(index, *word));
+            add("not listed", &|l| l.words.retain(|other| other != word));
+        }
+        for (index, reader) in self.livepatch.readers.iter().enumerate() {
+            let mut add = |what: &str, change: &dyn Fn(&mut Livepatch)| {
+                mutants.push(self.mutant(format!("reader {}: {what}", reader.name), |livepatch, _| change(livepatch)));
+            };
+            add("not listed", &|l| drop(l.readers.remove(index)));
+            add("another function", &|l| l.readers[index].old_range = self.claims.same[0].old);
+        }
+        mutants.retain(|mutant| mutant.livepatch != self.livepatch);
+        mutants
+    }
+
     /// What shows that one function has the role of another, forgotten or untrue.
     fn wrong_takings(&self) -> Vec<Mutant> {
         let mut mutants = Vec::new();
@@ -320,9 +366,11 @@ impl Case {
     fn all(&self, step: usize) -> Vec<Mutant> {
         const FEWEST: usize = 10;
         let references = self.wrong_references().into_iter().step_by(step.min(FEWEST));
-        let few = [self.wrong_detours(), self.dropped_functions(), self.wrong_imports(), self.wrong_pointers()];
+        let changes = [self.wrong_detours(), self.dropped_functions(), self.wrong_words()];
+        let addresses = [self.wrong_imports(), self.wrong_pointers()];
+        let few = changes.into_iter().chain(addresses);
         let many = [self.flipped_bytes(step), self.lies(step)];
-        references.chain(few.into_iter().chain(many).flatten()).collect()
+        references.chain(few.chain(many).flatten()).collect()
     }
 }
 
@@ -410,6 +458,18 @@ fn no_mutant_of_a_livepatch_that_calls_what_its_image_exports_passes() {
     };
     assert!(of_both(&own), "{:?}", case.livepatch.imports);
     case.assert_all_are_caught("new exports", &case.all(1));
+}
+
+#[test]
+fn no_mutant_of_a_livepatch_that_changes_words_in_place_passes() {
+    let case = Case::of_victim("behaviours/words_in_place.c", PROGRAM);
+    assert!(case.livepatch.words.len() == 5 && !case.livepatch.readers.is_empty(), "{:?}", case.livepatch.words);
+    case.assert_all_are_caught("words", &case.all(1));
+    let unmap = case.mutant("the payload may be unmapped".to_owned(), |l, _| l.revert = RevertPolicy::Unmap);
+    case.assert_all_are_caught("words", &[unmap]);
+    let case = Case::of_victim("behaviours/words_with_code.c", LIBRARY);
+    assert_eq!((case.livepatch.words.len(), case.livepatch.detours.len()), (2, 1), "{:?}", case.livepatch.words);
+    case.assert_all_are_caught("words and code", &case.all(1));
 }
 
 #[test]

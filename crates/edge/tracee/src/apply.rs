@@ -13,11 +13,12 @@ use crate::outcome::{Applied, AppliedImage, Committed, Lost, NotApplied, Outcome
 use crate::patcher::{ApplyError, Change, Patcher};
 use crate::payload::Payload;
 use crate::place::{Chosen, Places};
-use crate::present::{AtDetour, Present, at_detour};
+use crate::present::Present;
 use crate::process::{Process, ReadError};
 use crate::remote::{MMAP, Target};
 use crate::requirement;
 use crate::scene::{End, Scene, did_not_stop, is_of_an_end};
+use crate::spot::{AtSpot, Bytes, Kind, Spot, at_spot, changed, spots};
 use crate::supersede::Superseded;
 use crate::tidy;
 use crate::transition::{Plan, Site};
@@ -138,10 +139,10 @@ pub(crate) fn foresee(
     }
 }
 
-/// What was found fit, and what stands at the detours of each.
+/// What was found fit, and what stands at the spots of each.
 struct Ready<'a> {
     planned: Vec<Planned<'a>>,
-    states: Vec<Vec<AtDetour>>,
+    states: Vec<Vec<AtSpot>>,
     /// All of it is in force.
     done: bool,
 }
@@ -157,10 +158,10 @@ fn ready<'a>(
         changes.iter().map(|change| plan(scene, change, replaced)).collect::<Result<_, _>>()?;
     let mut states = Vec::new();
     for one in &planned {
-        states.push(check_detours(scene, one)?);
+        states.push(check_spots(scene, one)?);
     }
     let alone = planned.iter().all(|one| one.superseded.is_empty());
-    if alone && states.iter().flatten().all(|&state| state == AtDetour::Jump) {
+    if alone && states.iter().flatten().all(|&state| state == AtSpot::Changed) {
         return Ok(Ready { planned, states, done: true });
     }
     for one in &mut planned {
@@ -191,8 +192,8 @@ fn try_apply(
     let pages = copied_pages(&planned);
     check_headroom(process, &planned, pages)?;
     let tables_before = page_tables(process);
-    let restored: usize = planned.iter().flat_map(|one| &one.superseded).map(Superseded::jumps).sum();
-    let writes = states.iter().flatten().filter(|&&state| state != AtDetour::Jump).count().saturating_add(restored);
+    let restored: usize = planned.iter().flat_map(|one| &one.superseded).map(Superseded::in_force).sum();
+    let writes = states.iter().flatten().filter(|&&state| state != AtSpot::Changed).count().saturating_add(restored);
     let target = scene.target(patcher, process);
     let outcome = deliver_and_change(patcher, &target, &scene, &planned, writes, run)?;
     Ok(match outcome {
@@ -223,14 +224,22 @@ fn plan<'a>(scene: &'a Scene, change: &'a Change<'a>, replaced: &[LivepatchId]) 
         (Some(_), Some(_)) => return Err(NotApplied::MappedTwice { path: path() }.into()),
     };
     let old = image.bias().ok_or_else(|| NotApplied::MappedTwice { path: path() })?;
-    for detour in &livepatch.detours {
-        if !image.text_holds(detour.old_va.in_process(old)) {
-            return Err(NotApplied::TextNotFromFile { path: path(), va: detour.old_va }.into());
+    for spot in one_spots(livepatch, old, &path())? {
+        let in_place = match spot.kind {
+            Kind::Detour => image.text_holds(spot.at),
+            Kind::Word => image.constants_hold(spot.at),
+        };
+        if !in_place {
+            return Err(match spot.kind {
+                Kind::Detour => NotApplied::TextNotFromFile { path: path(), va: spot.va },
+                Kind::Word => NotApplied::TableNotFromFile { path: path(), va: spot.va },
+            }
+            .into());
         }
     }
     let (mut adopted, mut superseded) = (None, Vec::new());
     for present in scene.present.iter().filter(|present| present.image == index) {
-        let in_force = present.state(&scene.memory)?.contains(&AtDetour::Jump);
+        let in_force = present.state(&scene.memory)?.contains(&AtSpot::Changed);
         if present.payload.id == id {
             // A thread whose Salve died can finish mapping a payload after another was
             // put elsewhere: of two, the one that the detours lead to counts.
@@ -262,43 +271,50 @@ fn imports(patcher: &Patcher, process: &Process, scene: &Scene, one: &Planned<'_
     Ok(import::resolve(&scope, one.image, &one.change.image.path, one.livepatch)?)
 }
 
-/// What stands at every detour of a change; anything unknown ends the attempt.
-fn check_detours(scene: &Scene, one: &Planned<'_>) -> Result<Vec<AtDetour>, End> {
+fn one_spots<'l>(livepatch: &'l Livepatch, old: LoadBias, path: &str) -> Result<Vec<Spot<'l>>, End> {
+    spots(livepatch, old).ok_or_else(|| {
+        let why = "a detour does not replace five bytes of code".to_owned();
+        NotApplied::BadLivepatch { path: path.to_owned(), why }.into()
+    })
+}
+
+/// What stands at every spot of a change; anything unknown ends the attempt.
+fn check_spots(scene: &Scene, one: &Planned<'_>) -> Result<Vec<AtSpot>, End> {
+    let path = &one.change.image.path;
+    // Without a payload there is nothing of ours there.
+    let ours = one.adopted.map(Present::spots).unwrap_or_default();
     let mut states = Vec::new();
-    for (index, detour) in one.livepatch.detours.iter().enumerate() {
-        let at = detour.old_va.in_process(one.old);
-        // Without a payload there is no jump of ours: compare with what no detour is.
-        let jump = one.adopted.and_then(|present| present.payload.jumps.get(index).copied());
-        let mut state = at_detour(&scene.memory, detour, jump.unwrap_or([0xcc; 5]), at)?;
-        if jump.is_none() && state == AtDetour::Jump {
-            state = AtDetour::Other([0xcc; 5]);
-        }
-        // The jump of a livepatch that goes is as good as the image's own code.
-        let known = |found| one.superseded.iter().any(|other| other.jump_at(at) == Some(found));
-        if let AtDetour::Other(found) = state
-            && !known(found)
+    for (index, spot) in one_spots(one.livepatch, one.old, path)?.iter().enumerate() {
+        let state = at_spot(&scene.memory, spot, ours.get(index).map(|(_, changed)| *changed))?;
+        if let AtSpot::Other(found) = state
+            && !is_superseded(one, spot, found)
         {
-            return Err(NotApplied::UnexpectedBytes {
-                path: one.change.image.path.clone(),
-                function: detour.function.clone(),
-                va: detour.old_va,
-                found: found.to_vec(),
-            }
-            .into());
+            return Err(unexpected(path, spot, found));
         }
         states.push(state);
     }
     Ok(states)
 }
 
-/// Text pages that are copied for the detours and the stub.
+/// What a livepatch wrote that goes is as good as the image's own.
+fn is_superseded(one: &Planned<'_>, spot: &Spot<'_>, found: Bytes) -> bool {
+    one.superseded.iter().any(|other| other.written_at(spot.at) == Some(found))
+}
+
+fn unexpected(path: &str, spot: &Spot<'_>, found: Bytes) -> End {
+    let (path, function, va) = (path.to_owned(), spot.name.to_owned(), spot.va);
+    NotApplied::UnexpectedBytes { path, function, va, found: found.to_vec() }.into()
+}
+
+/// Pages that are copied for the detours, the words and the stub.
 fn copied_pages(planned: &[Planned<'_>]) -> u64 {
     let mut pages: Vec<u64> = planned
         .iter()
         .flat_map(|one| {
-            one.livepatch.detours.iter().flat_map(|detour| {
-                let at = detour.old_va.in_process(one.old).raw();
-                [page_floor(at), page_floor(at.saturating_add(4))]
+            let spots = spots(one.livepatch, one.old).unwrap_or_default();
+            spots.into_iter().flat_map(|spot| {
+                let last = u64::try_from(spot.original.len().saturating_sub(1)).unwrap_or(0);
+                [page_floor(spot.at.raw()), page_floor(spot.at.raw().saturating_add(last))]
             })
         })
         .collect();
@@ -443,7 +459,7 @@ fn adopt(target: &Target<'_>, one: &Planned<'_>) -> Result<Option<Payload>, End>
         return Ok(Some(present.payload.clone()));
     }
     let state = present.state(target.memory)?;
-    if state.contains(&AtDetour::Jump) {
+    if state.contains(&AtSpot::Changed) {
         return Err(NotApplied::ForgedPayload { path: one.change.image.path.clone() }.into());
     }
     // A Salve was killed while it mapped this; nothing leads there.
@@ -482,48 +498,21 @@ fn transition<'a>(
     Ok((plan, images))
 }
 
-/// The detours that are not there yet.
+/// What is not there yet.
 fn add_writes(writes: &mut Vec<Write>, scene: &Scene, one: &Planned<'_>, payload: &Payload) -> Result<(), End> {
     let path = &one.change.image.path;
-    for (detour, jump) in one.livepatch.detours.iter().zip(&payload.jumps) {
-        let at = detour.old_va.in_process(one.old);
-        let mapping = maps::find(&one.image.image.mappings, at).cloned();
-        let (Some(mapping), Ok(expected)) = (mapping, detour.expected.as_slice().try_into()) else {
-            let why = "a detour does not replace five bytes of code".to_owned();
-            return Err(NotApplied::BadLivepatch { path: path.clone(), why }.into());
+    let becomes = changed(one.livepatch, &payload.jumps, payload.distance, one.old);
+    for (spot, new) in one_spots(one.livepatch, one.old, path)?.into_iter().zip(becomes) {
+        let expected = match at_spot(&scene.memory, &spot, Some(new))? {
+            AtSpot::Changed => continue,
+            AtSpot::Original => spot.original,
+            AtSpot::Other(found) if is_superseded(one, &spot, found) => found,
+            AtSpot::Other(found) => return Err(unexpected(path, &spot, found)),
         };
-        match at_detour(&scene.memory, detour, *jump, at)? {
-            AtDetour::Jump => {}
-            AtDetour::Original => writes.push(Write {
-                at,
-                expected,
-                new: *jump,
-                path: path.clone(),
-                function: detour.function.clone(),
-                va: detour.old_va,
-                mapping,
-            }),
-            AtDetour::Other(found) if one.superseded.iter().any(|other| other.jump_at(at) == Some(found)) => {
-                writes.push(Write {
-                    at,
-                    expected: found,
-                    new: *jump,
-                    path: path.clone(),
-                    function: detour.function.clone(),
-                    va: detour.old_va,
-                    mapping,
-                });
-            }
-            AtDetour::Other(found) => {
-                return Err(NotApplied::UnexpectedBytes {
-                    path: path.clone(),
-                    function: detour.function.clone(),
-                    va: detour.old_va,
-                    found: found.to_vec(),
-                }
-                .into());
-            }
-        }
+        let mapping = maps::find(&one.image.image.mappings, spot.at).cloned();
+        let mapping = mapping.ok_or_else(|| NotApplied::TextNotFromFile { path: path.clone(), va: spot.va })?;
+        let (path, function) = (path.clone(), spot.name.to_owned());
+        writes.push(Write { at: spot.at, expected, new, path, function, va: spot.va, mapping });
     }
     Ok(())
 }

@@ -18,11 +18,12 @@ use crate::outcome::{Lost, NotApplied, WriteFault};
 use crate::process::{Process, Seccomp};
 use crate::program::{Else, Program, Row};
 use crate::remote::{PWRITE, Prepared, RemoteError, bell, repeats_by_syscall, restart_of};
+use crate::spot::Bytes;
 use crate::stop::{Held, HeldThread, Sent};
 use crate::stub::{Bell, GATE_BYTES, assemble_gate, furnish};
 use crate::sys;
 use crate::workshop::{STATE_AT, Workshop, ZERO_AT};
-use crate::write::{Act, JUMP_BYTES, Write, undo, write};
+use crate::write::{Act, Write, undo, write};
 use core::time::Duration;
 use libc::user_regs_struct;
 
@@ -32,7 +33,7 @@ use libc::user_regs_struct;
 const YIELDS: u64 = 512;
 /// The same for one that may make no calls, and waits a handful of cycles a turn.
 const PAUSES: u64 = 200_000;
-/// Old and new bytes of one write, each in eight.
+/// Old and new bytes of one write.
 const PAIR_BYTES: u64 = 16;
 const CODE_SEGMENT_64: u64 = 0x33;
 /// How long the writes may take: there is no way back, and the machine may be busy.
@@ -80,8 +81,7 @@ pub(crate) fn likely_calls() -> [Row; 1] {
 /// there: so no page is allocated while everything stands.
 pub(crate) fn copy_pages(memory: &Memory, writes: &[Write]) -> Result<(), NotApplied> {
     for write in writes {
-        let mut now = [0; JUMP_BYTES];
-        memory.read_exact(write.at, &mut now).map_err(|_| NotApplied::Exited)?;
+        let now = write.expected.now(|into| memory.read_exact(write.at, into).is_ok()).ok_or(NotApplied::Exited)?;
         if now != write.expected {
             return Ok(());
         }
@@ -109,7 +109,7 @@ impl<'a> Commit<'a> {
             workshop.word(data_at.wrapping_add(into)).raw()
         };
         let put = |index: usize, half: u64, write: &Write| {
-            Row::new(PWRITE, [0, bytes_at(index, half), 5, write.at.raw(), 0, 0]).of(file)
+            Row::new(PWRITE, [0, bytes_at(index, half), count_of(write), write.at.raw(), 0, 0]).of(file)
         };
         let mut program = Program::default();
         // What comes behind the writes: one row, then the way back for each.
@@ -117,7 +117,7 @@ impl<'a> Commit<'a> {
             Else::Row(count.saturating_add(1).saturating_add(count.saturating_sub(1).saturating_sub(index)))
         };
         for (index, write) in writes.iter().enumerate() {
-            program.push(Row { wants: 5, otherwise: back(index), ..put(index, 8, write) });
+            program.push(Row { wants: count_of(write), otherwise: back(index), ..put(index, 8, write) });
         }
         let state = workshop.word(STATE_AT).raw();
         let clear = Row::new(PWRITE, [0, workshop.word(ZERO_AT).raw(), 8, state, 0, 0]).of(file);
@@ -125,17 +125,13 @@ impl<'a> Commit<'a> {
         // No result is wanted: the table ends here.
         program.push(Row { wants: 1, otherwise: Else::End, ..clear });
         for (index, write) in writes.iter().enumerate().rev() {
-            program.push(Row { wants: 5, otherwise: Else::Next, ..put(index, 0, write) });
+            program.push(Row { wants: count_of(write), otherwise: Else::Next, ..put(index, 0, write) });
         }
         program.push(clear);
         let mut data = Vec::new();
         for write in writes {
             for bytes in [write.expected, write.new] {
-                let mut word = [0; 8];
-                for (to, from) in word.iter_mut().zip(bytes) {
-                    *to = from;
-                }
-                data.extend_from_slice(&word);
+                data.extend_from_slice(&bytes.padded());
             }
         }
         workshop.write(data_at, &data)?;
@@ -279,7 +275,8 @@ fn error_of(registers: &user_regs_struct) -> Errno {
 /// What the thread left behind: all that is new, or all that was there before.
 fn verify(memory: &Memory, writes: &[Write], errno: Errno) -> Result<(), Act> {
     let mut near = memory.near();
-    let now: Vec<Option<[u8; JUMP_BYTES]>> = writes.iter().map(|write| near.read_exact(write.at).ok()).collect();
+    let now: Vec<Option<Bytes>> =
+        writes.iter().map(|write| write.new.now(|into| near.read_into(write.at, into).is_ok())).collect();
     let Some((at, _)) = writes
         .iter()
         .map(|write| write.at)
@@ -294,6 +291,10 @@ fn verify(memory: &Memory, writes: &[Write], errno: Errno) -> Result<(), Act> {
     }
     undo(memory, writes)?;
     Err(Act::RolledBack(WriteFault::Write { at, errno }))
+}
+
+fn count_of(write: &Write) -> u64 {
+    u64::try_from(write.new.len()).unwrap_or(0)
 }
 
 /// What is known of the threads before they are stopped.

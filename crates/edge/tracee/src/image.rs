@@ -275,6 +275,12 @@ impl Found {
         self.image.mappings.iter().filter(|mapping| mapping.perms.execute)
     }
 
+    /// Whether that is a constant, as a table that the loader made read-only.
+    pub(crate) fn constants_hold(&self, at: RuntimeAddr) -> bool {
+        let constant = |mapping: &&Mapping| !mapping.perms.shared && !mapping.perms.write && !mapping.perms.execute;
+        self.image.mappings.iter().filter(constant).any(|mapping| mapping.contains(at))
+    }
+
     pub(crate) fn text_holds(&self, at: RuntimeAddr) -> bool {
         self.text().any(|mapping| mapping.contains(at) && !mapping.perms.shared && !mapping.perms.write)
     }

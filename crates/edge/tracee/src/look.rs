@@ -313,7 +313,7 @@ impl Space {
         Some((span, found.flags & QUERY_WRITABLE != 0, found.inode == 0))
     }
 
-    /// Whether `at` is still in private executable code of the same file at the same place.
+    /// Whether `at` is still in the same file's private code or constants at the same place.
     pub(crate) fn still_is(&self, mapping: &Mapping, at: RuntimeAddr) -> bool {
         let place = |start: u64, offset: u64| at.raw().wrapping_sub(start).wrapping_add(offset);
         let want = place(mapping.start.raw(), mapping.offset.raw());
@@ -325,7 +325,7 @@ impl Space {
         self.query(at).is_some_and(|now| {
             now.inode == mapping.inode
                 && (now.dev_major, now.dev_minor) == mapping.dev
-                && now.flags & QUERY_EXECUTABLE != 0
+                && (now.flags & QUERY_EXECUTABLE != 0) == mapping.perms.execute
                 && now.flags & QUERY_WRITABLE == 0
                 && place(now.start, now.offset) == want
         })

@@ -121,18 +121,20 @@ pub(crate) struct Near<'m> {
 }
 
 impl Near<'_> {
-    pub(crate) fn read_exact<const N: usize>(&mut self, at: RuntimeAddr) -> Result<[u8; N], Errno> {
-        if let Some(found) = self.known(at) {
-            return Ok(found);
+    pub(crate) fn read_into(&mut self, at: RuntimeAddr, bytes: &mut [u8]) -> Result<(), Errno> {
+        if self.known(at, bytes).is_some() {
+            return Ok(());
         }
         (self.start, self.len) = (at.raw(), 0);
         self.len = self.memory.read(at, &mut self.bytes)?;
-        self.known(at).ok_or(Errno::EIO)
+        self.known(at, bytes).ok_or(Errno::EIO)
     }
 
-    fn known<const N: usize>(&self, at: RuntimeAddr) -> Option<[u8; N]> {
+    fn known(&self, at: RuntimeAddr, bytes: &mut [u8]) -> Option<()> {
         let into = usize::try_from(at.raw().checked_sub(self.start)?).ok()?;
-        self.bytes.get(..self.len)?.get(into..)?.first_chunk().copied()
+        let known = self.bytes.get(..self.len)?.get(into..into.checked_add(bytes.len())?)?;
+        bytes.copy_from_slice(known);
+        Some(())
     }
 }
 
@@ -149,9 +151,11 @@ mod tests {
         let mut near = memory.near();
         for into in [0, 5, 4091, 4092, 4096, 3, 9000, 8999, 2 * NEAR_BYTES] {
             let at = RuntimeAddr::new(start + u64::try_from(into).unwrap());
-            assert_eq!(near.read_exact::<5>(at).unwrap(), bytes[into..into + 5], "{into}");
+            let mut found = [0; 5];
+            near.read_into(at, &mut found).unwrap();
+            assert_eq!(found, bytes[into..into + 5], "{into}");
         }
         let nowhere = RuntimeAddr::new(8);
-        assert!(near.read_exact::<5>(nowhere).is_err() && near.read_exact::<5>(nowhere).is_err());
+        assert!(near.read_into(nowhere, &mut [0; 5]).is_err() && near.read_into(nowhere, &mut [0; 5]).is_err());
     }
 }

@@ -146,6 +146,8 @@ pub enum NotApplied {
     MappedTwice { path: String },
     #[error("the code of {path} at {va} is not mapped from its file (anonymous or huge-page text)")]
     TextNotFromFile { path: String, va: Va },
+    #[error("the table of {path} at {va} is not mapped from its file, or not read-only (yet)")]
+    TableNotFromFile { path: String, va: Va },
     #[error("the bytes at {va} of {path} are not the ones that the livepatch was made for")]
     UnexpectedBytes { path: String, function: String, va: Va, found: Vec<u8> },
     #[error("another livepatch is applied to {path}: {livepatch}")]
@@ -227,6 +229,7 @@ impl NotApplied {
             Self::ImageNotMapped { .. } => "image-not-mapped",
             Self::MappedTwice { .. } => "mapped-twice",
             Self::TextNotFromFile { .. } => "text-not-from-file",
+            Self::TableNotFromFile { .. } => "table-not-from-file",
             Self::UnexpectedBytes { .. } => "unexpected-bytes",
             Self::OtherLivepatch { .. } => "other-livepatch",
             Self::ForgedPayload { .. } => "forged-payload",

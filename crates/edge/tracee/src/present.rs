@@ -6,10 +6,9 @@ use crate::maps::Mapping;
 use crate::memory::Memory;
 use crate::payload::Payload;
 use crate::process::{Process, ReadError};
+use crate::spot::{AtSpot, Bytes, Spot, at_spot, changed, spots};
 use crate::status::UnreadablePayload;
-use crate::write::JUMP_BYTES;
-use salve_elf::{LoadBias, RuntimeAddr};
-use salve_patch::Detour;
+use salve_elf::LoadBias;
 use std::io::Read;
 
 /// A payload found mapped, with the image that it belongs to.
@@ -21,16 +20,6 @@ pub(crate) struct Present {
     pub(crate) old: LoadBias,
     /// Every mapping of the payload's file.
     pub(crate) mappings: Vec<Mapping>,
-}
-
-/// What stands where a detour belongs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AtDetour {
-    /// The old function's own bytes.
-    Original,
-    /// This payload's jump.
-    Jump,
-    Other([u8; JUMP_BYTES]),
 }
 
 impl Present {
@@ -75,7 +64,12 @@ impl Present {
             Ok(payload) => payload,
             Err(error) => return Ok(Err(error.to_string())),
         };
-        Ok(Self::home(&payload, mapping, images).map(|(image, old)| (payload, image, old)))
+        let home = Self::home(&payload, mapping, images);
+        Ok(home.and_then(|(image, old)| {
+            let writes = payload.livepatch().and_then(|livepatch| spots(livepatch, old));
+            writes.ok_or_else(|| "it says that it writes what no livepatch does".to_owned())?;
+            Ok((payload, image, old))
+        }))
     }
 
     /// The image that it was made for, at the distance that it was made for.
@@ -99,33 +93,15 @@ impl Present {
             .ok_or_else(|| "the image it was made for is not mapped at its distance".to_owned())
     }
 
-    pub(crate) fn detours(&self) -> impl Iterator<Item = (&Detour, [u8; JUMP_BYTES], RuntimeAddr)> {
-        let detours = self.payload.livepatch().map(|livepatch| livepatch.detours.as_slice()).unwrap_or_default();
-        detours
-            .iter()
-            .zip(&self.payload.jumps)
-            .map(|(detour, jump)| (detour, *jump, detour.old_va.in_process(self.old)))
+    /// Every spot that it writes to, with what it holds when it is in force.
+    pub(crate) fn spots(&self) -> Vec<(Spot<'_>, Bytes)> {
+        let Some(livepatch) = self.payload.livepatch() else { return Vec::new() };
+        let changed = changed(livepatch, &self.payload.jumps, self.payload.distance, self.old);
+        spots(livepatch, self.old).unwrap_or_default().into_iter().zip(changed).collect()
     }
 
-    /// What stands at every detour, in their order.
-    pub(crate) fn state(&self, memory: &Memory) -> Result<Vec<AtDetour>, ReadError> {
-        self.detours().map(|(detour, jump, at)| at_detour(memory, detour, jump, at)).collect()
+    /// What stands at every spot, in their order.
+    pub(crate) fn state(&self, memory: &Memory) -> Result<Vec<AtSpot>, ReadError> {
+        self.spots().iter().map(|(spot, changed)| at_spot(memory, spot, Some(*changed))).collect()
     }
-}
-
-pub(crate) fn at_detour(
-    memory: &Memory,
-    detour: &Detour,
-    jump: [u8; JUMP_BYTES],
-    at: RuntimeAddr,
-) -> Result<AtDetour, ReadError> {
-    let mut found = [0; JUMP_BYTES];
-    memory.read_exact(at, &mut found).map_err(|_| ReadError::Exited)?;
-    Ok(if found == jump {
-        AtDetour::Jump
-    } else if found == *detour.expected {
-        AtDetour::Original
-    } else {
-        AtDetour::Other(found)
-    })
 }

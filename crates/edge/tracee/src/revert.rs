@@ -11,16 +11,17 @@ use crate::image::read_image;
 use crate::maps;
 use crate::outcome::{Committed, Lost, NotApplied, RevertOutcome, Reverted};
 use crate::patcher::{ApplyError, Patcher, RevertOptions, Selection};
-use crate::present::{AtDetour, Present};
+use crate::present::Present;
 use crate::process::{Process, ReadError};
 use crate::remote::Target;
 use crate::scene::{End, Scene, did_not_stop, is_of_an_end};
+use crate::spot::{AtSpot, original};
 use crate::tidy;
 use crate::transition::{Plan, Site};
 use crate::tries::{Ended, Transition};
-use crate::write::{JUMP_BYTES, Write};
+use crate::write::Write;
 use core::time::Duration;
-use salve_elf::{ContentHash, RuntimeAddr, Va};
+use salve_elf::{ContentHash, RuntimeAddr};
 use salve_patch::RevertPolicy;
 
 /// Reverting, in the processes of a group.
@@ -108,7 +109,7 @@ fn try_revert(
     let mut chosen = Vec::new();
     for present in scene.present.iter().filter(|present| selection.contains(present.payload.id)) {
         let state = present.state(&scene.memory)?;
-        if !state.contains(&AtDetour::Jump) {
+        if !state.contains(&AtSpot::Changed) {
             continue;
         }
         let policy = policy(present, options)?;
@@ -121,7 +122,7 @@ fn try_revert(
     for present in &scene.present {
         let state = present.state(&scene.memory)?;
         let unmap = present.payload.livepatch().is_some_and(|livepatch| livepatch.revert == RevertPolicy::Unmap);
-        if unmap && !state.contains(&AtDetour::Jump) {
+        if unmap && !state.contains(&AtSpot::Changed) {
             add(&mut plan, patcher, process, &scene, present, &state, RevertPolicy::Unmap)?;
             chosen.push((present, RevertPolicy::Unmap));
         }
@@ -245,7 +246,7 @@ fn add(
     process: &Process,
     scene: &Scene,
     present: &Present,
-    state: &[AtDetour],
+    state: &[AtSpot],
     policy: RevertPolicy,
 ) -> Result<(), End> {
     let bad = |why: &str| End::Not(NotApplied::BadLivepatch { path: path(present), why: why.to_owned() });
@@ -256,37 +257,36 @@ fn add(
     if ContentHash::of(&bytes) != image.image.sha256 {
         return Err(bad("its image's file changed"));
     }
-    let original = |va: Va| -> Option<[u8; JUMP_BYTES]> {
-        let offset = usize::try_from(image.file.elf.as_ref()?.file_offset(va)?).ok()?;
-        bytes.get(offset..offset.checked_add(JUMP_BYTES)?)?.try_into().ok()
-    };
-    // Where no detour leads to this payload there is nothing to write back.
-    let in_force = state.contains(&AtDetour::Jump);
-    for ((detour, jump, at), state) in present.detours().zip(state).filter(|_| in_force) {
+    // Where nothing leads to this payload there is nothing to write back.
+    let in_force = state.contains(&AtSpot::Changed);
+    for ((spot, changed), state) in present.spots().iter().zip(state).filter(|_| in_force) {
         match state {
-            AtDetour::Original => continue,
-            AtDetour::Jump => {}
-            AtDetour::Other(found) => {
+            AtSpot::Original => continue,
+            AtSpot::Changed => {}
+            AtSpot::Other(found) => {
                 return Err(End::Not(NotApplied::UnexpectedBytes {
                     path: path(present),
-                    function: detour.function.clone(),
-                    va: detour.old_va,
+                    function: spot.name.to_owned(),
+                    va: spot.va,
                     found: found.to_vec(),
                 }));
             }
         }
-        let new = original(detour.old_va).ok_or_else(|| bad("a detour lies outside its image's file"))?;
-        if detour.expected != new {
-            return Err(bad("a detour does not replace what the image's file has there"));
+        let new =
+            original(spot, image, &bytes, present.old).ok_or_else(|| bad("it writes outside its image's file"))?;
+        if spot.original != new {
+            return Err(bad("it does not replace what the image's file has there"));
         }
         plan.writes.push(Write {
-            at,
-            expected: jump,
+            at: spot.at,
+            expected: *changed,
             new,
             path: path(present),
-            function: detour.function.clone(),
-            va: detour.old_va,
-            mapping: maps::find(&image.image.mappings, at).cloned().ok_or_else(|| bad("its text is gone"))?,
+            function: spot.name.to_owned(),
+            va: spot.va,
+            mapping: maps::find(&image.image.mappings, spot.at)
+                .cloned()
+                .ok_or_else(|| bad("what it wrote to is gone"))?,
         });
     }
     let whole = policy == RevertPolicy::Unmap;

@@ -136,6 +136,8 @@ mod tests {
             replaced: vec![],
             imports: vec![],
             pointers: vec![],
+            words: vec![],
+            readers: vec![],
             requirements: vec![],
             revert: RevertPolicy::Unmap,
             unwind: salve_patch::Unwind::default(),

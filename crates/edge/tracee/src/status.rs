@@ -4,9 +4,10 @@ use crate::image::{Found, PAGE_BYTES, read_image};
 use crate::maps::Mapping;
 use crate::memory::Memory;
 use crate::patcher::Patcher;
-use crate::present::{AtDetour, Present};
+use crate::present::Present;
 use crate::process::{Process, ProcessId, ReadError};
 use crate::slot::{SLOT_BYTES, slots};
+use crate::spot::{AtSpot, Kind};
 use crate::stub;
 use crate::tidy::Leftovers;
 use rustix::fs::OFlags;
@@ -95,10 +96,10 @@ pub(crate) fn read(patcher: &Patcher, process: &Process) -> Result<ProcessStatus
     let mut jumps = Vec::new();
     for one in present {
         let state = one.state(&memory)?;
-        let (total, there) = (state.len(), state.iter().filter(|&&at| at == AtDetour::Jump).count());
-        for ((_, _, at), _) in one.detours().zip(&state).filter(|(_, at)| **at == AtDetour::Jump) {
-            jumps.push(at);
-        }
+        let (total, there) = (state.len(), state.iter().filter(|&&at| at == AtSpot::Changed).count());
+        let spots = one.spots();
+        let in_force = spots.iter().zip(&state).filter(|(_, state)| **state == AtSpot::Changed);
+        jumps.extend(in_force.filter(|((spot, _), _)| spot.kind == Kind::Detour).map(|((spot, _), _)| spot.at));
         let first = one.payload.segments.first().map(|segment| segment.new_va.in_process(one.payload.bias(one.old)));
         livepatches.push(LivepatchStatus {
             livepatch: one.payload.id,

@@ -13,23 +13,24 @@ use crate::image::{Found, read_image};
 use crate::limits::Limits;
 use crate::maps;
 use crate::outcome::NotApplied;
-use crate::present::{AtDetour, Present};
+use crate::present::Present;
 use crate::process::Process;
 use crate::scene::{End, Scene};
+use crate::spot::{AtSpot, Bytes, crosses, original, spots};
 use crate::transition::Plan;
-use crate::write::{JUMP_BYTES, Write};
+use crate::write::Write;
 use salve_elf::{ContentHash, RuntimeAddr};
 use salve_patch::{Livepatch, RevertPolicy};
 
 /// A livepatch in force that goes.
 pub(crate) struct Superseded<'a> {
     present: &'a Present,
-    state: Vec<AtDetour>,
+    state: Vec<AtSpot>,
 }
 
 impl<'a> Superseded<'a> {
-    /// One that may go for the sake of `newer`: its code has not escaped, and its
-    /// detours lie where the newer one's lie or clear of them.
+    /// One that may go for the sake of `newer`: its code has not escaped, and what it
+    /// writes lies where the newer one writes or clear of that.
     pub(crate) fn of(scene: &Scene, present: &'a Present, newer: &Livepatch) -> Result<Self, End> {
         let path = || present.payload.image().map(|image| image.path.clone()).unwrap_or_default();
         let state = present.state(&scene.memory)?;
@@ -37,37 +38,34 @@ impl<'a> Superseded<'a> {
         if policy == RevertPolicy::Refuse {
             return Err(NotApplied::RevertRefused { path: path() }.into());
         }
-        for ((detour, _, _), state) in present.detours().zip(&state) {
-            if let AtDetour::Other(found) = state {
+        let newer = spots(newer, present.old).unwrap_or_default();
+        for ((spot, _), state) in present.spots().iter().zip(&state) {
+            if let AtSpot::Other(found) = state {
                 return Err(NotApplied::UnexpectedBytes {
                     path: path(),
-                    function: detour.function.clone(),
-                    va: detour.old_va,
+                    function: spot.name.to_owned(),
+                    va: spot.va,
                     found: found.to_vec(),
                 }
                 .into());
             }
-            let jump_bytes = u64::try_from(JUMP_BYTES).unwrap_or(u64::MAX);
-            let crossing = newer.detours.iter().any(|other| {
-                let apart = other.old_va.raw().abs_diff(detour.old_va.raw());
-                apart != 0 && apart < jump_bytes
-            });
-            if crossing {
+            if newer.iter().any(|other| crosses(other, spot)) {
                 return Err(NotApplied::OtherLivepatch { path: path(), livepatch: present.payload.id }.into());
             }
         }
         Ok(Self { present, state })
     }
 
-    /// The jump that it has there, if it has one in force.
-    pub(crate) fn jump_at(&self, at: RuntimeAddr) -> Option<[u8; JUMP_BYTES]> {
-        let mut detours = self.present.detours().zip(&self.state);
-        detours.find_map(|((_, jump, here), state)| (here == at && *state == AtDetour::Jump).then_some(jump))
+    /// What it has written there, if that is in force.
+    pub(crate) fn written_at(&self, at: RuntimeAddr) -> Option<Bytes> {
+        let spots = self.present.spots();
+        let mut spots = spots.iter().zip(&self.state);
+        spots.find_map(|((spot, changed), state)| (spot.at == at && *state == AtSpot::Changed).then_some(*changed))
     }
 
-    /// How many of its jumps are in force.
-    pub(crate) fn jumps(&self) -> usize {
-        self.state.iter().filter(|state| **state == AtDetour::Jump).count()
+    /// How many of its writes are in force.
+    pub(crate) fn in_force(&self) -> usize {
+        self.state.iter().filter(|state| **state == AtSpot::Changed).count()
     }
 
     /// What it says that it replaced is what the image's file has there: the payload in
@@ -80,12 +78,8 @@ impl<'a> Superseded<'a> {
         if ContentHash::of(&bytes) != image.image.sha256 {
             return Err(bad("its image's file changed"));
         }
-        for (detour, _, _) in self.present.detours() {
-            let original = || -> Option<&[u8]> {
-                let offset = usize::try_from(image.file.elf.as_ref()?.file_offset(detour.old_va)?).ok()?;
-                bytes.get(offset..offset.checked_add(JUMP_BYTES)?)
-            };
-            if original() != Some(detour.expected.as_slice()) {
+        for (spot, _) in self.present.spots() {
+            if original(&spot, image, &bytes, self.present.old) != Some(spot.original) {
                 return Err(bad("the livepatch before it does not replace what the image's file has"));
             }
         }
@@ -97,21 +91,21 @@ impl<'a> Superseded<'a> {
         let path = &newer.change.image.path;
         let bad = |why: &str| End::Not(NotApplied::BadLivepatch { path: path.clone(), why: why.to_owned() });
         let livepatch = self.present.payload.livepatch().ok_or_else(|| bad("the one before has none"))?;
-        for ((detour, jump, at), state) in self.present.detours().zip(&self.state) {
-            if *state != AtDetour::Jump || newer.livepatch.detours.iter().any(|other| other.old_va == detour.old_va) {
+        let kept = spots(newer.livepatch, newer.old).unwrap_or_default();
+        for ((spot, changed), state) in self.present.spots().iter().zip(&self.state) {
+            if *state != AtSpot::Changed || kept.iter().any(|other| other.va == spot.va) {
                 continue;
             }
-            // This is what the image's file has: `check` compared it.
-            let new = detour.expected.as_slice().try_into().map_err(|_| bad("a detour of another length"))?;
-            let mapping = maps::find(&newer.image.image.mappings, at).cloned();
+            let mapping = maps::find(&newer.image.image.mappings, spot.at).cloned();
             plan.writes.push(Write {
-                at,
-                expected: jump,
-                new,
+                at: spot.at,
+                expected: *changed,
+                // This is what the image's file has: `check` compared it.
+                new: spot.original,
                 path: path.clone(),
-                function: detour.function.clone(),
-                va: detour.old_va,
-                mapping: mapping.ok_or_else(|| bad("its text is gone"))?,
+                function: spot.name.to_owned(),
+                va: spot.va,
+                mapping: mapping.ok_or_else(|| bad("what it wrote to is gone"))?,
             });
         }
         plan.forbidden.add_revert(livepatch, newer.old, self.present.payload.bias(newer.old), false);

@@ -14,7 +14,7 @@ use crate::outcome::{Blocking, BlockingReason, Lost, NotApplied, WriteFault};
 use crate::process::{Process, ReadError};
 use crate::stop::{Held, StopError};
 use crate::ties::Watch;
-use crate::write::{Act, JUMP_BYTES, Write, undo, write};
+use crate::write::{Act, Write, undo, write};
 use core::time::Duration;
 use salve_consistency::{Forbidden, UnwindTablesOf};
 use salve_elf::RuntimeAddr;
@@ -355,7 +355,8 @@ fn verify(memory: &Memory, plan: &Plan<'_>, space: &Space) -> Result<(), Act> {
             return Err(Act::Not(NotApplied::TextNotFromFile { path, va }));
         }
         // An address space that is gone (exit, exec) reads nothing.
-        let found: [u8; JUMP_BYTES] = near.read_exact(write.at).map_err(|_| Act::Not(NotApplied::Executed))?;
+        let found = write.expected.now(|into| near.read_into(write.at, into).is_ok());
+        let found = found.ok_or(Act::Not(NotApplied::Executed))?;
         if found != write.expected {
             return Err(Act::Not(NotApplied::UnexpectedBytes {
                 path: write.path.clone(),

@@ -4,19 +4,20 @@ use crate::Errno;
 use crate::maps::Mapping;
 use crate::memory::Memory;
 use crate::outcome::{Lost, NotApplied, WriteFault};
+use crate::spot::Bytes;
 use crate::transition::Blocked;
 use salve_elf::{RuntimeAddr, Va};
-
-pub(crate) const JUMP_BYTES: usize = 5;
 
 /// One write of a transition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Write {
     pub(crate) at: RuntimeAddr,
-    pub(crate) expected: [u8; JUMP_BYTES],
-    pub(crate) new: [u8; JUMP_BYTES],
+    pub(crate) expected: Bytes,
+    /// As many as are expected.
+    pub(crate) new: Bytes,
     /// For a reader.
     pub(crate) path: String,
+    /// The function of a detour, or what else is written to.
     pub(crate) function: String,
     pub(crate) va: Va,
     /// The mapping that has to be there still.
@@ -35,9 +36,8 @@ fn put(memory: &Memory, write: &Write) -> Option<WriteFault> {
     if let Err(errno) = memory.write(write.at, &write.new) {
         return Some(WriteFault::Write { at: write.at, errno });
     }
-    let mut found = [0; JUMP_BYTES];
-    let same = memory.read_exact(write.at, &mut found).is_ok() && found == write.new;
-    (!same).then_some(WriteFault::ReadBack { at: write.at })
+    let found = write.new.now(|into| memory.read_exact(write.at, into).is_ok());
+    (found != Some(write.new)).then_some(WriteFault::ReadBack { at: write.at })
 }
 
 /// All writes, each read back; or none.
@@ -61,15 +61,13 @@ pub(crate) fn write(memory: &Memory, writes: &[Write]) -> Result<(), Act> {
 
 pub(crate) fn undo(memory: &Memory, writes: &[Write]) -> Result<(), Act> {
     for write in writes.iter().rev() {
-        let mut found = [0; JUMP_BYTES];
         let lost = |errno| Act::Lost(Lost::UndoFailed { at: write.at, errno });
-        memory.read_exact(write.at, &mut found).map_err(lost)?;
-        if found == write.expected {
+        let read = || write.expected.now(|into| memory.read_exact(write.at, into).is_ok());
+        if read().ok_or_else(|| lost(Errno::EIO))? == write.expected {
             continue;
         }
         memory.write(write.at, &write.expected).map_err(lost)?;
-        memory.read_exact(write.at, &mut found).map_err(lost)?;
-        if found != write.expected {
+        if read() != Some(write.expected) {
             return Err(lost(Errno::EIO));
         }
     }

@@ -48,7 +48,8 @@ pub fn claims(diff: &ImageDiff<'_, '_>, judgement: &Judgement) -> Claims {
         same.iter().map(|p| p.new.start()).chain(noise.iter().map(|c| c.pair.new.start())).collect();
     let (tables, carried_tables): (Vec<_>, Vec<_>) = tables.into_iter().partition(|t| staying.contains(&t.new_owner));
     let needed = |run| needed(diff, &carried, judgement.copied_tables, run);
-    let (mut data, texts) = runs(diff, &carried, data_in_code, needed);
+    let in_place = judgement.words.runs.iter().copied();
+    let (mut data, texts) = runs(diff, &carried, data_in_code.chain(in_place), needed);
     // A carried function brings its table along; the old one leads into the old function.
     for table in &carried_tables {
         data = data.into_iter().flat_map(|run| without_table(run, table)).collect();
@@ -64,7 +65,7 @@ pub fn claims(diff: &ImageDiff<'_, '_>, judgement: &Judgement) -> Claims {
         data,
         kept: diff.kept.clone(),
         texts,
-        text_slots: text_slots(diff),
+        text_slots: text_slots(diff, judgement),
         jump_tables: tables,
     }
 }
@@ -154,9 +155,9 @@ fn without_table(run: DataRun, table: &JumpTable) -> impl Iterator<Item = DataRu
     parts.into_iter().flatten().filter(|part| part.len_bytes > 0)
 }
 
-/// Slots that point to another text. Those that are no build stamp are a reason to
-/// refuse, so whatever is validated has none of them.
-fn text_slots(diff: &ImageDiff<'_, '_>) -> Vec<TextPair> {
+/// Slots that point to another text and stay. Those that are no build stamp are changed in
+/// place or a reason to refuse, so whatever is validated has none of them.
+fn text_slots(diff: &ImageDiff<'_, '_>, judgement: &Judgement) -> Vec<TextPair> {
     let slot = |change: &DataChange| match &change.kind {
         DataChangeKind::Text { offset, difference: ContentDifference::Text { .. } } => {
             Some(TextPair { new: change.new.checked_add(*offset)?, old: change.old.checked_add(*offset)? })
@@ -166,7 +167,8 @@ fn text_slots(diff: &ImageDiff<'_, '_>) -> Vec<TextPair> {
         | DataChangeKind::Slot { .. }
         | DataChangeKind::Resized { .. } => None,
     };
-    let mut slots: Vec<TextPair> = diff.data_changes.iter().filter_map(slot).collect();
+    let staying = |slot: &TextPair| !judgement.words.writes(slot.new);
+    let mut slots: Vec<TextPair> = diff.data_changes.iter().filter_map(slot).filter(staying).collect();
     slots.sort_unstable();
     slots.dedup();
     slots
@@ -182,10 +184,10 @@ fn text_slots(diff: &ImageDiff<'_, '_>) -> Vec<TextPair> {
 fn runs(
     diff: &ImageDiff<'_, '_>,
     carried: &BTreeSet<usize>,
-    in_code: impl Iterator<Item = DataRun>,
+    further: impl Iterator<Item = DataRun>,
     needed: impl Fn(DataRun) -> DataRun,
 ) -> (Vec<DataRun>, Vec<TextPair>) {
-    let found = diff.runs.iter().copied().chain(in_code).chain(single_objects(diff, carried));
+    let found = diff.runs.iter().copied().chain(further).chain(single_objects(diff, carried));
     let mut all: Vec<DataRun> = found.map(needed).filter(|run| run.len_bytes > 0).collect();
     all.sort_unstable();
     all.dedup();

@@ -3,6 +3,7 @@ use crate::detour::{BranchTargets, detour};
 use crate::resolve::{Resolver, Target, Word};
 use crate::segments::segments;
 use crate::unwind::unwind;
+use crate::words::words;
 use salve_elf::{FunctionSource, Image, Va, VaRange};
 use salve_match::ImageDiff;
 use salve_patch::{
@@ -27,13 +28,20 @@ pub fn compose(diff: &ImageDiff<'_, '_>, judgement: &Judgement) -> Result<Compos
     let resolver = Resolver::new(diff, carried.clone(), detoured, judgement.copied_tables);
     let mut all = references(diff, &carried, &resolver, &mut reasons);
     all.add_tables(diff.new.image, judgement.copied_tables, &resolver, &mut reasons);
+    let (words, readers) = words(diff, &judgement.words, &resolver, &mut reasons);
     let References { fixups, counts, with_data, slots, stubs, pointers } = all;
+    // The constants carry what words lead to; and without any code they are the payload.
+    let with_data = with_data || !words.is_empty();
     let functions = carried.iter().filter_map(|n| diff.new.image.functions().get(*n)).map(|f| f.range);
     let code: Vec<VaRange> = functions.chain(stubs).collect();
     let segments = segments(diff.new.image, &code, &slots, (&pointers, judgement.copied_tables), with_data);
     if segments.is_none() {
         let summary = "code and read-only data share pages in the new image";
         reasons.push(registry::UNPROVEN_REFERENCE.because(summary, Vec::new()));
+    }
+    if segments.as_ref().is_some_and(Vec::is_empty) && !words.is_empty() {
+        let summary = "there is neither code nor a constant to make a payload of";
+        reasons.push(registry::DATA_CHANGED.because(summary, Vec::new()));
     }
     let unwind = unwind(diff.new.image, &code);
     match segments {
@@ -44,6 +52,8 @@ pub fn compose(diff: &ImageDiff<'_, '_>, judgement: &Judgement) -> Result<Compos
                 imports: slots.into_values().collect(),
                 pointers: pointers.into_iter().map(|(new_va, to)| Pointer { new_va, to }).collect(),
                 detours,
+                words,
+                readers,
                 replaced: replaced(diff, judgement),
                 requirements: judgement.requirements.clone(),
                 revert: judgement.revert,

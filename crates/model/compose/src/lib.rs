@@ -22,6 +22,7 @@ mod detour;
 mod resolve;
 mod segments;
 mod unwind;
+mod words;
 
 pub use claims::claims;
 pub use compose::{Composed, compose};

@@ -39,6 +39,7 @@ impl Forbidden {
             }
         }
         self.add_overwritten(livepatch, old);
+        self.add_readers(livepatch, old);
     }
 
     /// What must not be in use when the detours are taken away and the payload is
@@ -62,6 +63,7 @@ impl Forbidden {
             }
         }
         self.add_overwritten(livepatch, old);
+        self.add_readers(livepatch, old);
     }
 
     /// Any range of addresses; both ends count as inside.
@@ -76,6 +78,14 @@ impl Forbidden {
             let detour = livepatch.detours.iter().find(|detour| detour.old_entry == range.start());
             let also_free = detour.map(|detour| detour.old_va.in_process(old));
             self.push(range, old, name, detour.is_some(), also_free);
+        }
+    }
+
+    /// Who reads words that change might have one of before and one of after.
+    fn add_readers(&mut self, livepatch: &Livepatch, old: LoadBias) {
+        for reader in &livepatch.readers {
+            let name = self.name(&reader.name);
+            self.push(reader.old_range, old, name, false, None);
         }
     }
 
@@ -146,7 +156,7 @@ impl Forbidden {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use salve_patch::{Detour, RevertPolicy};
+    use salve_patch::{Detour, Reader, RevertPolicy};
 
     fn livepatch(may_overlap: bool) -> Livepatch {
         let range = |start, len| VaRange::new(Va::new(start), len).unwrap();
@@ -168,6 +178,8 @@ mod tests {
             }],
             imports: vec![],
             pointers: vec![],
+            words: vec![],
+            readers: vec![],
             requirements: vec![],
             revert: RevertPolicy::Unmap,
             unwind: salve_patch::Unwind::default(),
@@ -199,6 +211,19 @@ mod tests {
         forbidden.add_apply(&livepatch(true), LoadBias::new(0));
         let hit = |word: u64| forbidden.word(word).is_some();
         assert!(!hit(0x1004) && hit(0x1005) && hit(0x1008) && !hit(0x1009) && !hit(0x1030));
+    }
+
+    #[test]
+    fn who_reads_words_that_change_may_not_run_in_either_direction() {
+        let reader = Reader { name: "g".into(), old_range: VaRange::new(Va::new(0x4000), 0x20).unwrap() };
+        let livepatch = Livepatch { readers: vec![reader], ..livepatch(false) };
+        let (mut there, mut back) = (Forbidden::default(), Forbidden::default());
+        there.add_apply(&livepatch, LoadBias::new(0));
+        back.add_revert(&livepatch, LoadBias::new(0), LoadBias::new(0x100_0000), false);
+        for forbidden in [there, back] {
+            let hit = |word: u64| forbidden.word(word).is_some();
+            assert!(hit(0x4000) && hit(0x4001) && hit(0x4020) && !hit(0x4021) && !hit(0x3fff));
+        }
     }
 
     #[test]

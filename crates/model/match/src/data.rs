@@ -9,6 +9,7 @@
 use crate::content::ContentDifference;
 use crate::side::Side;
 use crate::verify::{Learnt, Verifier};
+use crate::words::differing;
 use salve_elf::{SectionRole, Va, VaRange};
 use salve_patch::DataRun;
 use std::collections::HashMap;
@@ -247,7 +248,11 @@ pub(crate) fn changes(verifier: &Verifier<'_, '_, '_>, learnt: &mut Learnt) -> V
                 });
             }
             let len = new_len.min(old_len);
+            let before = changes.len();
             compare_run(verifier, section.name, (y1, x1), len, &mut changes, learnt);
+            if changes.len() > before && new_len == old_len {
+                learnt.words.extend(differing(verifier, DataRun { new: x1, old: y1, len_bytes: len }));
+            }
         }
     }
     changes

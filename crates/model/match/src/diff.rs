@@ -7,6 +7,7 @@ use crate::pair::Pairing;
 use crate::side::{Names, Place, Side};
 use crate::takes::{Taking, takes_any, takings};
 use crate::verify::{Class, Learnt, Mismatch, Verifier, code_votes, slot_votes};
+use crate::words::WordRun;
 use salve_elf::{Binding, Image, Va, VaRange};
 use salve_patch::{DataRun, JumpTable};
 use std::collections::{HashMap, HashSet};
@@ -88,6 +89,8 @@ pub struct ImageDiff<'i, 'a> {
     pub tables: Vec<JumpTable>,
     /// Parts of runs in writable data whose initial bytes differ.
     pub kept: Vec<DataRun>,
+    /// Runs of tables of which only whole words differ.
+    pub word_runs: Vec<WordRun>,
     /// Where changed functions take the address of others.
     pub takings: Vec<Taking>,
     alignments: Alignments,
@@ -181,6 +184,7 @@ pub fn diff<'i, 'a>(old: &'i Image<'a>, new: &'i Image<'a>) -> ImageDiff<'i, 'a>
         runs: learnt.runs,
         tables: learnt.tables,
         kept: learnt.kept,
+        word_runs: learnt.words,
         takings,
         alignments,
         old_of_new: pairing.of_new,

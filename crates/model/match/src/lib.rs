@@ -32,6 +32,7 @@ mod side;
 mod stamp;
 mod takes;
 mod verify;
+mod words;
 
 pub use align::{AlignedPair, Difference, OperandChange, align, compare_operands};
 
@@ -44,3 +45,4 @@ pub use readers::{Purpose, Reader, exported_names, object_around, readers};
 pub use side::{Place, Side};
 pub use stamp::without_lines;
 pub use takes::Taking;
+pub use words::WordRun;

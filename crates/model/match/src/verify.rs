@@ -4,6 +4,7 @@ use crate::content::{self, ContentDifference};
 use crate::data::{Correspondence, DataMap, Votes, vote};
 use crate::pair::Pairing;
 use crate::side::{Place, Side};
+use crate::words::WordRun;
 use salve_code::{CodeSummary, LARGEST_UNCLEAR_BYTES, Reference};
 use salve_elf::{Binding, SectionRole, Va, VaRange};
 use salve_patch::{DataRun, JumpTable};
@@ -42,6 +43,7 @@ pub(crate) struct Learnt {
     pub(crate) runs: Vec<DataRun>,
     pub(crate) tables: Vec<JumpTable>,
     pub(crate) kept: Vec<DataRun>,
+    pub(crate) words: Vec<WordRun>,
 }
 
 impl Verifier<'_, '_, '_> {

@@ -8,12 +8,13 @@
 use crate::{
     Access, Detour, FORMAT_VERSION, Fixup, FixupKind, ImageReport, Livepatch, MAX_NAMED, NotHealed,
     OLDEST_FORMAT_VERSION, Origin, OwnAddress, PatchFile, ReplacedFunction, Requirement, Segment, Verdict, layout,
+    words,
 };
 use salve_elf::{ContentHash, Va, VaRange};
 use std::collections::BTreeMap;
 
 /// The jump that a detour writes: `e9 rel32`.
-const JUMP_BYTES: u64 = 5;
+pub(crate) const JUMP_BYTES: u64 = 5;
 /// `endbr64`, which a detour may leave standing.
 const ENDBR_BYTES: u64 = 4;
 /// The field of a `PcRel32`.
@@ -33,6 +34,8 @@ const IMPORTS_SINCE: u32 = 3;
 const UNWIND_SINCE: u32 = 4;
 /// The first version with slots for what an image defines itself, and with pointers.
 const OWN_SINCE: u32 = 5;
+/// The first version whose livepatches change words of the old image's constants.
+const WORDS_SINCE: u32 = 6;
 /// The first version with a list of what is not healed.
 const NOT_HEALED_SINCE: u32 = 2;
 
@@ -49,6 +52,8 @@ pub enum Invalid {
     OwnAgainstVersion { image: usize },
     #[error("image {image} has call frame information, which belongs to a later version")]
     UnwindAgainstVersion { image: usize },
+    #[error("image {image} changes words of constants, which belongs to a later version")]
+    WordsAgainstVersion { image: usize },
     #[error("the list of what is not healed is missing, or belongs to a later version")]
     NotHealedAgainstVersion,
     #[error("the list of what is not healed is not in order, counts less than it names, or names too much")]
@@ -108,6 +113,12 @@ pub enum Fault {
     DetourOutsideFunction { old_va: Va },
     #[error("detour at {old_va} leads to {new_target}, which is in no new function")]
     DetourTarget { old_va: Va, new_target: Va },
+    #[error("word at {old_va} is out of order, not aligned, or overlaps the one before")]
+    WordPlace { old_va: Va },
+    #[error("word at {old_va} does not change, lies in a detour, or leads nowhere")]
+    WordValue { old_va: Va },
+    #[error("function {range} that reads words is empty, out of order, or reads none")]
+    ReaderPlace { range: VaRange },
     #[error("function {name} has neither an old nor a new part")]
     FunctionNowhere { name: String },
     #[error("function {name} has the empty part {range}")]
@@ -151,6 +162,9 @@ pub(crate) fn patch_file(patch: &PatchFile) -> Result<(), Invalid> {
         }
         if !found.unwind.is_empty() && patch.format_version < UNWIND_SINCE {
             return Err(Invalid::UnwindAgainstVersion { image });
+        }
+        if !(found.words.is_empty() && found.readers.is_empty()) && patch.format_version < WORDS_SINCE {
+            return Err(Invalid::WordsAgainstVersion { image });
         }
         livepatch(found).map_err(|fault| Invalid::Livepatch { livepatch: livepatches, fault })?;
         if let Some((earlier, other)) = seen.insert(old.sha256, (image, report))
@@ -252,7 +266,7 @@ impl Livepatch {
 }
 
 fn livepatch(livepatch: &Livepatch) -> Result<(), Fault> {
-    if livepatch.segments.is_empty() || livepatch.detours.is_empty() {
+    if livepatch.segments.is_empty() || livepatch.detours.is_empty() && livepatch.words.is_empty() {
         return Err(Fault::Nothing);
     }
     segments(&livepatch.segments)?;
@@ -261,6 +275,7 @@ fn livepatch(livepatch: &Livepatch) -> Result<(), Fault> {
     pointers(livepatch)?;
     functions(&livepatch.replaced, &livepatch.segments)?;
     detours(&livepatch.detours, &livepatch.replaced)?;
+    words::check(livepatch)?;
     livepatch.unwind.check(&livepatch.segments)?;
     livepatch.requirements.iter().try_for_each(requirement)
 }
@@ -455,6 +470,6 @@ fn name(what: &'static str, text: &str) -> Result<(), Invalid> {
 }
 
 /// No control characters: names reach terminals, logs and symbol tables.
-fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_NAME_BYTES && !text.chars().any(char::is_control)
 }

@@ -30,6 +30,7 @@ mod origin;
 mod place;
 mod unwind;
 mod verdict;
+mod words;
 
 pub use check::{Fault, Invalid};
 pub use claims::{Claims, DataRun, FunctionPair, JumpTable, NoiseClaim, NoiseKind, NoiseSite, TakingSite, TextPair};
@@ -44,11 +45,12 @@ pub use origin::{Cves, Origin, PackageId};
 pub use place::{Distance, PlaceError, PlacedSegment};
 pub use unwind::{Cie, Fde, Unwind};
 pub use verdict::{Evidence, FunctionCounts, ImageReport, NoiseReport, Reason, ReferenceCounts, Verdict};
+pub use words::{DataWord, Reader, WordValue};
 
 use serde::{Deserialize, Serialize};
 
 /// Version of the manifest's shape that is written; a reader refuses one it does not know.
-pub const FORMAT_VERSION: u32 = 5;
+pub const FORMAT_VERSION: u32 = 6;
 
 /// The oldest version that is read still.
 pub const OLDEST_FORMAT_VERSION: u32 = 1;

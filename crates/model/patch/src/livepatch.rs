@@ -1,4 +1,4 @@
-use crate::Unwind;
+use crate::{DataWord, Reader, Unwind};
 use core::fmt;
 use salve_elf::{BuildId, ContentHash, Va, VaRange};
 use serde::{Deserialize, Serialize};
@@ -152,8 +152,8 @@ pub enum Requirement {
     DependencyConstant { soname: String, symbol: String, value: u64, mask: u64, why: String },
 }
 
-/// What a revert may do with the payload once the detours are gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// What a revert may do with the payload once the detours are gone, the most lenient first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RevertPolicy {
     /// No address of the payload can have been stored anywhere: it may be unmapped
@@ -182,6 +182,12 @@ pub struct Livepatch {
     pub pointers: Vec<Pointer>,
     /// Sorted by `old_va`, not overlapping.
     pub detours: Vec<Detour>,
+    /// Sorted by `old_va`; since format version 6.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub words: Vec<DataWord>,
+    /// Sorted by address, not overlapping; since format version 6.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub readers: Vec<Reader>,
     pub replaced: Vec<ReplacedFunction>,
     pub requirements: Vec<Requirement>,
     pub revert: RevertPolicy,

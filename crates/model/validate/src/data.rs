@@ -6,6 +6,7 @@ use crate::image::{Binding, Image, Section, Slot};
 use crate::index::Pair;
 use crate::invalid::{Invalid, Mismatch};
 use crate::lockstep::{Seen, TableUse, is_string, table_entry};
+use crate::words::Words;
 use salve_elf::{Va, VaRange};
 use salve_patch::{DataRun, JumpTable, TextPair};
 
@@ -17,6 +18,8 @@ pub(crate) struct Data<'c, 'a> {
     pub(crate) kept: &'c [DataRun],
     /// Slots that point to texts which differ; sorted.
     pub(crate) text_slots: &'c [TextPair],
+    /// What becomes the new image's in place.
+    pub(crate) words: &'c Words,
 }
 
 impl Data<'_, '_> {
@@ -48,9 +51,13 @@ impl Data<'_, '_> {
                 return Err(Invalid::DataDiffers { old: run.old, new: run.new });
             }
         }
-        let (old, new) = (self.map.old.slots_in(there), self.map.new.slots_in(here));
+        // What a word holds that becomes another was proven with the words.
+        let stays =
+            |slot: &&Slot, start: Va| !self.words.hold(run.new.wrapping_offset(slot.at.wrapping_distance_from(start)));
+        let old: Vec<&Slot> = self.map.old.slots_in(there).iter().filter(|slot| stays(slot, run.old)).collect();
+        let new: Vec<&Slot> = self.map.new.slots_in(here).iter().filter(|slot| stays(slot, run.new)).collect();
         let mut at = here.start();
-        for (a, b) in old.iter().zip(new) {
+        for (a, b) in old.iter().zip(&new) {
             self.check_slots(run, a, b, seen)?;
             self.check_bytes(run, at, b.at)?;
             at = b.at.wrapping_offset(b.len_bytes.cast_signed());
@@ -148,7 +155,8 @@ impl Data<'_, '_> {
         }
         let differs = old.iter().zip(new).enumerate().filter(|(_, (a, b))| a != b);
         let mut differs = differs.filter_map(|(offset, _)| i64::try_from(offset).ok());
-        match differs.find(|offset| !self.is_kept(from.wrapping_offset(*offset))) {
+        let stays_or_changes = |at: Va| self.is_kept(at) || self.words.hold(at);
+        match differs.find(|offset| !stays_or_changes(from.wrapping_offset(*offset))) {
             Some(offset) => {
                 Err(Invalid::DataDiffers { old: old_from.wrapping_offset(offset), new: from.wrapping_offset(offset) })
             }

@@ -180,6 +180,16 @@ pub enum Invalid {
     #[error("carried function {range} has exception handlers, which a payload cannot register")]
     LandingPads { range: VaRange },
 
+    // Words changed in place.
+    #[error("the word at {old_va} is out of order, or no aligned word of a table that is the same but for such words")]
+    WordPlace { old_va: Va },
+    #[error("the word at {old_va} is not what the loader leaves there")]
+    WordExpected { old_va: Va },
+    #[error("the word at {old_va} does not become what the loader makes of the one at {new_va}")]
+    WordValue { old_va: Va, new_va: Va },
+    #[error("the function at {entry} refers to a word that changes and is not named, or refers to none")]
+    WordReader { entry: Va },
+
     // Detours.
     #[error("detour at {old_va} is out of order or overlaps another")]
     DetourOrder { old_va: Va },

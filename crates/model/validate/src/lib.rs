@@ -133,6 +133,7 @@ mod segments;
 #[cfg(test)]
 mod tests;
 mod unwind;
+mod words;
 
 pub use invalid::{ImageFault, Invalid, Mismatch, Side};
 
@@ -149,6 +150,7 @@ use payload::Payload;
 use salve_elf::VaRange;
 use salve_patch::{Claims, Livepatch, ReferenceCounts};
 use unwind::Unwind;
+use words::Words;
 
 /// What was proven, in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -186,6 +188,7 @@ pub fn validate(old: &[u8], new: &[u8], livepatch: &Livepatch, claims: &Claims) 
     account(&old, &new, &decoder, claims, &index, &mut proof)?;
     detours::check(&old, &mut index, claims, &livepatch.detours)?;
 
+    let words = Words::new((&old, &new), &index, livepatch)?;
     let covers = |a, b, len| index.run_at(b).is_some_and(|(_, there)| there == a) && index.covers(b, len);
     let tls_same = loader::tls_same(&old, &new, covers);
     let map =
@@ -195,7 +198,7 @@ pub fn validate(old: &[u8], new: &[u8], livepatch: &Livepatch, claims: &Claims) 
     // What the payload itself refers to says nothing about roles.
     let by_staying = roles::reached(&map);
     (proof.references, proof.payload_bytes) = Payload::new(&map, &decoder, livepatch)?.check(&mut seen)?;
-    if seen.brought {
+    if seen.brought || !livepatch.words.is_empty() {
         brought::check_never_written(&map, &decoder, &claims.gone)?;
     }
     let by_payload = roles::reached(&map);
@@ -207,7 +210,8 @@ pub fn validate(old: &[u8], new: &[u8], livepatch: &Livepatch, claims: &Claims) 
     let (mut text_slots, mut kept) = (claims.text_slots.clone(), claims.kept.clone());
     text_slots.sort_unstable();
     kept.sort_unstable();
-    let data = Data { map: &map, tables: &tables, kept: &kept, text_slots: &text_slots };
+    words::check_readers(&map, &decoder, livepatch)?;
+    let data = Data { map: &map, tables: &tables, kept: &kept, text_slots: &text_slots, words: &words };
     proof.data_bytes = data.check(&mut seen)?;
     let targets = ends::Targets::new(&map, &mut seen);
     data.check_used_tables(&seen, &targets.new)?;

@@ -13,9 +13,11 @@ use crate::imports::Imports;
 use crate::invalid::{Invalid, Mismatch, Side};
 use crate::lockstep::{Seen, TableUse, code, decode, looks_like_table};
 use crate::segments::{check_filling, check_shape, distances, every_page_has_code, held, is_mapped, mapped};
+use crate::words;
 use salve_elf::{LoadBias, Va, VaRange};
 use salve_patch::{
     Access, Distance, Fixup, FixupKind, Livepatch, OwnAddress, PlacedSegment, ReferenceCounts, RevertPolicy, Segment,
+    WordValue,
 };
 
 /// The old image is taken to be where its file says.
@@ -74,6 +76,7 @@ impl<'c, 'a> Payload<'c, 'a> {
             return Err(Invalid::StrayFixup { at: stray.new_va });
         }
         self.check_tables(seen)?;
+        self.check_words(seen)?;
         self.imports.check_all_used()?;
         Ok((self.references, bytes))
     }
@@ -386,6 +389,22 @@ impl<'c, 'a> Payload<'c, 'a> {
         }
         self.references.payload = self.references.payload.saturating_add(1);
         Ok(())
+    }
+
+    /// Every word that changes in the old image's tables.
+    fn check_words(&mut self, seen: &mut Seen) -> Result<(), Invalid> {
+        let (map, livepatch) = (self.map, self.livepatch);
+        words::check_values(map, livepatch, |word, at, target| match word.new {
+            WordValue::Payload(_) => self.check_inside(at, brought::WORD, target, seen),
+            WordValue::Old(old_target) => {
+                let found = map.check(old_target, target, Use::Pointer);
+                let found =
+                    found.map_err(|why| Invalid::PayloadReference { at, old_target, new_target: target, why })?;
+                self.count(found);
+                Ok(())
+            }
+            WordValue::Number(_) => Ok(()),
+        })
     }
 
     /// Every word of the tables that the payload brings, if it refers to any.

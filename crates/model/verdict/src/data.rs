@@ -4,9 +4,10 @@ use crate::carry::Carried;
 use crate::kept::{Kept, Standing};
 use crate::registry;
 use crate::tables::is_brought;
+use crate::words::{Staying, Words, in_place};
 use salve_code::ReferenceKind;
 use salve_elf::{Binding, SectionRole, Va, VaRange};
-use salve_match::{ContentDifference, DataChangeKind, ImageDiff, NoiseContext, data_stamp};
+use salve_match::{ContentDifference, DataChangeKind, ImageDiff, NoiseContext, Place, Side, data_stamp, text_at};
 use salve_patch::{Evidence, Reason};
 use std::collections::BTreeSet;
 
@@ -15,7 +16,7 @@ pub(crate) fn reasons(
     carried: &Carried,
     copied: Option<VaRange>,
     context: &NoiseContext,
-) -> Vec<Reason> {
+) -> (Vec<Reason>, Words) {
     let kept = Kept::of(diff, carried, context);
     let mut stamps = Vec::new();
     let mut named = Vec::new();
@@ -23,6 +24,7 @@ pub(crate) fn reasons(
     let mut tables = Vec::new();
     let mut resized = Vec::new();
     let mut brought = Vec::new();
+    let mut staying = Staying::default();
     for change in &diff.data_changes {
         let at = |offset: u64| (change.old.checked_add(offset), change.new.checked_add(offset));
         let seen = |(old_va, new_va), seen: String| Evidence { function: None, old_va, new_va, seen };
@@ -40,6 +42,7 @@ pub(crate) fn reasons(
                     continue;
                 };
                 let holds = format!("{} holds {:?}, before {:?}", change.section, stamp.new, stamp.old);
+                staying.texts.extend(place.1);
                 match kept.text(stamp.old_range, stamp.new_range) {
                     Standing::WrittenOut(how) => stamps.push(seen(place, format!("{holds}; {how}"))),
                     Standing::Named(how) => named.push(seen(place, format!("{holds}; {how}"))),
@@ -55,10 +58,11 @@ pub(crate) fn reasons(
                 };
                 let slots = place.0.and_then(|o| VaRange::new(o, 8)).zip(place.1.and_then(|n| VaRange::new(n, 8)));
                 let (Some(stamp), Some((old, new))) = (stamp, slots) else {
-                    tables.push(seen(place, format!("points to other contents: {difference:?}")));
+                    tables.push(seen(place, points_elsewhere(diff, &change.section, difference)));
                     continue;
                 };
                 let points = format!("points to {:?}, before to {:?}", stamp.new, stamp.old);
+                staying.pointers.extend(place.1);
                 match kept.pointer(old, new) {
                     Standing::WrittenOut(how) => stamps.push(seen(place, format!("{points}; {how}"))),
                     Standing::Named(how) => named.push(seen(place, format!("{points}; {how}"))),
@@ -66,7 +70,9 @@ pub(crate) fn reasons(
                 }
             }
             DataChangeKind::Slot { offset } => {
-                tables.push(seen(at(*offset), format!("a pointer in {} leads to something else", change.section)));
+                let (old, new) = at(*offset);
+                let (before, after) = (slot(&diff.old, old), slot(&diff.new, new));
+                tables.push(seen((old, new), format!("{} holds {after}, before {before}", change.section)));
             }
             DataChangeKind::Resized { old_len_bytes, new_len_bytes } => {
                 for (target, evidence) in refers_into(diff, carried, copied, change.new, *new_len_bytes) {
@@ -81,6 +87,7 @@ pub(crate) fn reasons(
             }
         }
     }
+    let (words, in_place, tables) = in_place(diff, carried, tables, &staying);
     let mut reasons = Vec::new();
     let mut add = |code: registry::ReasonCode, summary: &str, evidence: Vec<Evidence>| {
         if !evidence.is_empty() {
@@ -97,7 +104,53 @@ pub(crate) fn reasons(
         brought,
     );
     add(registry::DATA_RESIZED, "static data that replaced code refers to has another size", resized);
-    reasons
+    let summary = match words.readers.len() {
+        0 => "a table that code which stays reads is changed where it lies".to_owned(),
+        1 => "a table that a function which stays reads is changed where it lies".to_owned(),
+        readers => format!("a table that {readers} functions which stay read is changed where it lies"),
+    };
+    let readers = words.readers.iter().filter_map(|reader| diff.old.image.functions().get(*reader));
+    let readers = readers.map(|function| Evidence {
+        function: Some(function.display_name()),
+        old_va: Some(function.range.start()),
+        new_va: None,
+        seen: "refers to it, and may not run while it changes".to_owned(),
+    });
+    let in_place = in_place.into_iter().chain(readers).collect();
+    add(registry::DATA_IN_PLACE, &summary, in_place);
+    (reasons, words)
+}
+
+/// What the loader puts into a slot.
+fn slot(side: &Side<'_, '_>, at: Option<Va>) -> String {
+    let binding = at.and_then(|at| side.image.reloc_at(at)).map(|reloc| reloc.binding);
+    match binding {
+        Some(Binding::Relative { target }) => match side.place(target) {
+            Place::Code { function, offset: 0 } => {
+                let function = side.image.functions().get(function).map(salve_elf::Function::display_name);
+                format!("the address of {}", function.unwrap_or_else(|| target.to_string()))
+            }
+            _ => format!("the address {target}"),
+        },
+        Some(Binding::Symbol { symbol, .. }) => {
+            let name = side.image.symbols().get(symbol).map(salve_elf::Symbol::display_name);
+            format!("the address of {}", name.unwrap_or_default())
+        }
+        Some(Binding::Indirect { .. } | Binding::ThreadLocal { .. } | Binding::Copy { .. }) => {
+            "what the loader finds out".to_owned()
+        }
+        None => "no address".to_owned(),
+    }
+}
+
+/// What a pointer leads to and led to.
+fn points_elsewhere(diff: &ImageDiff<'_, '_>, section: &str, difference: &ContentDifference) -> String {
+    let (ContentDifference::Text { old, new } | ContentDifference::Bytes { old, new, .. }) = difference;
+    let text = |side, at| text_at(side, at, 0).map(|text| String::from_utf8_lossy(text).into_owned());
+    match (text(&diff.old, *old), text(&diff.new, *new)) {
+        (Some(before), Some(after)) => format!("{section} points to {after:?}, before to {before:?}"),
+        _ => format!("{section} points to {new}, before to {old}, which differ"),
+    }
 }
 
 /// References of replaced code, and of tables that it brings, into the run or to what may reach

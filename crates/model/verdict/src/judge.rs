@@ -4,6 +4,7 @@ use crate::callers::Callers;
 use crate::carry::{Carried, carried};
 use crate::followed::{Followed, each_rewritten};
 use crate::layout::Layout;
+use crate::words::Words;
 use crate::{
     columns, contracts, data, dependency, encoding, handed, identity, meaning, objects, once, order, registry,
     resources, tables, unreached, witness,
@@ -30,6 +31,8 @@ pub struct Judgement {
     pub functions: FunctionCounts,
     /// The tables of pointers that the payload is to have a copy of.
     pub copied_tables: Option<VaRange>,
+    /// What becomes another in the old image's tables.
+    pub words: Words,
 }
 
 impl Judgement {
@@ -57,7 +60,7 @@ pub fn judge(diff: &ImageDiff<'_, '_>, context: &NoiseContext) -> Judgement {
     judgement.copied_tables = tables::copied(diff, &judgement.carried);
     let (carried, copied) = (&judgement.carried, judgement.copied_tables);
     let nothing_carried = carried.pairs.is_empty() && carried.added.is_empty();
-    let mut reasons = data::reasons(diff, carried, copied, context);
+    let (mut reasons, words) = data::reasons(diff, carried, copied, context);
     let witnesses = witness::witnesses(diff, carried);
     reasons.extend(unreached);
     let mut requirements = Vec::new();
@@ -100,6 +103,11 @@ pub fn judge(diff: &ImageDiff<'_, '_>, context: &NoiseContext) -> Judgement {
         reasons.extend(by_place_only(diff, carried, &old_callers));
         reasons.extend(dependencies(diff, carried, &mut requirements));
         judgement.revert = revert_policy(diff, carried, copied.is_some(), &new_callers);
+    }
+    if !words.is_empty() {
+        // What the words lead to may be kept by whoever reads them.
+        judgement.revert = judgement.revert.max(RevertPolicy::KeepMapped);
+        judgement.words = words;
     }
     if !judgement.noise.is_empty() {
         let summary = format!("{} functions differ in build stamps only and stay", judgement.noise.len());
@@ -169,6 +177,7 @@ fn sort_out(diff: &ImageDiff<'_, '_>, context: &NoiseContext) -> Judgement {
         revert: RevertPolicy::Unmap,
         functions,
         copied_tables: None,
+        words: Words::default(),
     }
 }
 

@@ -36,7 +36,9 @@ mod resources;
 mod tables;
 mod unreached;
 mod witness;
+mod words;
 
 pub use carry::{Carried, CarriedPair};
 pub use judge::{Judgement, judge};
 pub use tables::is_brought;
+pub use words::Words;

@@ -70,6 +70,8 @@ registry! {
         "the initial value of a variable changed; the running process keeps the value it has";
     READ_ONLY_DATA_CHANGED = "read-only-data-changed", Review,
         "a constant or table that is no text changed; the functions that refer to it are replaced, others might reach it by calculation";
+    DATA_IN_PLACE = "data-in-place", Review,
+        "words of a table that code which stays reads are changed where they lie; what was made of the old ones stays";
     TABLE_BROUGHT = "table-brought", Review,
         "the payload brings a table of texts or functions that the old image lacks: its rows have addresses that old state does not know, and where it starts another one may end";
     DATA_UNWITNESSED = "data-unwitnessed", Review,

@@ -29,8 +29,13 @@ const NAME: &str = ".data.rel.ro";
 pub(crate) fn copied(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<VaRange> {
     let tables = table_section(&diff.new)?.range;
     let needed = references(diff, carried).any(|(_, reference)| is_brought(diff, tables, reference.target));
-    let constant = |side: &Side<'_, '_>| table_section(side).is_none_or(|s| !is_written(side, s.range));
-    (needed && tables.len_bytes() <= LARGEST_BYTES && constant(&diff.old) && constant(&diff.new)).then_some(tables)
+    (needed && tables.len_bytes() <= LARGEST_BYTES && is_constant(&diff.old) && is_constant(&diff.new))
+        .then_some(tables)
+}
+
+/// Whether no instruction writes into the tables, as far as it says so itself.
+pub(crate) fn is_constant(side: &Side<'_, '_>) -> bool {
+    table_section(side).is_none_or(|section| !is_written(side, section.range))
 }
 
 /// Whether replaced code finds what is at `va` in the copy of the `tables`: the old image

@@ -5,7 +5,7 @@ use crate::problem::one_line;
 use anstyle::{AnsiColor, Style};
 use core::time::Duration;
 use salve_elf::VaRange;
-use salve_patch::{Cves, Evidence, ImageId, Origin, Reason, Requirement, RevertPolicy, Verdict};
+use salve_patch::{Cves, Evidence, ImageId, Origin, Reason, Requirement, RevertPolicy, Verdict, WordValue};
 use std::io::{self, Write};
 
 /// Evidence that is shown without `--verbose`; the rest is counted.
@@ -109,6 +109,14 @@ impl ImageView {
     }
 }
 
+fn held(value: WordValue) -> String {
+    match value {
+        WordValue::Number(number) => format!("{number:#x}"),
+        WordValue::Old(va) => format!("the address {va} of the old image"),
+        WordValue::Payload(va) => format!("the address {va} of the payload"),
+    }
+}
+
 impl LivepatchView {
     fn lines(&self, out: &mut dyn Write, verbose: bool) -> io::Result<()> {
         writeln!(out, "  livepatch {}", self.id)?;
@@ -130,6 +138,18 @@ impl LivepatchView {
                 "    binds {}{version} in each process: the old image does not import it",
                 one_line(&import.symbol)
             )?;
+        }
+        for word in &self.words {
+            writeln!(
+                out,
+                "    changes the word at {}: {}, before {}",
+                word.old_va,
+                held(word.new),
+                held(word.expected)
+            )?;
+        }
+        for reader in &self.readers {
+            writeln!(out, "    waits for {}, which reads such words: {}", one_line(&reader.name), reader.old_range)?;
         }
         for requirement in &self.requirements {
             let Requirement::DependencyConstant { soname, symbol, value, mask, why } = requirement;

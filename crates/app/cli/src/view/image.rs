@@ -2,8 +2,8 @@
 
 use salve_elf::{ContentHash, Va, VaRange};
 use salve_patch::{
-    Access, FixupKind, FunctionCounts, ImageId, ImageReport, ImportSlot, Livepatch, NoiseReport, NotHealed, Origin,
-    PatchFile, Reason, ReferenceCounts, Requirement, RevertPolicy, Verdict,
+    Access, DataWord, FixupKind, FunctionCounts, ImageId, ImageReport, ImportSlot, Livepatch, NoiseReport, NotHealed,
+    Origin, PatchFile, Reader, Reason, ReferenceCounts, Requirement, RevertPolicy, Verdict,
 };
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -44,6 +44,10 @@ pub(crate) struct LivepatchView {
     pub(crate) bound: Vec<BoundView>,
     /// Symbols that the old image does not import and each process has to have.
     pub(crate) imports: Vec<ImportSlot>,
+    /// Words of the old image's tables that change in place.
+    pub(crate) words: Vec<DataWord>,
+    /// Functions that stay and refer to them.
+    pub(crate) readers: Vec<Reader>,
     pub(crate) requirements: Vec<Requirement>,
     pub(crate) revert: RevertPolicy,
 }
@@ -139,6 +143,8 @@ impl LivepatchView {
             replaced,
             bound: livepatch.fixups.iter().map(|fixup| bound(livepatch, fixup.new_va, fixup.kind)).collect(),
             imports: livepatch.imports.clone(),
+            words: livepatch.words.clone(),
+            readers: livepatch.readers.clone(),
             requirements: livepatch.requirements.clone(),
             revert: livepatch.revert,
         }

@@ -160,6 +160,8 @@ pub(crate) fn report(pair: &Pair, functions: &[&str], revert: RevertPolicy) -> I
             replaced,
             imports: vec![],
             pointers: vec![],
+            words: vec![],
+            readers: vec![],
             requirements: vec![],
             revert,
             unwind: salve_patch::Unwind::default(),

@@ -69,6 +69,8 @@ pub(crate) fn livepatch() -> Livepatch {
         }],
         imports: Vec::new(),
         pointers: Vec::new(),
+        words: Vec::new(),
+        readers: Vec::new(),
         requirements: vec![Requirement::DependencyConstant {
             soname: "libother.so.3".to_owned(),
             symbol: "other_version_num".to_owned(),

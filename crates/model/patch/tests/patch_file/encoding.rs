@@ -3,8 +3,9 @@
 use crate::common::{patch, range, va};
 use salve_elf::{ContentHash, RuntimeAddr};
 use salve_patch::{
-    Access, DecodeError, Distance, EncodeError, FORMAT_VERSION, Fault, FixupKind, ImportSlot, Invalid, Limits,
-    Livepatch, NotHealed, NotHealedGroup, OwnAddress, PatchFile, Segment, Unwind, Verdict, decode, encode,
+    Access, DataWord, DecodeError, Distance, EncodeError, FORMAT_VERSION, Fault, FixupKind, ImportSlot, Invalid,
+    Limits, Livepatch, NotHealed, NotHealedGroup, OwnAddress, PatchFile, Reader, Segment, Unwind, Verdict, WordValue,
+    decode, encode,
 };
 
 type Checked = Result<(), Box<dyn std::error::Error>>;
@@ -23,6 +24,9 @@ const FIXTURE_4: &[u8] = include_bytes!("../fixtures/format-4.salve");
 
 /// The same for version 5.
 const FIXTURE_5: &[u8] = include_bytes!("../fixtures/format-5.salve");
+
+/// The same for version 6.
+const FIXTURE_6: &[u8] = include_bytes!("../fixtures/format-6.salve");
 
 /// The example as versions before 4 could say it.
 fn without_unwind(format_version: u32) -> PatchFile {
@@ -235,10 +239,59 @@ fn the_first_file_of_format_version_4_can_be_read_forever() -> Checked {
 
 #[test]
 fn the_first_file_of_format_version_5_can_be_read_forever() -> Checked {
-    let mut then = patch();
+    let mut then = PatchFile { format_version: 5, ..patch() };
     with_own_imports(first(&mut then));
     assert_eq!(decode(FIXTURE_5, &Limits::default())?, then);
     Ok(())
+}
+
+#[test]
+fn the_first_file_of_format_version_6_can_be_read_forever() -> Checked {
+    let mut then = patch();
+    with_words(first(&mut then));
+    assert_eq!(decode(FIXTURE_6, &Limits::default())?, then);
+    Ok(())
+}
+
+/// Words of each kind, and nothing else.
+fn with_words(livepatch: &mut Livepatch) {
+    let word = |old_va: u64, expected, new| DataWord { old_va: va(old_va), expected, new };
+    livepatch.words = vec![
+        word(0x9000, WordValue::Number(u64::MAX), WordValue::Number(7)),
+        word(0x9008, WordValue::Old(va(0x7100)), WordValue::Payload(livepatch.segments[0].new_va)),
+        word(0x9010, WordValue::Number(0), WordValue::Old(va(0x5100))),
+    ];
+    livepatch.readers = vec![Reader { name: "shows".to_owned(), old_range: range(0x5800, 0x40) }];
+}
+
+#[test]
+fn words_are_aligned_in_order_and_change_and_belong_to_their_version() {
+    let fault = |change: &dyn Fn(&mut Livepatch)| {
+        fault_of(|livepatch| {
+            with_words(livepatch);
+            change(livepatch);
+        })
+    };
+    assert_eq!(fault(&|_| {}), None);
+    assert_eq!(fault(&|l| l.detours.clear()), None, "words alone are a livepatch");
+    assert_eq!(fault(&|l| l.words[0].old_va = va(0x9004)), Some(Fault::WordPlace { old_va: va(0x9004) }));
+    assert_eq!(fault(&|l| l.words.swap(0, 1)), Some(Fault::WordPlace { old_va: va(0x9000) }));
+    assert_eq!(fault(&|l| l.words[1].old_va = va(0x9000)), Some(Fault::WordPlace { old_va: va(0x9000) }));
+    let value = Some(Fault::WordValue { old_va: va(0x9008) });
+    assert_eq!(fault(&|l| l.words[1].new = l.words[1].expected), value, "nothing changes");
+    assert_eq!(fault(&|l| l.words[1].new = WordValue::Payload(va(0x99_0000))), value, "leads nowhere");
+    assert_eq!(fault(&|l| l.words[1].expected = WordValue::Payload(l.segments[0].new_va)), value, "the loader's");
+    let at_detour = |l: &mut Livepatch| l.words[0].old_va = va(l.detours[0].old_va.raw() & !7);
+    assert!(matches!(fault(&at_detour), Some(Fault::WordValue { .. } | Fault::WordPlace { .. })));
+    let reader = |change: &dyn Fn(&mut Reader)| fault(&|l| change(&mut l.readers[0]));
+    assert!(matches!(reader(&|r| r.old_range = range(0x5800, 0)), Some(Fault::ReaderPlace { .. })));
+    assert!(matches!(reader(&|r| r.name.push('\n')), Some(Fault::Name { .. })));
+    assert!(matches!(fault(&|l| l.words.clear()), Some(Fault::ReaderPlace { .. })), "readers of nothing");
+    let against = invalid_of(|patch| {
+        with_words(first(patch));
+        patch.format_version = 5;
+    });
+    assert_eq!(against, Some(Invalid::WordsAgainstVersion { image: 0 }));
 }
 
 #[test]

@@ -56,6 +56,8 @@ fn livepatch() -> impl Strategy<Value = Livepatch> {
                 replaced: Vec::new(),
                 imports: Vec::new(),
                 pointers: Vec::new(),
+                words: Vec::new(),
+                readers: Vec::new(),
                 requirements: requirements
                     .into_iter()
                     .map(|(soname, symbol, value, mask, why)| Requirement::DependencyConstant {

@@ -303,6 +303,8 @@ fn livepatch(old: &Image<'_>, new: &Image<'_>, claims: &Claims) -> Livepatch {
         replaced: vec![replaced],
         imports: Vec::new(),
         pointers: Vec::new(),
+        words: Vec::new(),
+        readers: Vec::new(),
         requirements: Vec::new(),
         revert: RevertPolicy::Refuse,
         unwind: salve_patch::Unwind::default(),

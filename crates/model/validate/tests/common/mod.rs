@@ -16,6 +16,8 @@ pub(crate) fn empty_livepatch() -> Livepatch {
         replaced: Vec::new(),
         imports: Vec::new(),
         pointers: Vec::new(),
+        words: Vec::new(),
+        readers: Vec::new(),
         requirements: Vec::new(),
         revert: RevertPolicy::Unmap,
         unwind: salve_patch::Unwind::default(),

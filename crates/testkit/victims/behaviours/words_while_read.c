@@ -1,0 +1,52 @@
+//#ExpectVerdict: review
+//#ExpectReason: data-in-place
+//#Flags: -pthread
+//#Exchange: x | four, 0 torn | two, 0 torn
+/* Two words of a row belong together, and somebody is always about to read the second. */
+#include "answers.h"
+#include <pthread.h>
+#include <unistd.h>
+
+struct row {
+    const char *text;
+    long bytes;
+};
+
+static const struct row rows[] = {
+#if NEW
+    {"two", 3},
+#else
+    {"four", 4},
+#endif
+    {"three", 5},
+};
+
+static volatile unsigned which;
+static volatile long torn;
+
+/* Stays, and reads the table. */
+ALONE static int is_torn(unsigned number) {
+    long bytes = rows[number % 2].bytes;
+    usleep(3000);
+    return (long)strlen(rows[number % 2].text) != bytes;
+}
+
+static void *reads(void *nothing) {
+    for (;;) {
+        torn = torn + is_torn(which);
+        usleep(500);
+    }
+    return nothing;
+}
+
+ALONE static void answer(const char *asked) {
+    (void)asked;
+    printf("%s, %ld torn\n", rows[which % 2].text, torn);
+}
+
+int main(void) {
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, reads, NULL) != 0)
+        return 1;
+    return serve();
+}
