@@ -11,6 +11,7 @@
 //! | [`needs`] | what has to be installed from apt, and installing it |
 //! | [`running`] | a child process that is killed when the test ends, however it ends |
 //! | [`observe`] | its executable memory, private memory, sockets and identity |
+//! | [`together`] | whether several processes change together |
 //! | [`spinner`] | a program that measures how long it was stopped |
 //! | [`sleeper`] | a program asleep in a function that is replaced |
 //! | [`victim`] | small C programs that carry their expectations in the source |
@@ -58,6 +59,7 @@ pub mod sleeper;
 pub mod spinner;
 pub mod steps;
 pub mod supervisor;
+pub mod together;
 pub mod tools;
 pub mod torture;
 pub mod tree;

@@ -5,7 +5,9 @@ use anyhow::{Context as _, Result, ensure};
 use salve_testkit::observe::Text;
 use salve_testkit::patchfile::{self, Derived};
 use salve_testkit::running::Running;
-use salve_testkit::salve::{Run, Salve, exit};
+use salve_testkit::salve::{Run, Salve, exit, values};
+use salve_testkit::spinner::{Programs, Spinner};
+use salve_testkit::together::Together;
 use salve_testkit::victim::Source;
 use salve_testkit::{events, not_run, tree};
 use serde_json::Value;
@@ -168,4 +170,28 @@ fn one_busy_process_defers_its_group_and_nobody_else() -> Result<()> {
     busy.wait_for_got(200, 1)?;
     busy.never_mixed()?;
     free.never_mixed()
+}
+
+/// Two that share nothing are changed each for itself: whoever looks from outside sees it.
+#[test]
+fn processes_that_do_not_change_together_are_seen_apart() -> Result<()> {
+    if not_run::unless_root("processes that change one after the other") {
+        return Ok(());
+    }
+    let salve = Salve::built()?;
+    let programs = Programs::compile(&[])?;
+    let derived = patchfile::derive(&salve, &programs.old, &programs.new)?;
+    let inspected = derived.inspected.as_ref().context("not inspected")?;
+    let detour = values(inspected, "detour_at").first().and_then(|at| at.as_u64()).context("no detour")?;
+    let pair = [Spinner::start(&programs.old, 1)?, Spinner::start(&programs.old, 1)?];
+    let pids = pair.each_ref().map(Spinner::pid);
+    let watch = Together::watch(&pids, detour)?;
+    for pid in pids.map(|pid| pid.to_string()) {
+        let words = ["apply", "--accept", "direction-unknown", "--pid", &pid];
+        let words = words.iter().map(AsRef::as_ref).chain([derived.file.as_os_str()]);
+        salve.json(&words.collect::<Vec<_>>())?.expect_code(exit::DONE)?;
+    }
+    let seen = watch.end()?;
+    assert!(seen.apart > 0 && seen.changed == 2, "{seen:?}");
+    Ok(())
 }

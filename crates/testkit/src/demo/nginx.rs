@@ -7,14 +7,23 @@ use crate::backend::Backend;
 use crate::corpus::{self, Pair, Side};
 use crate::load::{Load, Plan};
 use crate::nginx::{Answer, Nginx, WORKERS, wait_for};
-use crate::salve::{Salve, exit, texts};
+use crate::observe::{Identity, Text};
+use crate::salve::{Run, Salve, exit, texts, values};
+use crate::together::{Seen, Together};
 use crate::{events, tree};
 use anyhow::{Context as _, Result, bail};
 use rustix::process::Signal;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+
+/// Why this update asks for a person; all of them, sorted.
+const REASONS: [&str; 4] = ["constant-address", "data-unwitnessed", "field-offset", "new-callback"];
+/// The part of the update that acts when the configuration is parsed: a script that is
+/// compiled from then on ends with this function, which the old program does not have.
+const HANDED_OUT_BY_PARSING: &str = "ngx_http_script_complex_value_end_code";
 
 /// Runs it all and writes the story to `out`. `Ok` only if all of it came true.
 pub fn run(out: &mut dyn Write) -> Result<()> {
@@ -31,7 +40,12 @@ pub fn run(out: &mut dyn Write) -> Result<()> {
     let update = Update::derive(&salve, &pair, &patch)?;
     story.say(&update.to_string())?;
     story.check("the verdict asks for a person", update.verdict == "review", &update.verdict)?;
-    let codes = review_codes(&salve, &patch)?;
+    let inspected = salve.json(&["inspect".as_ref(), patch.as_os_str()])?.expect_code(exit::DONE)?.report()?;
+    let codes = review_codes(&inspected);
+    story.check("its reasons", codes == REASONS, &codes.join(", "))?;
+    let handed_out = evidence_of(&inspected, "new-callback");
+    let only_parsing = handed_out == [HANDED_OUT_BY_PARSING];
+    story.check("what acts when the configuration is parsed", only_parsing, &handed_out.join(", "))?;
 
     let backend = Backend::start()?;
     let nginx = Nginx::start(backend.address())?;
@@ -42,16 +56,16 @@ pub fn run(out: &mut dyn Write) -> Result<()> {
     let (master, workers) = (nginx.master()?, nginx.workers_of(nginx.master()?)?);
     story.say(&format!("master {master}, workers {}, under traffic", numbers(&workers)))?;
     told(&mut story, "before: the crafted request reads", &nginx, false)?;
+    let pids: Vec<u32> = std::iter::once(master).chain(workers.iter().map(|worker| worker.pid)).collect();
+    let before = texts_of(&pids)?;
 
-    let unasked = heal(&salve, &pair, &[])?;
-    let left = texts(&unasked.report()?, "outcome").iter().all(|outcome| *outcome == "needs-accept");
-    let detail = format!("exit code {}", unasked.code.unwrap_or(-1));
-    story.check("not accepted: nothing is done", left && unasked.code == Some(exit::REFUSED), &detail)?;
+    not_accepted(&mut story, &heal(&salve, &pair, &[])?, &pids, &before, &events::read(&log)?)?;
     told(&mut story, "not accepted: the same request reads", &nginx, false)?;
 
+    let detour = values(&inspected, "detour_at").first().and_then(|at| at.as_u64()).context("no detour")?;
+    let watch = Together::watch(&pids, detour)?;
     let healed = heal(&salve, &pair, &codes)?.expect_code(exit::DONE)?;
-    let applied = texts(&healed.report()?, "outcome").iter().filter(|outcome| **outcome == "applied").count();
-    story.check("healed: processes", applied == WORKERS + 1, &format!("{applied} (master and {WORKERS} workers)"))?;
+    in_one_go(&mut story, &healed.report()?, &pids, watch.end()?)?;
     tell_spread(&mut story, &events::read(&log)?)?;
     told(&mut story, "healed: the same request gets", &nginx, true)?;
     let same = nginx.master()? == master && nginx.workers_of(master)? == workers;
@@ -111,7 +125,7 @@ fn upgrade(
     load.pass(200)
 }
 
-fn heal(salve: &Salve, pair: &Pair, codes: &[String]) -> Result<crate::salve::Run> {
+fn heal(salve: &Salve, pair: &Pair, codes: &[String]) -> Result<Run> {
     let mut arguments: Vec<PathBuf> = vec!["heal".into(), "--from".into(), pair.deb(Side::New)];
     arguments.extend(["--was".into(), pair.deb(Side::Old)]);
     for code in codes {
@@ -120,13 +134,58 @@ fn heal(salve: &Salve, pair: &Pair, codes: &[String]) -> Result<crate::salve::Ru
     salve.json(&arguments)
 }
 
-/// The codes that a person who read the evidence would accept.
-fn review_codes(salve: &Salve, patch: &std::path::Path) -> Result<Vec<String>> {
-    let inspected = salve.json(&["inspect".as_ref(), patch.as_os_str()])?.expect_code(exit::DONE)?.report()?;
-    let images = inspected.pointer("/result/images").and_then(Value::as_array).context("no images")?;
-    let reasons = images.iter().filter_map(|image| image.get("reasons")?.as_array()).flatten();
-    let review = reasons.filter(|reason| events::text(reason, &["verdict"]) == Some("review"));
-    Ok(review.filter_map(|reason| events::text(reason, &["code"])).map(str::to_owned).collect())
+/// The reasons for which the images of an inspection need a person's word.
+fn reasons(inspected: &Value) -> impl Iterator<Item = &Value> {
+    let images = inspected.pointer("/result/images").and_then(Value::as_array).into_iter().flatten();
+    let reasons = images.filter_map(|image| image.get("reasons")?.as_array()).flatten();
+    reasons.filter(|reason| events::text(reason, &["verdict"]) == Some("review"))
+}
+
+/// Their codes, which a person who read the evidence would accept.
+fn review_codes(inspected: &Value) -> Vec<String> {
+    let codes = reasons(inspected).filter_map(|reason| events::text(reason, &["code"]));
+    let codes: BTreeSet<&str> = codes.collect();
+    codes.into_iter().map(str::to_owned).collect()
+}
+
+/// The functions that are named as the evidence for one of them.
+fn evidence_of<'a>(inspected: &'a Value, code: &str) -> Vec<&'a str> {
+    let of_code = reasons(inspected).filter(|reason| events::text(reason, &["code"]) == Some(code));
+    let evidence = of_code.filter_map(|reason| reason.get("evidence")?.as_array()).flatten();
+    evidence.filter_map(|one| events::text(one, &["function"])).collect()
+}
+
+fn texts_of(pids: &[u32]) -> Result<Vec<Text>> {
+    pids.iter().map(|pid| Text::of(*pid)).collect()
+}
+
+/// Nobody accepted anything: every process says what it waits for, and none was touched.
+fn not_accepted(story: &mut Checks<'_>, run: &Run, pids: &[u32], before: &[Text], log: &[Value]) -> Result<()> {
+    let report = run.report()?;
+    let ends = processes(&report, pids);
+    let waits = ends.iter().all(|(_, outcome, _)| *outcome == "needs-accept") && ends.len() == pids.len();
+    let code = run.code.unwrap_or(-1);
+    let detail = format!("exit code {code}, {} processes wait for it", ends.len());
+    story.check("not accepted: nothing is done", waits && code == exit::REFUSED, &detail)?;
+    let wanted = format!("review: {}; ", REASONS.join(", "));
+    let all = report.pointer("/result/processes").map(|all| texts(all, "why"));
+    let whys: BTreeSet<&str> = all.into_iter().flatten().collect();
+    let named = whys.len() == 1 && whys.iter().all(|why| why.starts_with(&wanted));
+    story.check("not accepted: what is missing is named", named, &whys.into_iter().collect::<Vec<_>>().join(" | "))?;
+    let same = texts_of(pids)? == before && events::named(log, "applied").is_empty();
+    story.check("not accepted: the text of all is byte-identical", same, &format!("{} processes", pids.len()))
+}
+
+/// Number, outcome and transition group of those of `pids` that are in a report: whoever
+/// runs another nginx of the same version on this machine is healed as well.
+fn processes<'a>(report: &'a Value, pids: &[u32]) -> Vec<(u64, &'a str, Vec<u64>)> {
+    let all = report.pointer("/result/processes").and_then(Value::as_array).into_iter().flatten();
+    let each = all.filter_map(|end| {
+        let group = end.get("group")?.as_array()?.iter().filter_map(Value::as_u64).collect();
+        Some((events::number(end, &["process", "pid"])?, events::text(end, &["outcome"])?, group))
+    });
+    let ours = |end: &(u64, &str, Vec<u64>)| pids.iter().any(|pid| u64::from(*pid) == end.0);
+    each.filter(ours).collect()
 }
 
 /// Every worker was asked several times, and all gave the one answer.
@@ -135,6 +194,21 @@ fn told(story: &mut Checks<'_>, what: &str, nginx: &Nginx, new: bool) -> Result<
     let detail = answers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", then ");
     let right = matches!((answers.as_slice(), new), ([Answer::Right], true) | ([Answer::Leaked { bytes: 51 }], false));
     story.check(what, right, &detail)
+}
+
+/// Master and workers were one transition group with one outcome, and none of them ran
+/// while it was old and another one new.
+fn in_one_go(story: &mut Checks<'_>, report: &Value, pids: &[u32], seen: Seen) -> Result<()> {
+    let mut sorted: Vec<u64> = pids.iter().map(|pid| u64::from(*pid)).collect();
+    sorted.sort_unstable();
+    let mut ends = processes(report, pids);
+    ends.sort();
+    let expected: Vec<_> = sorted.iter().map(|pid| (*pid, "applied", sorted.clone())).collect();
+    let detail = format!("{} processes (master and {WORKERS} workers)", ends.len());
+    story.check("healed: one transition group, one outcome", ends == expected, &detail)?;
+    let detail = format!("{} times in {} looks, {} changed at the end", seen.apart, seen.samples, seen.changed);
+    let together = seen.apart == 0 && seen.samples > 0 && seen.changed == pids.len();
+    story.check("healed: one ran while it was old and another new", together, &detail)
 }
 
 /// From the first process's change to the last one's, and the longest stop.
@@ -150,6 +224,6 @@ fn tell_spread(story: &mut Checks<'_>, log: &[Value]) -> Result<()> {
     ))
 }
 
-fn numbers(workers: &[crate::observe::Identity]) -> String {
+fn numbers(workers: &[Identity]) -> String {
     workers.iter().map(|worker| worker.pid.to_string()).collect::<Vec<_>>().join(" and ")
 }
