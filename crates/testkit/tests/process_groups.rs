@@ -8,9 +8,10 @@ use salve_testkit::running::Running;
 use salve_testkit::salve::{Run, Salve, exit, values};
 use salve_testkit::spinner::{Programs, Spinner};
 use salve_testkit::together::Together;
-use salve_testkit::victim::Source;
+use salve_testkit::victim::{Source, packages};
 use salve_testkit::{events, not_run, tree};
 use serde_json::Value;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 use tempfile::TempDir;
@@ -170,6 +171,56 @@ fn one_busy_process_defers_its_group_and_nobody_else() -> Result<()> {
     busy.wait_for_got(200, 1)?;
     busy.never_mixed()?;
     free.never_mixed()
+}
+
+/// What a Salve that was killed between two processes leaves: one is new and the other old.
+/// Whichever of them is named next, the group is meant; it has been one where the one that
+/// was new already had been named, and the old one was left.
+#[test]
+fn naming_one_that_is_new_already_changes_the_rest_of_its_group() -> Result<()> {
+    if not_run::unless_root("a group of which a part is new") {
+        return Ok(());
+    }
+    let salve = Salve::built()?;
+    let programs = Programs::compile(&[])?;
+    let [was, from] = packages(programs.directory(), &programs.old, &programs.new)?;
+    let derived = patchfile::derive(&salve, &was, &from)?;
+    let memory = programs.directory().join("shared");
+    std::fs::write(&memory, vec![0; 4096])?;
+    let start = |name: &str| -> Result<Running> {
+        let mut command = Command::new(&programs.old);
+        let mut process = Running::start(command.arg(&memory).args(["1", "0"]), programs.directory().join(name))?;
+        process.wait_for_line("ready")?;
+        Ok(process)
+    };
+    let by_hand: Vec<OsString> = vec!["apply".into(), derived.file.clone().into()];
+    let from_packages: Vec<OsString> = vec!["heal".into(), "--from".into(), from.into(), "--was".into(), was.into()];
+    for words in [by_hand, from_packages] {
+        // Alone it is no group; the other one, which maps the same memory, makes it one.
+        let first = start("first")?;
+        let before = Text::of(first.pid())?;
+        let named = |words: &[OsString]| {
+            let pid = ["--pid".into(), first.pid().to_string().into()];
+            salve.json(&words.iter().cloned().chain(pid).collect::<Vec<OsString>>())
+        };
+        named(&words)?.expect_code(exit::DONE)?;
+        let second = start("second")?;
+        let old = Text::of(second.pid())?;
+        let run = named(&words)?.expect_code(exit::DONE)?;
+        let mut outcomes: Vec<(u64, String)> = ends(&run)?.into_iter().map(|(pid, end, _)| (pid, end)).collect();
+        outcomes.sort();
+        let mut expected = vec![
+            (u64::from(first.pid()), "already-applied".to_owned()),
+            (u64::from(second.pid()), "applied".to_owned()),
+        ];
+        expected.sort();
+        assert_eq!(outcomes, expected, "{}", run.stdout);
+        assert_ne!(Text::of(second.pid())?.changes_to(&old), NOTHING);
+        named(&["revert".into()])?.expect_code(exit::DONE)?;
+        assert_eq!(Text::of(first.pid())?.changes_to(&before), NOTHING);
+        assert_eq!(Text::of(second.pid())?.changes_to(&old), NOTHING);
+    }
+    Ok(())
 }
 
 /// Two that share nothing are changed each for itself: whoever looks from outside sees it.

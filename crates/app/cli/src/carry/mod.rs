@@ -7,7 +7,7 @@ mod crew;
 mod unit;
 
 pub(crate) use action::{Action, Ending, blocker, nanoseconds, with_others};
-pub(crate) use unit::{Obstacle, concerning, foreseen, unobstructed};
+pub(crate) use unit::{Obstacle, Settled, concerning, foreseen, unobstructed};
 
 use clock::Clock;
 

@@ -57,15 +57,34 @@ pub(crate) fn unobstructed<'a>(tasks: Vec<Task<'a>>, obstacles: &[Obstacle]) -> 
     (free, left)
 }
 
-/// Of these, the groups that have one of `named` in them.
-pub(crate) fn concerning<'a>(tasks: Vec<Task<'a>>, named: &BTreeSet<ProcessId>) -> Vec<Task<'a>> {
-    let wanted: BTreeSet<usize> = {
-        let bound: Vec<Bound<'_>> =
-            tasks.iter().map(|task| Bound { source: &task.update.source, ties: &task.ties }).collect();
-        let is_named = |index: &usize| tasks.get(*index).is_some_and(|task| named.contains(&task.id));
-        together(&bound).into_iter().filter(|group| group.iter().any(is_named)).flatten().collect()
-    };
-    tasks.into_iter().enumerate().filter(|(index, _)| wanted.contains(index)).map(|(_, task)| task).collect()
+/// A process in which the update is in force already: a Salve that was killed came so far.
+pub(crate) struct Settled {
+    pub(crate) id: ProcessId,
+    pub(crate) source: String,
+    pub(crate) ties: BTreeSet<Tie>,
+}
+
+/// Of these, the groups that have one of `named` in them, whether or not that one needs
+/// anything. Who is settled ties the others of its group together.
+pub(crate) fn concerning<'a>(tasks: Vec<Task<'a>>, settled: &[Settled], named: &BTreeSet<ProcessId>) -> Vec<Task<'a>> {
+    let mut wanted: BTreeMap<usize, BTreeSet<Tie>> = BTreeMap::new();
+    let of_tasks = tasks.iter().map(|task| (task.id, Bound { source: &task.update.source, ties: &task.ties }));
+    let of_others = settled.iter().map(|other| (other.id, Bound { source: &other.source, ties: &other.ties }));
+    let (ids, bound): (Vec<ProcessId>, Vec<Bound<'_>>) = of_tasks.chain(of_others).unzip();
+    for group in together(&bound) {
+        if !group.iter().any(|index| ids.get(*index).is_some_and(|id| named.contains(id))) {
+            continue;
+        }
+        let others = group.iter().filter_map(|index| settled.get(index.checked_sub(tasks.len())?));
+        let ties: BTreeSet<Tie> = others.flat_map(|other| other.ties.iter().copied()).collect();
+        wanted.extend(group.iter().map(|index| (*index, ties.clone())));
+    }
+    let all = tasks.into_iter().enumerate();
+    all.filter_map(|(index, mut task)| {
+        task.ties.extend(wanted.remove(&index)?);
+        Some(task)
+    })
+    .collect()
 }
 
 fn cannot(pid: u32, why: &str) -> String {

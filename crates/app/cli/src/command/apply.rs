@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::args::Apply;
-use crate::carry::{self, Action, Ending, Obstacle, Task, livepatch_refs};
+use crate::carry::{self, Action, Ending, Obstacle, Settled, Task, livepatch_refs};
 use crate::command::{file, updates};
 use crate::console::Report;
 use crate::event::UpdateRef;
@@ -53,12 +53,13 @@ pub(crate) fn run(args: &Apply, context: &mut Context) -> Result<ApplyReport, Pr
     if !args.targets.all {
         actions.extend(unmatched(&seen, &steps, &update));
     }
-    let (mut tasks, mut obstacles) = (Vec::new(), Vec::new());
+    let (mut tasks, mut done, mut obstacles) = (Vec::new(), Vec::new(), Vec::new());
     for step in steps {
         let Some(process) = seen.get(step.runner) else { continue };
         match planned(process, &step, &patch, &update, args.targets.all) {
             Ok(task) => tasks.push(task),
             Err(action) => {
+                done.extend(settled(process, &step));
                 obstacles.extend(obstacle(process, &step, &action));
                 if !process.relative {
                     actions.push(*action);
@@ -69,7 +70,7 @@ pub(crate) fn run(args: &Apply, context: &mut Context) -> Result<ApplyReport, Pr
     let (tasks, left) = carry::unobstructed(tasks, &obstacles);
     actions.extend(left);
     let named = seen.iter().filter(|process| !process.relative).map(|process| process.id).collect();
-    let mut tasks = carry::concerning(tasks, &named);
+    let mut tasks = carry::concerning(tasks, &done, &named);
     for image in &patch.images {
         updates::record_judged(&mut context.log, &update, image, &args.consent.accept);
     }
@@ -197,6 +198,12 @@ pub(crate) fn obstacle(process: &Seen, step: &Step, action: &Action) -> Option<O
         pid: process.name.pid,
         why: action.why.clone().unwrap_or_default(),
     })
+}
+
+/// What a process that is done already means for them.
+pub(crate) fn settled(process: &Seen, step: &Step) -> Option<Settled> {
+    let done = step.decision == Decision::Already;
+    done.then(|| Settled { id: process.id, source: step.source.clone(), ties: process.ties.clone() })
 }
 
 impl Report for ApplyReport {

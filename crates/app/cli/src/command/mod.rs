@@ -18,7 +18,7 @@ mod switch;
 pub(crate) mod updates;
 mod without;
 
-pub(crate) use apply::obstacle;
+pub(crate) use apply::{obstacle, settled};
 
 use crate::args::{Cli, Command, Heal, Status};
 use crate::carry::Interrupt;

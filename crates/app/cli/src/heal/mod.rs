@@ -18,7 +18,7 @@ mod tests;
 
 use crate::args::Heal;
 use crate::carry::{self, Action, Ending, Task, livepatch_refs};
-use crate::command::{Context, obstacle, updates};
+use crate::command::{Context, obstacle, settled as settled_by, updates};
 use crate::event::{Event, LeftSubject};
 use crate::machine::deriver::Deriving;
 use crate::machine::packages::PackageFacts;
@@ -122,7 +122,8 @@ impl<'a> Healer<'a> {
     /// that are left alone by policy are in neither: they were named when they were found.
     fn plan(&self, seen: &[Seen], blocked: &BTreeMap<(ProcessId, String), Blocked>) -> (Vec<Task<'a>>, Vec<Action>) {
         let runners = updates::runners(&self.processes.patcher, seen, self.offers);
-        let (mut tasks, mut settled, mut obstacles) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut tasks, mut settled) = (Vec::new(), Vec::new());
+        let (mut done, mut obstacles) = (Vec::new(), Vec::new());
         for step in &steps(&runners, self.offers, self.accepted) {
             let Some(process) = seen.get(step.runner) else { continue };
             let planned = planned(process, step, self.offered, blocked);
@@ -133,6 +134,7 @@ impl<'a> Healer<'a> {
                     obstacles.extend(obstacle(process, step, &action.because(leave.code(), leave.why())));
                 }
                 (Err(action), leave) => {
+                    done.extend(settled_by(process, step));
                     obstacles.extend(obstacle(process, step, &action));
                     if leave.is_none() && !process.relative {
                         settled.push(*action);
@@ -143,7 +145,7 @@ impl<'a> Healer<'a> {
         let (tasks, left) = carry::unobstructed(tasks, &obstacles);
         settled.extend(left);
         let named = seen.iter().filter(|process| !process.relative).map(|process| process.id).collect();
-        (carry::concerning(tasks, &named), settled)
+        (carry::concerning(tasks, &done, &named), settled)
     }
 
     fn carry_out(
