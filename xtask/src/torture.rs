@@ -1,8 +1,8 @@
 //! `cargo xtask torture`: Salve killed at every moment.
 //!
 //! First at every call of an apply and of a revert, one after the other, then at random
-//! moments, over a process with one thread and one with many, side by side, so that both
-//! are under load; then everything else that may happen to a target, or be missing to
+//! moments, over a process with one thread, one with many, a group of processes and threads in
+//! restartable sequences, side by side, so that all are under load; then everything else that may happen to a target, or be missing to
 //! Salve. Everything that the victims notice is counted; all has to be zero.
 
 use crate::cargo;
@@ -27,9 +27,17 @@ pub(crate) struct Arguments {
     /// Where the random moments begin, to have the same ones again
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Only the victim that lives so: one, many, group or sequences; can be given more than once
+    #[arg(long, value_name = "LIFE", value_parser = life)]
+    life: Vec<Life>,
     /// Write the table as Markdown
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+}
+
+fn life(name: &str) -> Result<Life, String> {
+    let found = Life::ALL.into_iter().find(|life| life.argument() == name);
+    found.ok_or_else(|| Life::ALL.map(Life::argument).join(", "))
 }
 
 /// A column of the table.
@@ -46,16 +54,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let start = Instant::now();
     let bench = Bench::new()?;
     let mut parts = Vec::new();
-    for (what, task) in
-        [("every call", every_call as Task), ("random moments", random_moments), ("adversity", adversities)]
-    {
+    let tasks: [(&str, Task, &[Life]); 3] = [
+        ("every call", every_call, &Life::ALL),
+        ("random moments", random_moments, &Life::ALL),
+        ("adversity", adversities, &Life::ALONE),
+    ];
+    for (what, task, lives) in tasks {
         let begun = Instant::now();
-        let both = side_by_side(&bench, arguments, task)?;
+        let wanted = |life: &Life| arguments.life.is_empty() || arguments.life.contains(life);
+        let lives: Vec<Life> = lives.iter().copied().filter(wanted).collect();
+        let of_all = side_by_side(&bench, arguments, task, &lives)?;
         println!("{what}: {} s", begun.elapsed().as_secs());
-        for (name, tally) in &both {
+        for (name, tally) in &of_all {
             println!("{name}:\n{tally}");
         }
-        parts.extend(both);
+        parts.extend(of_all);
     }
     let mut all = Tally::default();
     for (_, tally) in &parts {
@@ -75,9 +88,9 @@ const TURNS: u32 = 3;
 type Task = fn(&Bench, &Arguments, Life) -> Result<Vec<Part>>;
 
 /// One victim of each life at a time.
-fn side_by_side(bench: &Bench, arguments: &Arguments, task: Task) -> Result<Vec<Part>> {
+fn side_by_side(bench: &Bench, arguments: &Arguments, task: Task, lives: &[Life]) -> Result<Vec<Part>> {
     std::thread::scope(|scope| {
-        let each = Life::ALL.map(|life| scope.spawn(move || task(bench, arguments, life)));
+        let each: Vec<_> = lives.iter().map(|life| scope.spawn(move || task(bench, arguments, *life))).collect();
         let mut parts = Vec::new();
         for handle in each {
             parts.extend(handle.join().unwrap_or_else(|_| bail!("a torturer failed"))?);
@@ -129,7 +142,7 @@ fn random_moments(bench: &Bench, arguments: &Arguments, life: Life) -> Result<Ve
     let whole = Act::ALL.map(|act| victim.duration_of(act));
     let [apply, revert] = whole;
     let (apply, revert) = (micros(apply?), micros(revert?));
-    let wanted = u64::from(arguments.rounds).div_ceil(2);
+    let wanted = u64::from(arguments.rounds).div_ceil(Life::ALL.len() as u64);
     let (mut in_time, mut tries) = (0, 0);
     // A kill that comes too late counts for nothing.
     while in_time < wanted && tries < wanted * 5 {
@@ -195,7 +208,18 @@ then: N are the calls at which Salve was killed.
 
 EINTR of calls that any stop ends: `epoll_wait`, `sigtimedwait` and `semtimedop` are never begun anew by the kernel
 (`signal(7)`); a stop by any tracer ends them. Salve mends each as soon as its thread stands (decision 0010), so that
-they are seen only where it is killed in between.";
+they are seen only where it is killed in between.
+
+A group of processes: three that were forked from one another and share memory, one of them with all the threads. They
+change together (decision 0017); killed between two of them, Salve leaves each of them whole, old or new, and the next
+command, whichever of them it names, makes all of them one or the other. How often they were of two versions until then
+is counted; whether they still are after it counts as half applied.
+
+Restartable sequences (`rseq(2)`): two threads on one processor count in them all the time; one that was stopped inside and
+did not begin it anew would lose what the other counted meanwhile, which counts as a wrong answer.
+
+Many threads, and the group: among them are calls without a timeout (`accept`, `wait4`, `waitid`, a futex, `epoll_wait`),
+each ended by another thread in its turn; one that nothing wakes any more counts as hung.";
 
 fn page(parts: &[Part], all: &Tally, took: Duration) -> String {
     let mut rows = parts.to_vec();

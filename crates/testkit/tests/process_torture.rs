@@ -6,8 +6,15 @@ use salve_testkit::not_run;
 use salve_testkit::torture::{Act, Adversity, Bench, Hardship, Life, rounds};
 use std::time::Duration;
 
-/// So that a process with one thread and one with many see each part of an act.
-const STRIDE: u64 = 37;
+/// So that each sees every part of an act, of whose calls a group makes more.
+const fn stride(life: Life) -> u64 {
+    match life {
+        Life::OneThread | Life::ManyThreads => 37,
+        Life::Group => 127,
+        Life::Sequences => 61,
+    }
+}
+
 const RANDOM: u32 = 8;
 
 fn torture(life: Life) -> Result<()> {
@@ -19,10 +26,10 @@ fn torture(life: Life) -> Result<()> {
     let (mut at, mut killed) = (1, true);
     while killed {
         killed = false;
-        for round in rounds(at, at + STRIDE) {
+        for round in rounds(at, at + stride(life)) {
             killed |= victim.kill_at(round)?;
         }
-        at += 2 * STRIDE;
+        at += 2 * stride(life);
     }
     let wholes = (victim.duration_of(Act::Apply)?, victim.duration_of(Act::Revert)?);
     for part in 0..RANDOM {
@@ -49,12 +56,23 @@ fn many_threads_notice_nothing_of_an_apply_or_a_revert_that_is_killed() -> Resul
 }
 
 #[test]
+fn a_group_is_wholly_old_or_new_by_the_next_command_and_no_process_is_harmed() -> Result<()> {
+    torture(Life::Group)
+}
+
+/// Killed while a thread is inside one, which a stopped thread has to begin anew.
+#[test]
+fn nothing_that_is_counted_in_a_restartable_sequence_is_lost() -> Result<()> {
+    torture(Life::Sequences)
+}
+
+#[test]
 fn a_process_that_is_stopped_and_continued_all_the_while_changes_and_goes_back() -> Result<()> {
     if not_run::unless_root("a process stopped and continued meanwhile") {
         return Ok(());
     }
     let bench = Bench::new()?;
-    for life in Life::ALL {
+    for life in Life::ALONE {
         let mut victim = bench.start(life)?;
         for _ in 0..10 {
             victim.while_stopped_and_continued(Duration::from_micros(700))?;
@@ -71,7 +89,7 @@ fn a_process_that_is_killed_meanwhile_is_reported_as_gone() -> Result<()> {
         return Ok(());
     }
     let bench = Bench::new()?;
-    for life in Life::ALL {
+    for life in Life::ALONE {
         let whole = bench.start(life)?.duration_of(Act::Apply)?;
         for round in 0..12 {
             let tally = bench.start(life)?.killed_during(Act::Apply, whole * round / 12)?;
@@ -87,7 +105,7 @@ fn a_process_that_executes_itself_meanwhile_begins_anew_unharmed() -> Result<()>
         return Ok(());
     }
     let bench = Bench::new()?;
-    for life in Life::ALL {
+    for life in Life::ALONE {
         let mut victim = bench.start(life)?;
         let whole = victim.duration_of(Act::Apply)?;
         for act in Act::ALL {

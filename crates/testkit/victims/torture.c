@@ -8,7 +8,11 @@
  *
  *   argv[1]  the file, words of 64 bits, as in `enum word` below
  *   argv[2]  "one": everything in one thread; "many": workers, sleepers in
- *            every kind of blocking call, threads that come and go
+ *            every kind of blocking call, threads that come and go; "group":
+ *            three processes forked from one another, two with one thread and
+ *            one with all the sleepers, which share the file's memory;
+ *            "sequences": two threads on one processor that count in
+ *            restartable sequences all the time
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -17,23 +21,33 @@
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/ipc.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/rseq.h>
 #include <sys/sem.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-enum word { WRONG, MIXED, FLOAT, SENT, HANDLED, INTERRUPTED, INTERRUPTED_ALWAYS, BROKEN, NOW, THREADS, STARTS, BEATS = 16 };
+enum word { WRONG, MIXED, FLOAT, SENT, HANDLED, INTERRUPTED, INTERRUPTED_ALWAYS, BROKEN, NOW, THREADS, STARTS, NOW_OF_CHILDREN, BEATS = 16 };
 static _Atomic uint64_t *shared;
+/* Where this process says by what it answers. */
+static int own_now = NOW;
 
 #define KEEP __attribute__((noipa))
 
@@ -95,7 +109,7 @@ static void round_of(struct streak *s) {
     if (s->mixed > 1)
         atomic_fetch_add(&shared[MIXED], 1);
     if (a == b && b == c)
-        shared[NOW] = (uint64_t)a;
+        shared[own_now] = (uint64_t)a;
     if (floats(0.4, 1.5L) != right_floats)
         atomic_fetch_add(&shared[FLOAT], 1);
 }
@@ -190,7 +204,44 @@ static int in_read(struct sleeper *s) {
 }
 static int in_threads(struct sleeper *s);
 
+/* Calls without a timeout, each of which `in_waking` ends in its turn. */
+static int listening, woken_by_event;
+static _Atomic int turn;
+static pid_t someone;
+static int in_accept(struct sleeper *s) {
+    (void)s;
+    int fd = accept(listening, NULL, NULL);
+    return fd < 0 ? -1 : close(fd);
+}
+static int in_wait4(struct sleeper *s) {
+    int status;
+    (void)s;
+    return wait4(someone, &status, WUNTRACED, NULL) != someone || !WIFSTOPPED(status) ? -1 : 0;
+}
+static int in_waitid(struct sleeper *s) {
+    siginfo_t info;
+    (void)s;
+    return waitid(P_PID, (id_t)someone, &info, WCONTINUED) || info.si_code != CLD_CONTINUED ? -1 : 0;
+}
+static int in_futex_forever(struct sleeper *s) {
+    (void)s;
+    int now = turn;
+    return syscall(SYS_futex, &turn, FUTEX_WAIT, now, NULL, NULL, 0) && errno != EAGAIN ? -1 : 0;
+}
+static int in_epoll_forever(struct sleeper *s) {
+    struct epoll_event event = {.events = EPOLLIN};
+    uint64_t many;
+    if (!s->fd[0]) {
+        s->fd[0] = epoll_create1(0);
+        if (epoll_ctl(s->fd[0], EPOLL_CTL_ADD, woken_by_event, &event)) return -1;
+    }
+    return epoll_wait(s->fd[0], &event, 1, -1) < 0 ? -1 : read(woken_by_event, &many, sizeof many) < 0 ? -1 : 0;
+}
+static int in_waking(struct sleeper *s);
+
 static struct sleeper sleepers[] = {
+    {in_accept, {0}, 0, 0},    {in_wait4, {0}, 0, 0},       {in_waitid, {0}, 0, 0},    {in_futex_forever, {0}, 0, 0},
+    {in_epoll_forever, {0}, 1, 0}, {in_waking, {0}, 0, 0},
     {in_epoll, {0}, 1, 0},     {in_poll, {0}, 0, 0},        {in_nanosleep, {0}, 0, 0}, {in_clock_nanosleep, {0}, 0, 0},
     {in_futex, {0}, 0, 0},     {in_sigtimedwait, {0}, 1, 0}, {in_semtimedop, {0}, 1, 0}, {in_threads, {0}, 0, 0},
     {in_read, {0}, 0, 0},
@@ -215,6 +266,54 @@ static int in_threads(struct sleeper *s) {
     return usleep(2000);
 }
 
+/* Ends the first five one after the other, and waits until each is through: one that nothing
+ * wakes any more would be seen as hung. */
+static int in_waking(struct sleeper *s) {
+    uint64_t once = 1;
+    struct sockaddr_un name;
+    (void)s;
+    for (int i = 0; i < 5; i++) {
+        uint64_t before = shared[BEATS + sleepers[i].index];
+        int failed = 0;
+        if (i == 0) {
+            socklen_t length = sizeof name;
+            int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+            failed = getsockname(listening, (struct sockaddr *)&name, &length) || connect(fd, (struct sockaddr *)&name, length) || close(fd);
+        } else if (i == 1 || i == 2) {
+            failed = kill(someone, i == 1 ? SIGSTOP : SIGCONT);
+        } else if (i == 3) {
+            turn++;
+            syscall(SYS_futex, &turn, FUTEX_WAKE, 1, NULL, NULL, 0);
+        } else {
+            failed = write(woken_by_event, &once, sizeof once) < 0;
+        }
+        if (failed) return -1;
+        /* What it is to be woken from it may not have begun yet. */
+        while (shared[BEATS + sleepers[i].index] == before) {
+            if (i == 3) {
+                turn++;
+                syscall(SYS_futex, &turn, FUTEX_WAKE, 1, NULL, NULL, 0);
+            }
+            usleep(100);
+        }
+    }
+    return usleep(10000);
+}
+
+/* Somebody to wait for, who is another program. */
+static int prepare_to_wait(void) {
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    listening = socket(AF_UNIX, SOCK_STREAM, 0);
+    woken_by_event = eventfd(0, 0);
+    if (bind(listening, (struct sockaddr *)&name, sizeof name.sun_family) || listen(listening, 4) || woken_by_event < 0) return -1;
+    if ((someone = fork()) == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        execlp("sleep", "sleep", "infinity", (char *)NULL);
+        _exit(2);
+    }
+    return someone < 0 ? -1 : 0;
+}
+
 static void *sleeper(void *argument) {
     struct sleeper *s = argument;
     for (;;) {
@@ -224,6 +323,80 @@ static void *sleeper(void *argument) {
         atomic_fetch_add(&shared[BEATS + s->index], 1);
     }
     return NULL;
+}
+
+/* All sleepers; the last one never wakes. */
+static int start_sleepers(void) {
+    pthread_t t;
+    sigset_t all;
+    if (prepare_to_wait()) return -1;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
+    for (int i = 0; i < SLEEPERS; i++) {
+        sleepers[i].index = WORKERS + i;
+        if (pthread_create(&t, NULL, sleeper, &sleepers[i])) return -1;
+    }
+    return pthread_sigmask(SIG_UNBLOCK, &all, NULL);
+}
+
+/* Two threads on one processor count up a variable in restartable sequences (rseq(2)): whoever
+ * is stopped in one has to begin it anew, or what the other counted meanwhile is lost. */
+enum { BATCH = 500, COUNTERS = 2 };
+static volatile uint64_t counter;
+static pthread_barrier_t together;
+
+KEEP static void count_one(void) {
+    struct rseq *area = (struct rseq *)((char *)__builtin_thread_pointer() + __rseq_offset);
+    __asm__ volatile(".pushsection __rseq_cs, \"aw\"\n"
+                     ".balign 32\n"
+                     "3: .long 0, 0\n"
+                     ".quad 1f, 2f - 1f, 4f\n"
+                     ".popsection\n"
+                     ".pushsection __rseq_failure, \"ax\"\n"
+                     ".long 0x53053053\n"
+                     "4: jmp 6f\n"
+                     ".popsection\n"
+                     "6: lea 3b(%%rip), %%rax\n"
+                     "mov %%rax, %c[sequence](%[area])\n"
+                     "1: mov %[counter], %%rax\n"
+                     "mov $2000, %%ecx\n"
+                     "5: dec %%ecx\n"
+                     "jnz 5b\n"
+                     "inc %%rax\n"
+                     "mov %%rax, %[counter]\n"
+                     "2:\n"
+                     : [counter] "+m"(counter)
+                     : [area] "r"(area), [sequence] "i"(offsetof(struct rseq, rseq_cs))
+                     : "rax", "rcx", "cc", "memory");
+}
+
+static void *counting(void *index) {
+    for (uint64_t right = 0;;) {
+        for (int i = 0; i < BATCH; i++)
+            count_one();
+        right += BATCH * COUNTERS;
+        /* The last one to come looks, while nobody counts. */
+        if (pthread_barrier_wait(&together) == PTHREAD_BARRIER_SERIAL_THREAD && counter != right) {
+            atomic_fetch_add(&shared[WRONG], right - counter);
+            counter = right;
+        }
+        pthread_barrier_wait(&together);
+        atomic_fetch_add(&shared[BEATS + (uintptr_t)index], 1);
+    }
+    return NULL;
+}
+
+static int start_counting(void) {
+    pthread_t t;
+    cpu_set_t mine, one;
+    int first = 0;
+    if (__rseq_size == 0 || sched_getaffinity(0, sizeof mine, &mine) || pthread_barrier_init(&together, NULL, COUNTERS)) return -1;
+    while (first < CPU_SETSIZE - 1 && !CPU_ISSET(first, &mine)) first++;
+    CPU_ZERO(&one);
+    CPU_SET(first, &one);
+    for (uintptr_t i = 1; i <= COUNTERS; i++)
+        if (pthread_create(&t, NULL, counting, (void *)i) || pthread_setaffinity_np(t, sizeof one, &one)) return -1;
+    return 0;
 }
 
 static char **arguments;
@@ -260,16 +433,30 @@ int main(int argc, char **argv) {
     pthread_sigmask(SIG_UNBLOCK, &all, NULL);
     if (!strcmp(argv[2], "many")) {
         pthread_t t;
-        pthread_sigmask(SIG_BLOCK, &all, NULL);
-        for (int i = 0; i < SLEEPERS; i++) {
-            sleepers[i].index = WORKERS + i;
-            if (pthread_create(&t, NULL, sleeper, &sleepers[i])) return 2;
-        }
-        pthread_sigmask(SIG_UNBLOCK, &all, NULL);
+        if (start_sleepers()) return 2;
         for (uintptr_t i = 1; i < WORKERS; i++)
             if (pthread_create(&t, NULL, worker, (void *)i)) return 2;
-        /* The last sleeper never wakes. */
         shared[THREADS] = WORKERS + SLEEPERS - 1;
+    } else if (!strcmp(argv[2], "group")) {
+        pid_t self = getpid();
+        for (uintptr_t i = 1; i < WORKERS; i++) {
+            pid_t child = fork();
+            if (child < 0) return 2;
+            if (child) continue;
+            observer = self;
+            own_now = NOW_OF_CHILDREN + (int)i - 1;
+            if (i == WORKERS - 1 && start_sleepers()) _exit(2);
+            worker((void *)i);
+        }
+        shared[THREADS] = WORKERS + SLEEPERS - 1;
+    } else if (!strcmp(argv[2], "sequences")) {
+        sigset_t signal;
+        sigemptyset(&signal);
+        sigaddset(&signal, SIGRTMIN);
+        pthread_sigmask(SIG_BLOCK, &signal, NULL);
+        if (start_counting()) return 2;
+        pthread_sigmask(SIG_UNBLOCK, &signal, NULL);
+        shared[THREADS] = 1 + COUNTERS;
     } else {
         shared[THREADS] = 1;
     }

@@ -33,15 +33,26 @@ pub enum Life {
     OneThread,
     /// Workers, threads asleep in every kind of call, threads that come and go.
     ManyThreads,
+    /// Three processes that were forked from one another and share memory; one of them
+    /// has the threads. They change together (decision 0017).
+    Group,
+    /// Two threads on one processor that count in restartable sequences (decision 0015).
+    Sequences,
 }
 
 impl Life {
-    pub const ALL: [Self; 2] = [Self::OneThread, Self::ManyThreads];
+    pub const ALL: [Self; 4] = [Self::OneThread, Self::ManyThreads, Self::Group, Self::Sequences];
+    /// Those to which anything else may happen as well.
+    pub const ALONE: [Self; 2] = [Self::OneThread, Self::ManyThreads];
 
-    const fn argument(self) -> &'static str {
+    /// By this name the victim knows it.
+    #[must_use]
+    pub const fn argument(self) -> &'static str {
         match self {
             Self::OneThread => "one",
             Self::ManyThreads => "many",
+            Self::Group => "group",
+            Self::Sequences => "sequences",
         }
     }
 }
@@ -51,7 +62,19 @@ impl fmt::Display for Life {
         f.write_str(match self {
             Self::OneThread => "one thread",
             Self::ManyThreads => "many threads",
+            Self::Group => "a group of processes",
+            Self::Sequences => "restartable sequences",
         })
+    }
+}
+
+impl Life {
+    /// How many processes it has besides the one that is started.
+    const fn children(self) -> usize {
+        match self {
+            Self::OneThread | Self::ManyThreads | Self::Sequences => 0,
+            Self::Group => 2,
+        }
     }
 }
 

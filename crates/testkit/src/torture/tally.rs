@@ -23,13 +23,16 @@ pub enum Seen {
     SalveCrashed,
     /// Salve said that it was done, and it was not.
     SalveWrong,
+    /// Killed between two processes of a group: each is whole, and they are of two versions
+    /// until the next command (decision 0017). Not an error; after that command it is one.
+    Apart,
     /// `epoll_wait`, `sigtimedwait` and `semtimedop`, which the kernel itself ends at any
     /// stop: seen only where Salve dies before it could mend that. Not an error.
     InterruptedByTheKernel,
 }
 
 impl Seen {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Dead,
         Self::Hung,
         Self::WrongAnswer,
@@ -44,6 +47,7 @@ impl Seen {
         Self::ChangedText,
         Self::SalveCrashed,
         Self::SalveWrong,
+        Self::Apart,
         Self::InterruptedByTheKernel,
     ];
 
@@ -63,8 +67,14 @@ impl Seen {
             Self::ChangedText => "text changed after a revert",
             Self::SalveCrashed => "Salve itself crashed",
             Self::SalveWrong => "Salve said done and it was not",
+            Self::Apart => "groups of two versions until the next command (decision 0017)",
             Self::InterruptedByTheKernel => "EINTR of calls that any stop ends (not ours to prevent)",
         }
+    }
+
+    /// Whether it is what the kernel does, or what a decision names as the price of a death.
+    const fn is_known(self) -> bool {
+        matches!(self, Self::Apart | Self::InterruptedByTheKernel)
     }
 
     const fn index(self) -> usize {
@@ -90,7 +100,7 @@ impl Tally {
 
     /// Whether nothing went wrong.
     pub fn is_clean(&self) -> bool {
-        Seen::ALL.iter().all(|seen| *seen == Seen::InterruptedByTheKernel || self.count(*seen) == 0)
+        Seen::ALL.iter().all(|seen| seen.is_known() || self.count(*seen) == 0)
     }
 
     pub fn add(&mut self, other: &Self) {
@@ -128,12 +138,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_is_seen_is_no_longer_clean_but_for_what_the_kernel_does() {
+    fn whatever_is_seen_is_no_longer_clean_but_for_what_is_known() {
         for seen in Seen::ALL {
             let mut tally = Tally::default();
             assert!(tally.is_clean());
             tally.note(seen, 1);
-            assert_eq!(tally.is_clean(), seen == Seen::InterruptedByTheKernel, "{seen:?}");
+            let known = [Seen::Apart, Seen::InterruptedByTheKernel].contains(&seen);
+            assert_eq!(tally.is_clean(), known, "{seen:?}");
             assert_eq!(tally.count(seen), 1);
         }
     }

@@ -1,7 +1,7 @@
 //! A victim, what it tells, and what is done to it.
 
 use super::{Act, Bench, Life, Round, Seen, Tally};
-use crate::observe::{self, Text};
+use crate::observe::{self, Identity, Text};
 use crate::running::Running;
 use crate::salve::{Run, exit};
 use crate::supervisor::{self, Ended};
@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -28,6 +29,8 @@ const NOW: usize = 8;
 const THREADS: usize = 9;
 /// How often it began, by itself or by executing itself again.
 pub(super) const STARTS: usize = 10;
+/// By what the other processes of its group answer.
+const NOW_OF_CHILDREN: usize = 11;
 const BEATS: usize = 16;
 
 /// How long a healthy victim needs at most for each thread to get round once.
@@ -39,9 +42,12 @@ pub struct Victim<'a> {
     pub(super) bench: &'a Bench,
     life: Life,
     pub(super) process: Running,
+    /// The other processes of its group.
+    children: Vec<Identity>,
     shared: File,
-    text: Text,
-    descriptors: Vec<String>,
+    /// Of each process.
+    texts: Vec<Text>,
+    descriptors: Vec<Vec<String>>,
     told: Words,
     /// Signals that will not come any more.
     pub(super) lost: u64,
@@ -50,6 +56,9 @@ pub struct Victim<'a> {
     /// How often it began.
     pub(super) starts: u64,
     tally: Tally,
+    /// What was killed last, for whoever asks.
+    killed: String,
+    commands: AtomicUsize,
     _directory: TempDir,
 }
 
@@ -63,30 +72,73 @@ impl<'a> Victim<'a> {
         command.arg(&path).arg(life.argument());
         let mut process = Running::start(&mut command, directory.path().join("output"))?;
         process.wait_for_line("ready")?;
-        let text = Text::of(process.pid())?;
+        // The one that its threads wait for is of another program.
+        let is_of_group =
+            |child: &Identity| std::fs::read_link(format!("/proc/{}/exe", child.pid)).is_ok_and(|exe| exe == bench.old);
+        let children: Vec<Identity> = observe::children_of(process.pid())?.into_iter().filter(is_of_group).collect();
+        ensure!(children.len() == life.children(), "a group of another size: {children:?}");
         let mut victim = Self {
             bench,
             life,
             process,
+            children,
             shared,
-            text,
+            texts: Vec::new(),
             descriptors: Vec::new(),
             told: [0; _],
             lost: 0,
             state: Act::Revert,
             starts: 1,
             tally: Tally::default(),
+            killed: String::new(),
+            commands: AtomicUsize::new(0),
             _directory: directory,
         };
         let before = victim.words()?;
         ensure!(victim.beats(&before)?, "the victim does not run by itself");
         // By now every thread has opened what it opens.
-        victim.descriptors = victim.links()?;
+        victim.descriptors = victim.links(|_| false)?;
+        victim.texts = victim.texts_now()?;
         Ok(victim)
     }
 
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// Of all its processes.
+    fn pids(&self) -> Vec<u32> {
+        std::iter::once(self.pid()).chain(self.children.iter().map(|child| child.pid)).collect()
+    }
+
+    /// Naming any process of a group means the group: each command names the next one.
+    fn named(&self) -> u32 {
+        let pids = self.pids();
+        let turn = self.commands.fetch_add(1, Ordering::Relaxed);
+        pids.get(turn % pids.len()).copied().unwrap_or_else(|| self.pid())
+    }
+
+    fn texts_now(&self) -> Result<Vec<Text>> {
+        self.pids().into_iter().map(Text::of).collect()
+    }
+
+    /// Whether one of its processes has ended. Nobody waits for the children: they would be
+    /// there as zombies.
+    fn has_died(&mut self) -> Result<bool> {
+        let lives = |child: &Identity| {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.pid)).unwrap_or_default();
+            let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+            state.is_some_and(|state| !"ZX".contains(state))
+                && observe::identity(child.pid).is_ok_and(|now| now == *child)
+        };
+        Ok(self.process.ended()?.is_some() || !self.children.iter().all(lives))
+    }
+
+    /// By what each of its processes answers.
+    fn answers(&self) -> Result<Vec<u64>> {
+        let words = self.words()?;
+        let children = words.iter().skip(NOW_OF_CHILDREN).take(self.children.len());
+        Ok(words.iter().skip(NOW).take(1).chain(children).copied().collect())
     }
 
     /// What was counted since the last time.
@@ -129,17 +181,27 @@ impl<'a> Victim<'a> {
         })
     }
 
-    fn links(&self) -> Result<Vec<String>> {
-        let mut links = Vec::new();
-        for entry in std::fs::read_dir(format!("/proc/{}/fd", self.pid())).context("no descriptors")? {
-            links.push(std::fs::read_link(entry?.path()).context("no link")?.display().to_string());
+    /// What the descriptors of each process lead to: the fewest in some looks, because those
+    /// of connections come and go. It ends with the first look that finds `enough`.
+    fn links(&self, enough: impl Fn(&[Vec<String>]) -> bool) -> Result<Vec<Vec<String>>> {
+        let mut fewest = self.pids().into_iter().map(links_of).collect::<Result<Vec<_>>>()?;
+        for _ in 0..LOOKS {
+            if enough(&fewest) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+            for (fewest, pid) in fewest.iter_mut().zip(self.pids()) {
+                let now = links_of(pid)?;
+                if now.len() < fewest.len() {
+                    *fewest = now;
+                }
+            }
         }
-        links.sort();
-        Ok(links)
+        Ok(fewest)
     }
 
     pub(super) fn salve(&self, act: Act) -> Command {
-        self.bench.salve.command(&self.bench.arguments(act, self.pid()))
+        self.bench.salve.command(&self.bench.arguments(act, self.named()))
     }
 
     /// Runs it to its end.
@@ -159,7 +221,9 @@ impl<'a> Victim<'a> {
     /// Kills Salve at its so-manieth call; `false` if it came to its end before.
     pub fn kill_at(&mut self, round: Round) -> Result<bool> {
         self.ready_for(round.act)?;
-        match supervisor::run(&self.salve(round.act), round.at)? {
+        let command = self.salve(round.act);
+        self.killed = format!("call {} of {command:?}", round.at);
+        match supervisor::run(&command, round.at)? {
             Ended::Killed => self.look(round.next).map(|()| true),
             Ended::By { itself: Some(exit::DONE), .. } => {
                 self.state = round.act;
@@ -172,8 +236,9 @@ impl<'a> Victim<'a> {
     /// Kills Salve after some time; whether it was still at work then.
     pub fn kill_after(&mut self, act: Act, delay: Duration, next: Act) -> Result<bool> {
         self.ready_for(act)?;
-        let mut child =
-            self.salve(act).stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("cannot start salve")?;
+        let mut command = self.salve(act);
+        self.killed = format!("{} µs of {command:?}", delay.as_micros());
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("cannot start salve")?;
         std::thread::sleep(delay);
         let late = child.try_wait().context("cannot wait for salve")?.is_some();
         child.kill().context("cannot kill salve")?;
@@ -194,12 +259,22 @@ impl<'a> Victim<'a> {
     /// After a death: what the victim tells, and what the next command makes of it.
     pub(super) fn look(&mut self, next: Act) -> Result<()> {
         self.begin_round();
-        if self.process.ended()?.is_some() {
+        if self.has_died()? {
             return self.replace(Seen::Dead);
         }
-        let before = self.words()?;
+        let mut before = self.words()?;
+        if self.life == Life::Group {
+            // Every thread has to get round in what the death left.
+            if !self.beats(&before)? {
+                return self.replace(Seen::Hung);
+            }
+            let answers = self.answers()?;
+            let apart = answers.iter().any(|answer| Some(answer) != answers.first());
+            self.tally.note(Seen::Apart, u64::from(apart));
+            before = self.words()?;
+        }
         self.finish(next)?;
-        if self.process.ended()?.is_some() {
+        if self.has_died()? {
             return self.replace(Seen::Dead);
         }
         if !self.beats(&before)? {
@@ -212,6 +287,7 @@ impl<'a> Victim<'a> {
     /// The next command has to bring it to one end.
     fn finish(&mut self, next: Act) -> Result<()> {
         let run = self.act(next)?;
+        self.killed = format!("{}, then {}", self.killed, run.asked);
         if run.code != Some(exit::DONE) || !self.becomes(next)? {
             self.note(Seen::HalfApplied);
             self.say(&format!("after the next {next}: {:?} {}{}", run.code, run.stdout, run.stderr));
@@ -222,7 +298,7 @@ impl<'a> Victim<'a> {
 
     /// Whether it comes to answer as it should after an act.
     pub(super) fn becomes(&self, act: Act) -> Result<bool> {
-        wait_until(|| Ok(self.words()?[NOW] == act.answer()))
+        wait_until(|| Ok(self.answers()?.iter().all(|answer| *answer == act.answer())))
     }
 
     /// Every thread goes round again, and nothing that it counts is wrong.
@@ -233,7 +309,7 @@ impl<'a> Victim<'a> {
 
     /// The same, whatever is left in it.
     pub(super) fn goes_on(&mut self) -> Result<()> {
-        if self.process.ended()?.is_some() {
+        if self.has_died()? {
             return self.replace(Seen::Dead);
         }
         let before = self.words()?;
@@ -270,41 +346,49 @@ impl<'a> Victim<'a> {
         if lost > 0 {
             self.say(&format!("{lost} signals lost by round {}", self.tally.rounds));
         }
-        ensure!(observe::tracer(self.pid())? == 0, "somebody still traces the victim");
+        for pid in self.pids() {
+            ensure!(observe::tracer(pid)? == 0, "somebody still traces {pid}");
+        }
         Ok(())
     }
 
     /// What is left: of descriptors always, of the rest after a revert.
     fn compare(&mut self) -> Result<()> {
-        let links = self.links()?;
-        let more = links.len().saturating_sub(self.descriptors.len());
+        let more_in = |links: &[Vec<String>]| -> usize {
+            links.iter().zip(&self.descriptors).map(|(now, before)| now.len().saturating_sub(before.len())).sum()
+        };
+        let links = self.links(|links| more_in(links) == 0)?;
+        let more = more_in(&links);
         self.tally.note(Seen::LeakedDescriptor, u64::try_from(more)?);
         let (mut changes, mut mappings) = (Vec::new(), Vec::new());
         if self.state == Act::Revert {
-            let now = Text::of(self.pid())?;
-            // It may have executed itself, and lies elsewhere then.
-            let now = if self.starts > 1 { now.moved_like(&self.text) } else { now };
-            changes = now.differences_from(&self.text);
-            mappings = left_mappings(self.pid())?;
+            for (now, before) in self.texts_now()?.into_iter().zip(&self.texts) {
+                // It may have executed itself, and lies elsewhere then.
+                let now = if self.starts > 1 { now.moved_like(before) } else { now };
+                changes.extend(now.differences_from(before));
+            }
+            for pid in self.pids() {
+                mappings.extend(left_mappings(pid)?);
+            }
             self.tally.note(Seen::ChangedText, u64::from(!changes.is_empty()));
             self.tally.note(Seen::LeakedMapping, u64::try_from(mappings.len())?);
         }
         if !changes.is_empty() || more > 0 || !mappings.is_empty() {
-            self.say(&format!("{changes:?} {mappings:?} {links:?}"));
+            self.say(&format!("after the next {}: {changes:?} {mappings:?} {links:?}", self.state));
         }
         Ok(())
     }
 
     #[expect(clippy::print_stderr, reason = "a person looks for the reason")]
     pub(super) fn say(&self, what: &str) {
-        eprintln!("{} (pid {}): {what}", self.life, self.pid());
+        eprintln!("{} {:?}, killed: {}: {what}", self.life, self.pids(), self.killed);
     }
 
     /// What its threads are in, for whoever asks why it hangs.
     fn threads(&self) -> String {
         let mut text = format!("{:?}\n", self.words().unwrap_or([0; _]));
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).into_iter().flatten().flatten();
-        for task in tasks {
+        let of = |pid| std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        for task in self.pids().into_iter().flat_map(of) {
             for what in ["syscall", "wchan", "stat"] {
                 text += std::fs::read_to_string(task.path().join(what)).unwrap_or_default().trim_end();
                 text.push(' ');
@@ -322,6 +406,21 @@ impl<'a> Victim<'a> {
         *self = Self { tally, ..Self::start(self.bench, self.life)? };
         Ok(())
     }
+}
+
+/// Looks at descriptors, a millisecond apart: a connection lasts much less.
+const LOOKS: u32 = 30;
+
+/// What the descriptors of one process lead to. One that is gone by then leads nowhere.
+fn links_of(pid: u32) -> Result<Vec<String>> {
+    let mut links = Vec::new();
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).context("no descriptors")? {
+        if let Ok(link) = std::fs::read_link(entry?.path()) {
+            links.push(link.display().to_string());
+        }
+    }
+    links.sort();
+    Ok(links)
 }
 
 /// Whether it comes true while there is patience.
