@@ -84,6 +84,7 @@ behaviours! {
     table_end_aligned
     table_grown
     text_relocations
+    thousand_threads
     thread_local
     thread_local_initial_exec
     threads_come_and_go
