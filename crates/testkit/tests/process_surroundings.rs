@@ -255,6 +255,48 @@ fn a_library_that_is_not_loaded_yet_is_told_and_patched_when_it_is() -> Result<(
     asked.end()
 }
 
+/// As its operator meets it: one process of two is patched in a library that the other has
+/// not loaded, and loads then from the old file.
+#[test]
+fn status_names_who_loads_the_old_library_after_another_process_was_patched() -> Result<()> {
+    if not_run::unless_root("a library that another process loads later") {
+        return Ok(());
+    }
+    let scene = Scene::of("plugins")?;
+    let (mut early, mut late) = (scene.start()?, scene.start()?);
+    assert_eq!(early.ask("open 0 lib/libone.so")?, "open");
+    scene.apply_to(early.pid())?.expect_code(exit::DONE)?;
+    let without = || -> Result<Vec<u64>> {
+        let report = scene.salve.json(&["status"])?.report()?;
+        let ours = |entry: &&serde_json::Value| {
+            let path = entry.get("path").and_then(|path| path.as_str()).unwrap_or_default();
+            path.starts_with(&*scene.prepared.directory().to_string_lossy())
+        };
+        let entries = report.pointer("/result/without").and_then(|all| all.as_array()).context("no list")?;
+        let processes = entries.iter().filter(ours).filter_map(|entry| entry.get("processes")?.as_array()).flatten();
+        Ok(processes.filter_map(|process| process.get("pid")?.as_u64()).collect())
+    };
+    // It maps nothing that the livepatch is for, and nothing is said of it.
+    assert_eq!(without()?, Vec::<u64>::new());
+    let report = scene.salve.json(&["status", &late.pid().to_string()])?.expect_code(exit::DONE)?.report()?;
+    assert_eq!(report.pointer("/result/processes/0/livepatches"), Some(&serde_json::json!([])), "{report}");
+    assert_eq!(late.ask("open 0 lib/libone.so")?, "open");
+    assert_eq!((early.ask("ask 0 5")?, late.ask("ask 0 5")?), ("11".to_owned(), "10".to_owned()));
+    assert_eq!(without()?, [u64::from(late.pid())]);
+    let said = scene.salve.run(&["status"])?.stdout;
+    assert!(said.contains("without it: ") && said.contains("libone.so; the same command reaches them"), "{said}");
+    // The same command, as it says.
+    scene.apply_to(late.pid())?.expect_code(exit::DONE)?;
+    assert_eq!(late.ask("ask 0 5")?, "11");
+    assert_eq!(without()?, Vec::<u64>::new());
+    for asked in [&early, &late] {
+        scene.revert(asked.pid())?.expect_code(exit::DONE)?;
+    }
+    assert_eq!((early.ask("ask 0 5")?, late.ask("ask 0 5")?), ("10".to_owned(), "10".to_owned()));
+    early.end()?;
+    late.end()
+}
+
 #[test]
 fn the_new_library_beside_the_patched_old_one_is_left_alone() -> Result<()> {
     if not_run::unless_root("both versions of a library") {
