@@ -7,7 +7,7 @@ use salve_testkit::observe::Text;
 use salve_testkit::patchfile::{self, Derived};
 use salve_testkit::running::Running;
 use salve_testkit::salve::{Run, Salve, exit, values};
-use salve_testkit::victim::Source;
+use salve_testkit::victim::{Source, packages};
 use salve_testkit::{not_run, tree};
 use serde_json::Value;
 use std::os::unix::fs::FileExt as _;
@@ -114,17 +114,48 @@ fn a_memory_group_with_little_room_is_seen_first() -> Result<()> {
         not_run::record("a memory group", "no memory controller of cgroup v1 is mounted");
         return Ok(());
     }
+    let names = ["memory.usage_in_bytes", "memory.limit_in_bytes", "-1", "memory.oom_control"];
+    in_a_group_without_room(groups, names)
+}
+
+/// The same where version 2 has the memory controller and lets groups be made.
+#[test]
+fn a_memory_group_of_version_2_with_little_room_is_seen_first() -> Result<()> {
+    let what = "a memory group of cgroup v2 (memory.max)";
+    if not_run::unless_root(what) {
+        return Ok(());
+    }
+    let mounts = std::fs::read_to_string("/proc/mounts").context("no list of mounts")?;
+    let unified = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let (place, kind) = (fields.next()?, fields.next()?);
+        (kind == "cgroup2").then(|| PathBuf::from(place))
+    });
+    let handed_on = |place: &PathBuf| {
+        let _handed_on_already_or_never = std::fs::write(place.join("cgroup.subtree_control"), "+memory");
+        let controllers = std::fs::read_to_string(place.join("cgroup.subtree_control")).unwrap_or_default();
+        controllers.split_whitespace().any(|name| name == "memory")
+    };
+    let Some(groups) = unified.into_iter().find(handed_on) else {
+        not_run::record(what, "no cgroup2 file system has the memory controller and hands it on");
+        return Ok(());
+    };
+    in_a_group_without_room(&groups, ["memory.current", "memory.max", "max", "memory.events"])
+}
+
+/// What it uses, its limit, no limit, and where the kernel counts whom it killed.
+fn in_a_group_without_room(groups: &Path, [used, limit, none, killed]: [&str; 4]) -> Result<()> {
     let scene = Scene::new(&[])?;
     let group = Group::new(groups.join(format!("salve-test-{}", std::process::id())))?;
     let script = format!("echo $$ > {}/cgroup.procs; exec {}", group.0.display(), scene.old.display());
     let mut victim = scene.start_as(Command::new("sh").args(["-c", &script]))?;
     victim.wait_for_line("got 100")?;
-    let used: u64 = std::fs::read_to_string(group.0.join("memory.usage_in_bytes"))?.trim().parse()?;
-    std::fs::write(group.0.join("memory.limit_in_bytes"), used.next_multiple_of(4096).to_string())?;
+    let used: u64 = std::fs::read_to_string(group.0.join(used))?.trim().parse()?;
+    std::fs::write(group.0.join(limit), used.next_multiple_of(4096).to_string())?;
     scene.refused(&mut victim, "memory-group")?;
-    let failures = std::fs::read_to_string(group.0.join("memory.oom_control"))?;
+    let failures = std::fs::read_to_string(group.0.join(killed))?;
     assert!(failures.contains("oom_kill 0"), "{failures}");
-    std::fs::write(group.0.join("memory.limit_in_bytes"), "-1")?;
+    std::fs::write(group.0.join(limit), none)?;
     scene.there_and_back(&mut victim)
 }
 
@@ -340,6 +371,88 @@ fn an_ordinary_user_changes_his_own_process_or_is_told_what_it_takes() -> Result
     assert_eq!(run.code, Some(exit::FAILED), "{}{}", run.stdout, run.stderr);
     assert_eq!(run.error_code()?.as_deref(), Some("no-permission"));
     others.must_run()
+}
+
+/// Root's runs hold a lock that tells `salve off` when nothing is under way any more; those
+/// of others have none. What keeps two runs off one process is another lock, on the process
+/// itself, which everybody holds.
+#[test]
+fn two_runs_of_an_ordinary_user_do_not_meet_in_one_process() -> Result<()> {
+    if not_run::unless_root("two runs of an ordinary user") {
+        return Ok(());
+    }
+    let scene = Scene::new(&[])?;
+    let directory = scene.directory.path();
+    let patch = directory.join("patch.salve");
+    std::fs::copy(&scene.derived.file, &patch)?;
+    let salve = directory.join("salve");
+    std::fs::copy(scene.salve.program(), &salve)?;
+    run(Command::new("chown").args(["-R", "65534:65534"]).arg(directory))?;
+    let nobody = || {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        command
+    };
+    let mut own = scene.start_as(nobody().arg(&scene.old))?;
+    own.wait_for_line("got 100")?;
+    let before = Text::of(own.pid())?;
+    let pid = own.pid();
+    let at_once = |command: &str| -> Result<Vec<String>> {
+        let one = || -> Result<String> {
+            let mut words = scene.words(command, pid, "30s");
+            if let Some(file) = words.last_mut() {
+                *file = patch.to_string_lossy().into_owned();
+            }
+            let mut asked = nobody();
+            asked.args(["--inh-caps=-all,+cap_40", "--ambient-caps=-all,+cap_40"]).arg(&salve).args(words);
+            let run = Run::of(asked.args(["--json", "--events", "/dev/null"]))?.expect_code(exit::DONE)?;
+            Ok(run.only_outcome()?.0)
+        };
+        std::thread::scope(|scope| {
+            let each: Vec<_> = (0..4).map(|_| scope.spawn(one)).collect();
+            let ends = each.into_iter().map(|run| run.join().unwrap_or_else(|_| anyhow::bail!("a run broke")));
+            let mut ends: Vec<String> = ends.collect::<Result<_>>()?;
+            ends.sort();
+            Ok(ends)
+        })
+    };
+    for round in 1..=5 {
+        let ends = at_once("apply")?;
+        assert_eq!(ends, ["already-applied", "already-applied", "already-applied", "applied"], "{round}");
+        let ends = at_once("revert")?;
+        assert_eq!(ends, ["nothing-to-revert", "nothing-to-revert", "nothing-to-revert", "reverted"], "{round}");
+        assert_eq!(Text::of(own.pid())?.differences_from(&before), NOTHING, "{round}");
+    }
+    own.must_run()
+}
+
+/// What `gcc -no-pie` makes lies at fixed addresses: refused, in words, and left as it is.
+#[test]
+fn a_program_at_fixed_addresses_is_refused_in_words() -> Result<()> {
+    if not_run::unless_root("a program at fixed addresses") {
+        return Ok(());
+    }
+    let directory = tree::scratch("fixed")?;
+    let salve = Salve::built()?;
+    let [old, new] = Source::named("fixed_address.c")?.programs(directory.path(), &[])?;
+    let [was, from] = packages(directory.path(), &old, &new)?;
+    let derived = patchfile::derive(&salve, &was, &from)?;
+    ensure!(derived.run.code == Some(exit::REFUSED), "{}{}", derived.run.stdout, derived.run.stderr);
+    assert_eq!(derived.only_image()?.deciding_codes(), ["fixed-address"]);
+    let mut victim = Running::start(&mut Command::new(&old), directory.path().join("output"))?;
+    victim.wait_for_line("got 100")?;
+    let before = Text::of(victim.pid())?;
+    let pid = victim.pid().to_string();
+    let heal = ["heal".as_ref(), "--from".as_ref(), from.as_os_str(), "--was".as_ref(), was.as_os_str()];
+    let words: Vec<&std::ffi::OsStr> = heal.into_iter().chain(["--pid".as_ref(), pid.as_ref()]).collect();
+    let run = salve.json(&words)?.expect_code(exit::REFUSED)?;
+    assert_eq!(run.only_outcome()?, ("refused".to_owned(), Some("fixed-address".to_owned())), "{}", run.stdout);
+    let said = salve.run(&words)?.stdout;
+    assert!(said.contains("the program is no position-independent executable"), "{said}");
+    let apply = ["apply".as_ref(), "--pid".as_ref(), pid.as_ref(), derived.file.as_os_str()];
+    salve.json(&apply)?.expect_code(exit::REFUSED)?;
+    assert_eq!(Text::of(victim.pid())?.differences_from(&before), NOTHING);
+    victim.must_run()
 }
 
 #[test]

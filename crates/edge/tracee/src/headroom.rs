@@ -113,4 +113,23 @@ mod tests {
         assert_eq!(chain("/c", "/a/b"), ["/c/a/b", "/c/a", "/c"]);
         assert_eq!(chain("/c", "/"), ["/c"]);
     }
+
+    #[test]
+    fn a_group_of_version_2_is_read_like_one_of_version_1() {
+        let group = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(group.path().join(name), text).unwrap();
+        let directory = group.path().to_str().unwrap();
+        write("memory.current", "900000\n");
+        write("memory.stat", "anon 700000\ninactive_file 60000\nactive_file 40000\nslab 5\n");
+        write("memory.max", "max\n");
+        assert_eq!(left(directory, true), None, "no limit is no limit");
+        write("memory.max", "1000000\n");
+        assert_eq!(left(directory, true), Some(200_000));
+        write("memory.max", "800000\n");
+        assert_eq!(left(directory, true), Some(0));
+        write("memory.usage_in_bytes", "900000\n");
+        write("memory.limit_in_bytes", "1000000\n");
+        write("memory.stat", "total_inactive_file 60000\ntotal_active_file 40000\ninactive_file 1\n");
+        assert_eq!(left(directory, false), Some(200_000));
+    }
 }
