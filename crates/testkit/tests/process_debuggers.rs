@@ -131,6 +131,58 @@ fn perf_names_new_functions() -> Result<()> {
     victim.must_run()
 }
 
+/// Frame pointers lead through new code as through old, and each function on the way has its name.
+#[test]
+fn perf_finds_the_way_through_new_functions() -> Result<()> {
+    let what = "perf's backtraces through a patched function";
+    if not_run::unless_root(what) {
+        return Ok(());
+    }
+    let installed = needs::ensure(&[Need::Profiler]);
+    let perf = |words: &[&str]| Command::new("timeout").args(["60", "perf"]).args(words).env("LC_ALL", "C").output();
+    if !on_path("perf") || !perf(&["--version"])?.status.success() {
+        not_run::record(what, &format!("there is no perf: {installed:?}"));
+        return Ok(());
+    }
+    let salve = Salve::built()?;
+    let directory = tree::scratch("profiler")?;
+    let [old, new] = Source::named("computes_deep.c")?.programs(directory.path(), &["-O2"])?;
+    let derived = patchfile::derive(&salve, &old, &new)?;
+    let mut victim = Running::start(&mut Command::new(&old), directory.path().join("said"))?;
+    victim.wait_for_line("ready")?;
+    let pid = victim.pid().to_string();
+    let file = derived.file.display().to_string();
+    salve.run(&["apply", "--accept", "direction-unknown", "--pid", &pid, &file])?.expect_code(exit::DONE)?;
+    let kept = directory.path().display().to_string();
+    salve.run(&["debug", &pid, "--dir", &kept])?.expect_code(exit::DONE)?;
+    let data = format!("{kept}/perf.data");
+    let walk = ["record", "-q", "-e", "cpu-clock", "--call-graph", "fp", "-o", &data, "-p", &pid, "--", "sleep", "1"];
+    let recorded = perf(&walk)?;
+    if !recorded.status.success() {
+        not_run::record(what, String::from_utf8_lossy(&recorded.stderr).trim());
+        return Ok(());
+    }
+    let symfs = format!("{kept}/symfs");
+    let script = perf(&["script", "-i", &data, "--symfs", &symfs, "-F", "ip,sym,dso"])?;
+    let script = String::from_utf8_lossy(&script.stdout).into_owned();
+    // One sample a paragraph, a frame a line: address, function, file in brackets.
+    let way = |sample: &str| -> Vec<(String, bool)> {
+        let frames = sample.lines().filter_map(|line| {
+            let mut words = line.split_whitespace().skip(1);
+            Some((words.next()?.to_owned(), line.contains("memfd:salve:")))
+        });
+        frames.skip_while(|(name, _)| name != "inner").take(4).collect()
+    };
+    let wanted = EXPECTED.map(|name| (name.to_owned(), name == "changed"));
+    let (whole, all) = script
+        .split("\n\n")
+        .map(way)
+        .filter(|way| !way.is_empty())
+        .fold((0, 0), |(whole, all), way| (whole + u32::from(way == wanted), all + 1));
+    ensure!(all > 10 && whole * 10 >= all * 9, "{whole} of {all} samples show the way: {script}");
+    victim.must_run()
+}
+
 /// The functions of a backtrace, innermost first, from the victim's own on.
 fn frames(text: &str) -> Vec<&str> {
     let lines = text.lines().filter(|line| line.starts_with('#'));

@@ -6,9 +6,10 @@ use salve_testkit::patchfile::{self, Derived};
 use salve_testkit::salve::{Run, Salve, exit, texts};
 use salve_testkit::sleeper::Sleeper;
 use salve_testkit::spinner::{Programs, Spinner};
+use salve_testkit::victim::{Source, packages};
 use salve_testkit::{events, not_run, tree};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const NOTHING: Vec<String> = Vec::new();
@@ -177,4 +178,51 @@ fn whom_the_hosts_list_names_is_left_alone_and_can_be_reverted_all_the_same() ->
     listed(&["revert", "--pid", &pid])?.expect_code(exit::DONE)?;
     assert_eq!(Text::of(victim.pid())?.changes_to(&before), NOTHING);
     victim.must_run()
+}
+
+/// `salve run` starts nothing while it is off, or starts it as it is where that was asked
+/// for; and what a command that runs already starts is looked at again each time.
+#[test]
+fn while_it_is_off_a_command_is_not_started_or_started_as_it_is() -> Result<()> {
+    if not_run::unless_root("salve run and the stop switch") {
+        return Ok(());
+    }
+    let salve = Salve::built()?;
+    let directory = tree::scratch("switch")?;
+    let [old, new] = Source::named("started.c")?.programs(directory.path(), &[])?;
+    let [was, from] = packages(directory.path(), &old, &new)?;
+    let derived = patchfile::derive(&salve, &was, &from)?;
+    let (off, log) = (directory.path().join("off"), directory.path().join("events.jsonl"));
+    let under = |options: &[&str], command: &[&str]| {
+        let mut run = Command::new(salve.program());
+        run.args(["run", "--patch"]).arg(&derived.file).arg("--events").arg(&log).args(options);
+        Run::of(run.arg("--").args(command).env("SALVE_OFF", &off).stdin(Stdio::null()))
+    };
+    let program = old.to_str().context("a path that is no text")?;
+    let answers = |run: &Run| -> Vec<String> {
+        run.stdout.lines().filter_map(|line| line.strip_prefix("answer ")).map(str::to_owned).collect()
+    };
+    let made = directory.path().join("made");
+    let made = made.to_str().context("a path that is no text")?;
+
+    std::fs::write(&off, "change freeze\n")?;
+    let run = under(&[], &[program, "7", made])?.expect_code(exit::REFUSED)?;
+    assert!(run.stderr.contains("change freeze") && !Path::new(made).exists(), "{}", run.stderr);
+    let run = under(&["--unpatched-ok"], &[program, "7", made])?.expect_code(7)?;
+    assert_eq!(answers(&run), ["100"; 3], "{}", run.stdout);
+    assert!(run.stderr.contains("started without the livepatch"), "{}", run.stderr);
+    assert_eq!(events::named(&events::read(&log)?, "applied").len(), 0);
+
+    // Switched off between two children: the second one does not start.
+    std::fs::remove_file(&off)?;
+    std::fs::remove_file(made)?;
+    let script = format!("{program} 7; echo now > {}; {program} 7 {made}; echo ended $?", off.display());
+    let run = under(&["--children"], &["sh", "-c", &script])?.expect_code(exit::DONE)?;
+    assert_eq!(answers(&run), ["200"; 3], "{}", run.stdout);
+    assert!(run.stdout.contains("ended 3") && !Path::new(made).exists(), "{}{}", run.stdout, run.stderr);
+    let log = events::read(&log)?;
+    assert_eq!(events::named(&log, "applied").len(), 1);
+    let codes: Vec<&str> = events::named(&log, "not-applied").iter().flat_map(|event| texts(event, "code")).collect();
+    assert_eq!(codes, ["off"], "{log:?}");
+    Ok(())
 }
