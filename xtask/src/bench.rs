@@ -12,6 +12,7 @@ mod instructions;
 mod peers;
 mod stop;
 mod table;
+mod waits;
 
 use crate::cargo;
 use anyhow::Result;
@@ -39,7 +40,8 @@ pub(crate) struct Arguments {
     /// With `peers`: another live patcher, as a directory with its `prepare`, `apply` and `revert` (may be repeated)
     #[arg(long = "peer", value_name = "DIR")]
     peers: Vec<PathBuf>,
-    /// `derive` or `stop`, for `--derive` or `--stop`; or `peers`: other live patchers beside Salve
+    /// `derive` or `stop`, for `--derive` or `--stop`; or `peers`: other live patchers beside Salve; or `waits`: calls
+    /// that sleep longer because their timeout begins anew
     #[arg(value_enum, conflicts_with_all = ["derive", "stop"])]
     part: Option<Part>,
 }
@@ -49,6 +51,7 @@ enum Part {
     Derive,
     Stop,
     Peers,
+    Waits,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -60,6 +63,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut table = Table::default();
     if arguments.part == Some(Part::Peers) {
         stop::on_stage(&mut table, arguments.runs, |table, stage| peers::measure(table, stage, &arguments.peers))?;
+        println!("\n{table}");
+        return Ok(());
+    }
+    if arguments.part == Some(Part::Waits) {
+        waits::measure(&mut table, arguments.runs)?;
         println!("\n{table}");
         return Ok(());
     }
