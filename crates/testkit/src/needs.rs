@@ -40,10 +40,12 @@ pub enum Need {
     Booter,
     /// A reader of the initial file system that a guest gets.
     ArchiveReader,
+    /// A browser without a screen, which looks at the page of `salve status --html`.
+    Browser,
 }
 
 impl Need {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Compiler,
         Self::ProcessTools,
         Self::Binutils,
@@ -58,6 +60,7 @@ impl Need {
         Self::PackageTools,
         Self::Booter,
         Self::ArchiveReader,
+        Self::Browser,
     ];
 
     /// A command that is the need itself, whichever package it came from.
@@ -77,6 +80,7 @@ impl Need {
             | Self::PackageTools => None,
             Self::Booter => Some("systemd-nspawn"),
             Self::ArchiveReader => Some("cpio"),
+            Self::Browser => Some("chromium"),
         }
     }
 
@@ -104,6 +108,7 @@ impl Need {
             Self::PackageTools => &["dpkg-dev", "gzip"],
             Self::Booter => &["systemd-container"],
             Self::ArchiveReader => &["cpio"],
+            Self::Browser => &["chromium"],
         }
     }
 

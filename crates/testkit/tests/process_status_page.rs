@@ -1,13 +1,37 @@
 //! `salve status --html`, looked at in a real browser.
 
 use anyhow::{Context as _, Result, ensure};
+use salve_testkit::needs::{self, Need};
 use salve_testkit::salve::{Salve, exit};
 use salve_testkit::sleeper::Sleeper;
 use salve_testkit::victim::packages;
-use salve_testkit::{needs, not_run, tree};
+use salve_testkit::{not_run, tree};
 use std::process::{Command, Stdio};
 
 const TEST: &str = "the page of `salve status --html` in a browser";
+
+/// Derived and healed on one day, and not healed in another process until two days later.
+const EARLIER: &str = concat!(
+    r#"{"event":"derived","time":{"wall":"DAY-1T00:00:00.000Z"},"#,
+    r#""update":{"source":"earlier","old_version":"1","new_version":"2"},"cves":{"state":"known","ids":["CVE-2026-20001"]}}"#,
+    "\n",
+    r#"{"event":"applied","time":{"wall":"DAY-1T00:00:00.000Z","boot_id":"a"},"#,
+    r#""process":{"pid":7,"start_ticks":1,"program":"/x"},"update":{"source":"earlier","old_version":"1","new_version":"2"},"#,
+    r#""livepatches":[],"stopped_ns":1}"#,
+    "\n",
+    r#"{"event":"deferred","time":{"wall":"DAY-1T00:00:00.000Z","boot_id":"a"},"#,
+    r#""process":{"pid":8,"start_ticks":1,"program":"/x"},"update":{"source":"earlier","old_version":"1","new_version":"2"}}"#,
+    "\n",
+    r#"{"event":"deferred","time":{"wall":"DAY-2T00:00:00.000Z","boot_id":"a"},"#,
+    r#""process":{"pid":8,"start_ticks":1,"program":"/x"},"update":{"source":"earlier","old_version":"1","new_version":"2"}}"#,
+    "\n",
+);
+
+fn days_ago(days: u32) -> Result<String> {
+    let date =
+        Command::new("date").args(["-u", "-d", &format!("-{days} days"), "+%Y-%m-%d"]).output().context("no date")?;
+    Ok(String::from_utf8_lossy(&date.stdout).trim().to_owned())
+}
 
 /// A program whose name would be markup, patched, and an event that would be a script.
 #[test]
@@ -23,6 +47,9 @@ fn the_page_shows_a_patched_process_and_runs_nothing() -> Result<()> {
          \"code\":\"struct-layout\",\"why\":\"{hostile}\"}}\n"
     );
     std::fs::write(&events, line).context("cannot write events")?;
+    // What an earlier month tells, as logrotate left it: one process was healed, one never.
+    let earlier = EARLIER.replace("DAY-1", &days_ago(3)?).replace("DAY-2", &days_ago(1)?);
+    std::fs::write(directory.path().join("events.jsonl.1"), earlier).context("cannot write an older log")?;
     let salve = Salve::built()?.events_to(&events);
     let mut sleeper = Sleeper::start()?;
     let pair = packages(directory.path(), &sleeper.old(), &sleeper.newer())?;
@@ -35,8 +62,8 @@ fn the_page_shows_a_patched_process_and_runs_nothing() -> Result<()> {
     ensure!(text.contains(&sleeper.pid().to_string()), "the page does not name the process: {text}");
     ensure!(!text.contains("<script"), "{text}");
 
-    if !needs::on_path("chromium") {
-        not_run::record(TEST, "there is no chromium on this machine");
+    if let Err(error) = needs::ensure(&[Need::Browser]) {
+        not_run::record(TEST, &format!("there is no browser on this machine: {error:#}"));
         return Ok(());
     }
     // What the browser made of it, after all that could have run has run.
@@ -45,6 +72,14 @@ fn the_page_shows_a_patched_process_and_runs_nothing() -> Result<()> {
     {
         ensure!(seen.contains(words), "{words:?} is not in what the browser shows: {seen}");
     }
+    // Healed now, and what the rotated log alone knows.
+    for words in
+        ["Exposure over time", "victim 1.0-1 -&gt; 1.0-2", "earlier 1 -&gt; 2", "CVE-2026-20001", "at least 48.0 h"]
+    {
+        ensure!(seen.contains(words), "{words:?} is not in what the browser shows: {seen}");
+    }
+    let (hatched, filled) = ("stroke-dasharray", "height=\"16\" fill=\"currentColor\"");
+    ensure!(seen.contains("<svg") && seen.contains(hatched) && seen.contains(filled), "it is not drawn: {seen}");
     ensure!(!seen.contains("<title>owned"), "a script ran: {seen}");
     let picture = directory.path().join("page.png");
     browse(directory.path(), &[&format!("--screenshot={}", picture.display()), "--window-size=1100,1400"], &page)?;

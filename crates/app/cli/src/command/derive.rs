@@ -39,6 +39,7 @@ pub(crate) fn run(args: &Derive, context: &mut Context) -> Result<DeriveReport, 
         patch_sha256: derived.sha256,
         took_ms: milliseconds(derived.took),
         not_healed: NotHealedBrief::of(derived.patch.not_healed()),
+        cves: updates::cves_of(&derived.patch),
     });
     for image in &derived.patch.images {
         updates::record_judged(&mut context.log, &update, image, &[]);

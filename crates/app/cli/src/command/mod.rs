@@ -16,6 +16,7 @@ mod run;
 pub(crate) mod status;
 mod switch;
 pub(crate) mod updates;
+pub(crate) mod windows;
 mod without;
 
 pub(crate) use apply::{obstacle, settled};

@@ -3,13 +3,16 @@
 //! A host is shown by update and by livepatch, one process alone in full.
 
 use super::exposure::{Exposure, programs};
+use super::windows::{self, Window};
 use super::without::{self, Runs, Without};
 use crate::args::{Global, Status};
 use crate::console::{Console, Report};
-use crate::event::{History, ProcessRef, log_path};
+use crate::event::{History, ProcessRef, UpdateKey, log_path};
 use crate::exit::Exit;
 use crate::host;
+use crate::machine::debian::{self, Debian};
 use crate::machine::disk::Disk;
+use crate::machine::packages::PackageFacts;
 use crate::machine::processes::{self, Processes};
 use crate::problem::{Problem, chain, one_line};
 use crate::switch::{self, Switch};
@@ -59,11 +62,13 @@ struct LeftAlone {
     why: String,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 pub(crate) struct Carried {
     id: String,
     state: State,
     path: String,
+    #[serde(skip)]
+    source: Option<String>,
     package: Option<String>,
     old_version: Option<String>,
     new_version: Option<String>,
@@ -122,9 +127,18 @@ pub(crate) fn run(args: &Status, global: &Global, console: Console) -> Result<St
     let history = History::read(log_path(global.events.as_deref(), euid).as_deref(), host::boot_id().as_deref());
     let report = look_at_all(args, &history, console)?;
     if let Some(file) = &args.html {
-        page::write(file, &report, &history)?;
+        page::write(file, &report, &history, &windows(&report, &history))?;
     }
     Ok(report)
+}
+
+/// A machine whose packages cannot be read has windows all the same: from the log.
+fn windows(report: &StatusReport, history: &History) -> Vec<Window> {
+    let root = debian::root().ok();
+    let packages = root.as_ref().and_then(|root| Debian::read(root).ok());
+    let packages = packages.as_ref().map(|packages| packages as &dyn PackageFacts);
+    let now = jiff::Timestamp::now().as_second();
+    windows::find(report, history, packages, host::boot_id().as_deref(), now)
 }
 
 fn look_at_all(args: &Status, history: &History, console: Console) -> Result<StatusReport, Problem> {
@@ -234,11 +248,15 @@ impl ProcessView {
 impl Carried {
     fn of(status: &LivepatchStatus, disk: &mut Disk) -> Self {
         let image = status.patch.images.first();
-        let (package, old_version, new_version, cves) = match &status.patch.origin {
-            Origin::Packages { old, new, cves } => {
-                (Some(new.name.clone()), Some(old.version.clone()), Some(new.version.clone()), cves.clone())
-            }
-            Origin::Files { .. } => (None, None, None, Cves::Unknown),
+        let (source, package, old_version, new_version, cves) = match &status.patch.origin {
+            Origin::Packages { old, new, cves } => (
+                Some(new.source.clone()),
+                Some(new.name.clone()),
+                Some(old.version.clone()),
+                Some(new.version.clone()),
+                cves.clone(),
+            ),
+            Origin::Files { .. } => (None, None, None, None, Cves::Unknown),
         };
         let old_sha256 = image.and_then(|image| image.old.as_ref()).map(|old| old.sha256);
         let new_sha256 = image.and_then(|image| image.new.as_ref()).map(|new| new.sha256);
@@ -255,6 +273,7 @@ impl Carried {
                 },
             },
             path: status.mapped_path.to_string_lossy().into_owned(),
+            source,
             package,
             old_version,
             new_version,
@@ -333,6 +352,26 @@ impl Carried {
             OnRestart::OtherCode => Some("a restart runs other code: the file on disk is neither of the two"),
             OnRestart::Unknown => Some("what a restart runs is unknown: the file on disk cannot be read"),
         }
+    }
+
+    pub(crate) fn is_in_force(&self) -> bool {
+        self.state == State::Applied
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(crate) fn update(&self) -> UpdateKey {
+        (self.source.clone().unwrap_or_else(|| self.path.clone()), self.new_version.clone())
+    }
+
+    pub(crate) fn package(&self) -> Option<&str> {
+        self.package.as_deref()
+    }
+
+    pub(crate) fn old_version(&self) -> Option<&str> {
+        self.old_version.as_deref()
     }
 
     pub(crate) fn cves(&self) -> &Cves {
@@ -474,6 +513,39 @@ impl Report for StatusReport {
     }
 }
 
+#[cfg(test)]
+impl StatusReport {
+    /// A host on which nothing is.
+    pub(crate) fn clear(&mut self) {
+        self.processes.clear();
+        self.exposure = Exposure::default();
+    }
+
+    /// These carry the livepatch `l`.
+    pub(crate) fn carry(&mut self, pids: &[u32]) {
+        let first = example().processes.swap_remove(0);
+        let Some(carried) = first.livepatches.into_iter().next() else { return };
+        for &pid in pids {
+            let livepatches = vec![Carried { id: "l".into(), functions: Vec::new(), ..carried.clone() }];
+            let process = super::exposure::process(pid, "/x");
+            let unreadable = Vec::new();
+            let view = ProcessView {
+                process,
+                livepatches,
+                unreadable,
+                modified_text: Vec::new(),
+                leftover_stubs: 0,
+                left_alone: None,
+            };
+            self.processes.push(view);
+        }
+    }
+
+    pub(crate) fn expose(&mut self, one: super::exposure::Exposed) {
+        self.exposure.exposed.push(one);
+    }
+}
+
 /// A host with everything that can be said of it.
 #[cfg(test)]
 pub(crate) fn example() -> StatusReport {
@@ -482,6 +554,7 @@ pub(crate) fn example() -> StatusReport {
         id: "0123456789abcdef0123456789abcdef".into(),
         state,
         path: "/usr/bin/redis-check-rdb".into(),
+        source: Some("redis".into()),
         package: Some("redis-tools".into()),
         old_version: Some("1".into()),
         new_version: Some("2".into()),

@@ -8,9 +8,17 @@ use crate::plan::{Consent, Decision, Offer, OfferedImage, Runner, consent};
 use crate::problem::Problem;
 use core::cmp::Ordering;
 use salve_elf::ContentHash;
-use salve_patch::{ImageReport, Origin, PackageId, PatchFile};
+use salve_patch::{Cves, ImageReport, Origin, PackageId, PatchFile};
 use salve_tracee::{LivepatchState, Patcher};
 use std::collections::BTreeSet;
+
+/// What the changelogs name; unknown of plain files.
+pub(crate) fn cves_of(patch: &PatchFile) -> Cves {
+    match &patch.origin {
+        Origin::Packages { cves, .. } => cves.clone(),
+        Origin::Files { .. } => Cves::Unknown,
+    }
+}
 
 pub(crate) fn update_of(patch: &PatchFile) -> UpdateRef {
     match &patch.origin {

@@ -2,10 +2,12 @@
 //!
 //! What processes carry is never taken from here, since a log can be lost or
 //! written by others; only what is over, or was tried in vain, is. Lines that
-//! are not understood are counted and passed over. A long log is read from its
-//! end, up to a limit, and that older lines were left out is said.
+//! are not understood are counted and passed over. Rotated logs are read with it,
+//! a long one from its end, up to a limit, and that older lines were left out is said.
 
 use super::ProcessRef;
+use super::course::Courses;
+use super::logs::Logs;
 #[cfg(test)]
 use super::{Blocker, LeftSubject, UpdateRef};
 use crate::carry::Ending;
@@ -13,11 +15,8 @@ use salve_elf::ContentHash;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
-const MAX_BYTES: u64 = 16 << 20;
 /// Longest stops that are kept one by one.
 const MAX_STOPS: usize = 1 << 20;
 
@@ -58,11 +57,15 @@ pub(crate) struct History {
     /// Nanoseconds, of every process that was healed or reverted.
     pub(crate) stops_ns: Vec<u64>,
     pub(crate) causes: BTreeMap<String, Cause>,
+    /// What happened with each update.
+    pub(crate) courses: Courses,
     pub(crate) not_understood: u64,
     /// Old and new content, in hex, of images whose update this Salve judged to change no code.
     pub(crate) unchanged: BTreeSet<(String, String)>,
     /// Older lines were not read.
     pub(crate) cut: bool,
+    /// Rotated logs that could not be read, with the reason.
+    pub(crate) gaps: Vec<String>,
     /// Why there is no log.
     pub(crate) missing: Option<String>,
 }
@@ -72,21 +75,11 @@ impl History {
         let Some(path) = path else {
             return Self { missing: Some("nothing says where the log is".into()), ..Self::default() };
         };
-        let read = || -> std::io::Result<(Vec<u8>, bool, bool)> {
-            let mut file = File::open(path)?;
-            let metadata = file.metadata()?;
-            let length = metadata.len();
-            let skipped = length.saturating_sub(MAX_BYTES);
-            file.seek(SeekFrom::Start(skipped))?;
-            let mut bytes = Vec::new();
-            file.take(MAX_BYTES).read_to_end(&mut bytes)?;
-            Ok((bytes, skipped > 0, is_own(&metadata)))
-        };
-        match read() {
-            Ok((bytes, cut, own)) => {
-                let mut history = Self::of(&String::from_utf8_lossy(&bytes), cut, boot_id);
-                if !own {
-                    history.unchanged.clear();
+        match Logs::read(path) {
+            Ok(logs) => {
+                let mut history = Self { cut: logs.cut, gaps: logs.gaps, ..Self::default() };
+                for part in logs.parts {
+                    history.add_all(&String::from_utf8_lossy(&part.bytes), part.cut, part.own, boot_id);
                 }
                 history
             }
@@ -94,15 +87,26 @@ impl History {
         }
     }
 
-    fn of(text: &str, cut: bool, boot_id: Option<&str>) -> Self {
-        let mut history = Self { cut, ..Self::default() };
+    /// One file; what one says that others can write to is not believed where it would hide something.
+    fn add_all(&mut self, text: &str, cut: bool, own: bool, boot_id: Option<&str>) {
+        let believed = core::mem::take(&mut self.unchanged);
         // The first line of a log that was cut is the rest of one.
         for line in text.lines().skip(usize::from(cut)) {
             match serde_json::from_str::<Value>(line) {
-                Ok(event) => history.add(&event, boot_id),
-                Err(_) => history.not_understood = history.not_understood.saturating_add(1),
+                Ok(event) => self.add(&event, boot_id),
+                Err(_) => self.not_understood = self.not_understood.saturating_add(1),
             }
         }
+        if !own {
+            self.unchanged.clear();
+        }
+        self.unchanged.extend(believed);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(text: &str, cut: bool, boot_id: Option<&str>) -> Self {
+        let mut history = Self { cut, ..Self::default() };
+        history.add_all(text, cut, true, boot_id);
         history
     }
 
@@ -112,6 +116,7 @@ impl History {
             self.not_understood = self.not_understood.saturating_add(1);
             return;
         };
+        self.courses.add(&name, event);
         if name == "judged" {
             // A newer Salve may see more.
             if text("/verdict").as_deref() == Some("unchanged")
@@ -170,13 +175,6 @@ impl History {
     pub(crate) fn last(&self, process: &ProcessRef, source: &str) -> Option<&Tried> {
         self.last.get(&(u64::from(process.pid), process.start_ticks, source.to_owned()))
     }
-}
-
-/// Written by root or the caller, and by nobody else.
-fn is_own(metadata: &std::fs::Metadata) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    let own = [0, rustix::process::geteuid().as_raw()].contains(&metadata.uid());
-    own && metadata.mode() & 0o022 == 0
 }
 
 fn blocked_by(event: &Value) -> String {
@@ -285,6 +283,36 @@ mod tests {
         assert_eq!((history.not_understood, history.days.len()), (4, 0));
         assert!(History::read(Some(Path::new("/nowhere/events")), None).missing.is_some());
         assert_eq!(History::of("rest of a line\n{}\n", true, None).not_understood, 1);
+    }
+
+    #[test]
+    fn rotated_logs_are_read_as_well_and_one_that_cannot_be_is_said() {
+        use flate2::{Compression, write::GzEncoder};
+        use std::io::Write as _;
+        let dir = tempfile::tempdir().expect("a directory");
+        let log = dir.path().join("events.jsonl");
+        let line = |day: &str, why: &str| {
+            format!(
+                "{{\"event\":\"not-applied\",\"time\":{{\"wall\":\"{day}T10:00:00.000Z\"}},\"code\":\"struct-layout\",\
+                 \"why\":\"{why}\"}}\n"
+            )
+        };
+        let write = |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).expect("written");
+        let mut packed = GzEncoder::new(Vec::new(), Compression::default());
+        packed.write_all(line("2026-09-01", "oldest").as_bytes()).expect("packed");
+        write("events.jsonl.2.gz", &packed.finish().expect("packed"));
+        write("events.jsonl.1", line("2026-10-01", "older").as_bytes());
+        write("events.jsonl.notes", line("2026-10-02", "of somebody else").as_bytes());
+        // Between a rotation and the next event there is none.
+        let history = History::read(Some(&log), None);
+        assert_eq!((history.missing, history.gaps), (None, Vec::new()));
+        write("events.jsonl", line("2026-11-01", "newest").as_bytes());
+        std::fs::create_dir(dir.path().join("events.jsonl.3")).expect("no log");
+        let history = History::read(Some(&log), None);
+        assert_eq!(history.days.keys().collect::<Vec<_>>(), ["2026-09-01", "2026-10-01", "2026-11-01"]);
+        let cause = history.causes.get("struct-layout").expect("it was the cause");
+        assert_eq!((cause.times, cause.why.as_str()), (3, "newest"), "the last in time, not the last that was read");
+        assert!(history.gaps.len() == 1 && history.gaps[0].contains("events.jsonl.3"), "{:?}", history.gaps);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use crate::view::NotHealedBrief;
 use salve_elf::ContentHash;
-use salve_patch::{FunctionCounts, Reason, Verdict};
+use salve_patch::{Cves, FunctionCounts, Reason, Verdict};
 use serde::Serialize;
 
 /// The version of every event's shape.
@@ -84,6 +84,8 @@ pub(crate) enum Event {
         took_ms: u64,
         /// What the update changes besides code.
         not_healed: NotHealedBrief,
+        /// As the changelogs name them.
+        cves: Cves,
     },
     /// A verdict on one image, and what was decided on it.
     Judged {

@@ -131,6 +131,7 @@ fn record(context: &mut Context, offered: &Offered, accepted: &[String]) {
         patch_sha256: derived.sha256,
         took_ms: u64::try_from(derived.took.as_millis()).unwrap_or(u64::MAX),
         not_healed: NotHealedBrief::of(derived.patch.not_healed()),
+        cves: updates::cves_of(&derived.patch),
     });
     for image in offered.images() {
         updates::record_judged(&mut context.log, &offered.update, image, accepted);

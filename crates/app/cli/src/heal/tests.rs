@@ -97,6 +97,14 @@ impl PackageFacts for Fake {
     fn changelog(&self, _package: &PackageId) -> Option<File> {
         None
     }
+
+    fn of_source(&self, _source: &str) -> Vec<PackageId> {
+        Vec::new()
+    }
+
+    fn unpacked_at(&self, _package: &PackageId, _version: &str) -> Option<i64> {
+        None
+    }
 }
 
 /// A file on disk, and a process that maps something at its path.

@@ -203,6 +203,24 @@ impl PackageFacts for Debian<'_> {
             [format!("/var/lib/dpkg/info/{name}.list"), format!("/var/lib/dpkg/info/{name}:{architecture}.list")];
         lists.iter().find_map(|list| std::fs::metadata(list).ok()).map(|metadata| metadata.mtime())
     }
+
+    fn of_source(&self, source: &str) -> Vec<PackageId> {
+        let Some(database) = &self.database else { return Vec::new() };
+        database.installed().map(Installed::id).filter(|id| id.source == source).cloned().collect()
+    }
+
+    fn unpacked_at(&self, package: &PackageId, version: &str) -> Option<i64> {
+        if package.version == version {
+            return self.installed_at(package);
+        }
+        let mut changes = self.history()?.of(&package.name, &package.architecture);
+        let change = changes.find(|change| change.to.as_ref().is_some_and(|to| to.as_str() == version))?;
+        // dpkg writes the time of the place, and not which that is (dpkg(1), `--log`).
+        let civil =
+            jiff::Timestamp::from_second(change.at.as_if_utc()).ok()?.to_zoned(jiff::tz::TimeZone::UTC).datetime();
+        let here = civil.to_zoned(jiff::tz::TimeZone::system()).ok()?;
+        Some(here.timestamp().as_second())
+    }
 }
 
 fn apt(what: &str, error: AptError) -> Problem {

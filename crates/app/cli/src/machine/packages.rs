@@ -75,6 +75,13 @@ pub(crate) trait PackageFacts: Sync {
 
     /// When the installed version was unpacked, in seconds since the epoch.
     fn installed_at(&self, package: &PackageId) -> Option<i64>;
+
+    /// The installed packages of a source.
+    fn of_source(&self, source: &str) -> Vec<PackageId>;
+
+    /// When a version of an installed package, the present one or an earlier one, was
+    /// unpacked, in seconds since the epoch; `None` where nothing tells.
+    fn unpacked_at(&self, package: &PackageId, version: &str) -> Option<i64>;
 }
 
 /// The package manager's order of versions; `None` for what is no version.

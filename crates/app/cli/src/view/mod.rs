@@ -6,6 +6,7 @@ mod human;
 mod image;
 mod not_healed;
 pub(crate) mod page;
+mod timeline;
 
 pub(crate) use crowd::action_lines;
 pub(crate) use human::{bytes_for_people, cve_list, duration_for_people};

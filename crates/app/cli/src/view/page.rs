@@ -7,17 +7,18 @@
 
 use crate::command::exposure::{Exposed, minute, numbers};
 use crate::command::status::StatusReport;
-use crate::event::{Day, History, ProcessRef};
+use crate::command::windows::Window;
+use crate::event::{Day, History, ProcessRef, seconds};
 use crate::host;
 use crate::problem::{Problem, one_line};
-use crate::view::{cve_list, duration_for_people};
+use crate::view::{cve_list, duration_for_people, timeline};
 use core::fmt::{self, Write as _};
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Days that are shown, the newest.
-const DAYS: usize = 60;
+pub(super) const DAYS: usize = 60;
 /// Longest bar, in characters.
 const BAR: u64 = 40;
 /// Upper ends of what stops are counted by, in µs.
@@ -48,9 +49,9 @@ border-bottom: 1px solid #ddd; overflow-wrap: anywhere; } th { font-weight: 600;
 ";
 
 /// Writes the page beside the file and moves it into place, so that nobody reads half of it.
-pub(crate) fn write(file: &Path, report: &StatusReport, history: &History) -> Result<(), Problem> {
+pub(crate) fn write(file: &Path, report: &StatusReport, history: &History, windows: &[Window]) -> Result<(), Problem> {
     let mut page = String::new();
-    let _never_fails_on_a_string = compose(&mut page, report, history, &host_name(), &host::wall_clock());
+    let _never_fails_on_a_string = compose(&mut page, report, history, windows, &host_name(), &host::wall_clock());
     let problem = |error: std::io::Error| {
         Problem::failed("cannot-write", format!("cannot write {}", file.display())).because(error)
     };
@@ -66,7 +67,7 @@ fn host_name() -> String {
 }
 
 /// Text that is only text, wherever it stands in the page.
-struct Text<'a>(&'a str);
+pub(super) struct Text<'a>(pub(super) &'a str);
 
 impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -84,7 +85,15 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-fn compose(out: &mut String, report: &StatusReport, history: &History, host: &str, now: &str) -> fmt::Result {
+fn compose(
+    out: &mut String,
+    report: &StatusReport,
+    history: &History,
+    windows: &[Window],
+    host: &str,
+    now: &str,
+) -> fmt::Result {
+    let now_s = seconds(now).unwrap_or_default();
     out.push_str(HEAD);
     let (looked_at, not_looked_at) = report.counts();
     writeln!(out, "<title>Salve: {}</title>\n</head>\n<body>", Text(host))?;
@@ -99,7 +108,8 @@ fn compose(out: &mut String, report: &StatusReport, history: &History, host: &st
     summary(out, report)?;
     exposed(out, report)?;
     healed(out, report)?;
-    over_time(out, history)?;
+    exposure_over_time(out, history, windows, now_s)?;
+    over_time(out, history, windows, now_s)?;
     stops(out, &history.stops_ns)?;
     causes(out, history)?;
     out.write_str("</body>\n</html>\n")
@@ -217,31 +227,53 @@ fn healed(out: &mut String, report: &StatusReport) -> fmt::Result {
     Ok(())
 }
 
-fn over_time(out: &mut String, history: &History) -> fmt::Result {
-    write!(out, "<h2>Over time</h2>\n<p><small>From the log of events, days in UTC.")?;
+fn exposure_over_time(out: &mut String, history: &History, windows: &[Window], now: i64) -> fmt::Result {
+    write!(
+        out,
+        "<h2>Exposure over time</h2>\n<p><small>An update is exposed from when its new version was put on the disk until the last \
+         process that runs the old code is healed. What is so now is read from the processes; what is over, from the log of events."
+    )?;
     if history.cut {
-        write!(out, " Its older part was not read.")?;
+        write!(out, " The older part of the log was not read.")?;
+    }
+    for gap in &history.gaps {
+        write!(out, " Not read: {}.", Text(gap))?;
     }
     if history.not_understood > 0 {
         write!(out, " {} lines were not understood.", history.not_understood)?;
     }
     writeln!(out, "</small></p>")?;
     if let Some(why) = &history.missing {
-        return writeln!(out, "<p>There is no log: {}</p>", Text(why));
+        writeln!(out, "<p>There is no log: {}</p>", Text(why))?;
     }
-    let active: Vec<(&String, &Day)> = history.days.iter().filter(|(_, day)| **day != Day::default()).collect();
-    if active.is_empty() {
-        return writeln!(out, "<p>Nothing was healed, reverted or refused.</p>");
-    }
-    let most = active.iter().map(|(_, day)| day.applied.max(day.not_healed)).max().unwrap_or(0);
+    timeline::write(out, windows, now)
+}
+
+fn over_time(out: &mut String, history: &History, windows: &[Window], now: i64) -> fmt::Result {
     writeln!(
         out,
-        "<table>\n<tr><th>Day</th><th class=\"n\">healed</th><th>#</th><th class=\"n\">not healed</th><th>-</th><th class=\"n\">reverted</th></tr>"
+        "<h2>By day</h2>\n<p><small>Days in UTC. Exposed: updates; healed, not healed and reverted: processes.</small></p>"
     )?;
-    for (day, counts) in active.iter().rev().take(DAYS) {
+    let exposed = exposed_by_day(windows, now);
+    let mut days: BTreeMap<&str, (u64, Day)> = BTreeMap::new();
+    for (day, counts) in history.days.iter().filter(|(_, day)| **day != Day::default()) {
+        days.entry(day).or_default().1 = *counts;
+    }
+    for (day, count) in &exposed {
+        days.entry(day).or_default().0 = *count;
+    }
+    if days.is_empty() {
+        return writeln!(out, "<p>Nothing was exposed, healed, reverted or refused.</p>");
+    }
+    let most = days.values().map(|(_, day)| day.applied.max(day.not_healed)).max().unwrap_or(0);
+    writeln!(
+        out,
+        "<table>\n<tr><th>Day</th><th class=\"n\">exposed</th><th class=\"n\">healed</th><th>#</th><th class=\"n\">not healed</th><th>-</th><th class=\"n\">reverted</th></tr>"
+    )?;
+    for (day, (exposed, counts)) in days.iter().rev().take(DAYS) {
         writeln!(
             out,
-            "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"bar\">{}</td><td class=\"n\">{}</td><td class=\"bar\">{}</td><td class=\"n\">{}</td></tr>",
+            "<tr><td>{}</td><td class=\"n\">{exposed}</td><td class=\"n\">{}</td><td class=\"bar\">{}</td><td class=\"n\">{}</td><td class=\"bar\">{}</td><td class=\"n\">{}</td></tr>",
             Text(day),
             counts.applied,
             bar('#', counts.applied, most),
@@ -251,6 +283,21 @@ fn over_time(out: &mut String, history: &History) -> fmt::Result {
         )?;
     }
     writeln!(out, "</table>")
+}
+
+/// How many updates were exposed at some time of each of the days that are shown, where any was.
+fn exposed_by_day(windows: &[Window], now: i64) -> BTreeMap<String, u64> {
+    const DAY_S: i64 = 86_400;
+    let today = now.div_euclid(DAY_S);
+    let mut days = BTreeMap::new();
+    for back in 0..i64::try_from(DAYS).unwrap_or(0) {
+        let from = today.saturating_sub(back).saturating_mul(DAY_S);
+        let count = windows.iter().filter(|one| one.exposed_between(from, from.saturating_add(DAY_S))).count();
+        if let (Ok(day), true) = (jiff::Timestamp::from_second(from), count > 0) {
+            days.insert(day.to_string().chars().take(10).collect(), u64::try_from(count).unwrap_or(u64::MAX));
+        }
+    }
+    days
 }
 
 /// At least one mark for what is not nothing.
@@ -314,10 +361,12 @@ fn causes(out: &mut String, history: &History) -> fmt::Result {
 mod tests {
     use super::*;
     use crate::command::status::example;
+    use crate::command::windows;
 
     fn page(history: &History) -> String {
         let mut page = String::new();
-        compose(&mut page, &example(), history, "host<1>", "2026-11-21T12:00:00.000Z").expect("composed");
+        compose(&mut page, &example(), history, &windows::example(), "host<1>", "2026-11-21T12:00:00.000Z")
+            .expect("composed");
         page
     }
 

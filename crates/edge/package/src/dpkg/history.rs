@@ -6,8 +6,7 @@
 
 use super::DpkgError;
 use super::database::MAX_FILE_BYTES;
-use crate::{Root, Version};
-use std::io::Read as _;
+use crate::{Root, Version, rotated};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// One log, unpacked.
@@ -30,6 +29,11 @@ impl LogTime {
         }
         let seconds = hour.checked_mul(3600)?.checked_add(minute.checked_mul(60)?)?.checked_add(second)?;
         Some(Self(days(year, month, day)?.checked_mul(86_400)?.checked_add(seconds)?))
+    }
+
+    /// Seconds since the epoch, if the log's zone were UTC.
+    pub fn as_if_utc(self) -> i64 {
+        self.0
     }
 
     /// Whether it may lie before `moment`, whatever the zone.
@@ -105,17 +109,17 @@ impl History {
         let mut logs = Vec::new();
         for name in root.list("/var/log")? {
             let Some(name) = name.to_str() else { continue };
-            if let Some(number) = log_number(name) {
-                logs.push((number, name.to_owned()));
+            if let Some(age) = rotated::age("dpkg.log", name) {
+                logs.push((age, name.to_owned()));
             }
         }
-        // The highest number is the oldest.
+        // The oldest first.
         logs.sort_unstable_by(|left, right| right.cmp(left));
         let mut history = Self::default();
         for (_, name) in logs {
             let bytes = root.read(&format!("/var/log/{name}"), MAX_FILE_BYTES)?;
-            let packed = name.strip_suffix(".gz").is_some();
-            history.add(&if packed { gunzip(&bytes) } else { String::from_utf8_lossy(&bytes).into_owned() });
+            let bytes = if rotated::is_packed(&name) { rotated::unpack(&bytes, MAX_LOG_BYTES) } else { bytes };
+            history.add(&String::from_utf8_lossy(&bytes));
         }
         Ok(history)
     }
@@ -202,24 +206,6 @@ fn change(at: LogTime, action: &str, rest: &[&str]) -> Option<Change> {
     })
 }
 
-/// 0 for `dpkg.log`, n for `dpkg.log.<n>` and `dpkg.log.<n>.gz`.
-fn log_number(name: &str) -> Option<u32> {
-    let rest = name.strip_prefix("dpkg.log")?;
-    if rest.is_empty() {
-        return Some(0);
-    }
-    let number = rest.strip_prefix('.')?;
-    let number = number.strip_suffix(".gz").unwrap_or(number);
-    number.bytes().all(|byte| byte.is_ascii_digit()).then(|| number.parse().ok()).flatten()
-}
-
-/// What can be read of it: a log that is damaged at its end still tells what it tells.
-fn gunzip(bytes: &[u8]) -> String {
-    let mut text = Vec::new();
-    let _ = flate2::bufread::MultiGzDecoder::new(bytes).take(MAX_LOG_BYTES).read_to_end(&mut text);
-    String::from_utf8_lossy(&text).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -294,12 +280,5 @@ garbage
         assert_eq!(history.previous("a", "amd64").map(Version::as_str), Some("1.0-2"));
         assert_eq!(history.previous("a", "i386"), None);
         assert_eq!(history.previous("c", "amd64"), None);
-    }
-
-    #[test]
-    fn logs_are_told_by_their_names() {
-        let number = |name| log_number(name);
-        assert_eq!((number("dpkg.log"), number("dpkg.log.1"), number("dpkg.log.12.gz")), (Some(0), Some(1), Some(12)));
-        assert_eq!((number("dpkg.log.old"), number("xdpkg.log"), number("dpkg.log.")), (None, None, None));
     }
 }
