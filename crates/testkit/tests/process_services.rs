@@ -37,7 +37,10 @@ fn bears(name: &str) -> Result<()> {
             ensure!(unseen.is_none(), "refused without evidence: {unseen:?}");
         }
         match subject.came_to {
-            Came::Healed(healed) => ensure!(healed.rounds == 3 && healed.healing.requests > 0, "{name}"),
+            Came::Healed(healed) => {
+                ensure!(healed.in_part == 0, "only some of its processes were healed: {:?}", healed.left_behind);
+                ensure!(healed.rounds == 3 && healed.healing.requests > 0, "{name}");
+            }
             Came::OneVersion => not_run::record(&what, "the archive has one version of it"),
             // What the archive offers next is not ours to say. A service whose own code is refused
             // was started, asked and told the truth about; healed it was not.

@@ -22,7 +22,8 @@ How to read it: *idle* is what the same clients saw for about as long while noth
 longest that any client waited for an answer, everything included: deriving runs beside the service and takes processor
 time. *Stop* is the longest time for which all threads of one process stood still, as Salve measured it, over all
 rounds. *Accepted* are review reasons that a person would have to judge; here they are taken to see whether the service
-bears it. Figures depend on the machine and on what else runs on it; compare a line with its own idle.
+bears it. *Healed and reverted* counts a round only if no process went on with the old code; one in which some did is told
+as *in part*. Figures depend on the machine and on what else runs on it; compare a line with its own idle.
 
 ";
 
@@ -91,8 +92,8 @@ fn table(text: &mut String, reports: &[Report]) -> Result<()> {
 
 fn figures(healed: &Healed) -> String {
     format!(
-        "healed and reverted {} × | {}, {} | {}, {} | {} ({}) | {} ({}) | {}, {} | {} KiB, {} KiB |",
-        healed.rounds,
+        "healed and reverted {} | {}, {} | {}, {} | {} ({}) | {} ({}) | {}, {} | {} KiB, {} KiB |",
+        healed.times(),
         healed.processes,
         healed.threads,
         healed.idle.requests + healed.healing.requests,
@@ -242,6 +243,9 @@ fn one(text: &mut String, report: &Report, note: Option<&str>) -> Result<()> {
                 healed.mappings[0], healed.mappings[1], healed.descriptors[0], healed.descriptors[1]
             )?;
             writeln!(text, "- one `salve heal`, deriving included, took at most {} ms", healed.heal_took_ms)?;
+            for (why, times) in &healed.left_behind {
+                writeln!(text, "- HEALED IN PART {times} times: {}", cell(why))?;
+            }
             for (why, times) in &healed.left {
                 writeln!(text, "- left as it was {times} times: {}", cell(why))?;
             }

@@ -14,7 +14,7 @@ use keep::{Control, Kept as _};
 use salve_testkit::needs::{self, Need};
 use salve_testkit::services::endure::{self, Endured, Plan};
 use salve_testkit::services::meter::Pace;
-use salve_testkit::services::report::Report;
+use salve_testkit::services::report::{Came, Report};
 use salve_testkit::services::run::{self, Options};
 use salve_testkit::services::{self, Service};
 use std::time::Duration;
@@ -139,6 +139,13 @@ fn one(service: &dyn Service, options: &Options) -> Result<()> {
             report.keep()?;
             if !report.is_clean() {
                 bail!("{} of {} requests failed", report.errors, report.requests);
+            }
+            let in_part = report.subjects.iter().filter_map(|subject| match &subject.came_to {
+                Came::Healed(healed) => healed.left_behind.keys().next(),
+                Came::Unchanged | Came::Refused(_) | Came::OneVersion => None,
+            });
+            if let Some(why) = in_part.into_iter().next() {
+                bail!("a round healed only some of its processes: {why}");
             }
             let mut refused = report.subjects.iter().flat_map(|subject| &subject.not_applied);
             // What shows by looking, a dry run said, and nothing was tried.

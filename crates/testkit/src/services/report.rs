@@ -58,7 +58,11 @@ pub enum Came {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Healed {
+    /// In which every process that ran the old code was healed, and reverted.
     pub rounds: u32,
+    /// In which only some were.
+    #[serde(default)]
+    pub in_part: u32,
     pub processes: usize,
     /// Of the process with the most.
     pub threads: usize,
@@ -76,8 +80,21 @@ pub struct Healed {
     pub descriptors: [usize; 2],
     /// Processes that were left as they were in some round, with the reason.
     pub left: BTreeMap<String, u32>,
+    /// Of those, the ones that went on with the old code.
+    #[serde(default)]
+    pub left_behind: BTreeMap<String, u32>,
     /// What `salve status` said to a person while it was healed.
     pub status: String,
+}
+
+impl Healed {
+    /// `10 ×`, or `8 × of 10, in part 2 ×`.
+    pub fn times(&self) -> String {
+        match self.in_part {
+            0 => format!("{} ×", self.rounds),
+            in_part => format!("{} × of {}, IN PART {in_part} ×", self.rounds, self.rounds + in_part),
+        }
+    }
 }
 
 impl Report {
@@ -170,8 +187,10 @@ impl fmt::Display for Healed {
         let seconds = |seen: &Seen| seen.lasted_ms / 1000;
         writeln!(
             f,
-            "    healed and reverted {} times: {} processes, at most {} threads",
-            self.rounds, self.processes, self.threads
+            "    healed and reverted {}: {} processes, at most {} threads",
+            self.times(),
+            self.processes,
+            self.threads
         )?;
         for (name, seen) in [("idle   ", &self.idle), ("healing", &self.healing)] {
             writeln!(
@@ -204,6 +223,9 @@ impl fmt::Display for Healed {
             "    after the first revert and after the last: {} and {} mappings, {} and {} descriptors",
             self.mappings[0], self.mappings[1], self.descriptors[0], self.descriptors[1]
         )?;
+        for (why, times) in &self.left_behind {
+            writeln!(f, "    HEALED IN PART {times} times: {why}")?;
+        }
         self.left.iter().try_for_each(|(why, times)| writeln!(f, "    left as it was {times} times: {why}"))
     }
 }

@@ -19,6 +19,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// How long one that was left may take to end by itself.
+const MOMENT: Duration = Duration::from_secs(10);
+
 /// How much is done.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -174,7 +177,8 @@ impl Stage {
         let memory_before: Vec<Memory> = watched.iter().map(memory_of).collect();
         let idle = self.idle(options.rounds * (options.dwell * 2 + Duration::from_millis(dry.took_ms)))?;
         let mut healed = Healed {
-            rounds: options.rounds,
+            rounds: 0,
+            in_part: 0,
             processes: planned.len(),
             threads: watched.iter().filter_map(|one| observe::threads(one.pid).ok()).max().unwrap_or(0),
             idle,
@@ -187,6 +191,7 @@ impl Stage {
             mappings: [0; 2],
             descriptors: [0; 2],
             left: BTreeMap::new(),
+            left_behind: BTreeMap::new(),
             status: String::new(),
         };
         for round in 0..options.rounds {
@@ -196,6 +201,15 @@ impl Stage {
                 return Ok(Err(said));
             }
             no_more_writable_code(&watched, &writable_before)?;
+            let left_behind = self.left_behind(dry, &said)?;
+            if left_behind.is_empty() {
+                healed.rounds += 1;
+            } else {
+                healed.in_part += 1;
+                for why in left_behind {
+                    *healed.left_behind.entry(why).or_default() += 1;
+                }
+            }
             if round + 1 == options.rounds {
                 for (one, before) in watched.iter().zip(&memory_before).filter(|(one, _)| lives(one)) {
                     let now = memory_of(one);
@@ -227,6 +241,21 @@ impl Stage {
         healed.heal_took_ms = healed.heal_took_ms.max(said.took_ms);
         note_left(&mut healed.left, &said);
         Ok(said)
+    }
+
+    /// Who goes on with the old code after a heal, each with the reason: then it was healed in part only.
+    ///
+    /// Who was left and ends by itself in a moment (a child of sshd's that only logs somebody in) runs nothing any more.
+    pub(super) fn left_behind(&self, dry: &Said, said: &Said) -> Result<Vec<String>> {
+        let since = Instant::now();
+        loop {
+            let alive = self.root.processes()?.into_iter().map(|(_, inside)| inside).collect();
+            let left = still_old(dry, said, &alive);
+            if left.is_empty() || since.elapsed() > MOMENT {
+                return Ok(left);
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// What an operator does meanwhile is done to a service of which nothing could be healed as well.
@@ -301,10 +330,20 @@ fn not_applied(said: &Said) -> Vec<Cause> {
     causes.into_values().collect()
 }
 
+/// Whether this one does not run the old code after a heal or an apply.
+fn is_changed(one: &Treated) -> bool {
+    matches!(one.outcome.as_str(), "applied" | "already-applied" | "unchanged" | "gone")
+}
+
+/// Why those of the `alive` run the old code that a heal or an apply was to change; and what it left that a dry run did not.
+fn still_old(dry: &Said, said: &Said, alive: &BTreeSet<u32>) -> Vec<String> {
+    let of_processes = said.treated.iter().filter(|one| !is_changed(one) && alive.contains(&one.pid)).map(reason);
+    of_processes.chain(said.left.iter().filter(|why| !dry.left.contains(why)).cloned()).collect()
+}
+
 /// Counts whom a heal or an apply left as it was, by reason.
 pub(super) fn note_left(left: &mut BTreeMap<String, u32>, said: &Said) {
-    let changed = |one: &Treated| matches!(one.outcome.as_str(), "applied" | "already-applied" | "unchanged" | "gone");
-    for one in said.treated.iter().filter(|one| !changed(one)) {
+    for one in said.treated.iter().filter(|one| !is_changed(one)) {
         *left.entry(reason(one)).or_default() += 1;
     }
     for why in &said.left {
@@ -394,4 +433,44 @@ pub(super) fn machine() -> String {
         model.trim_start_matches([' ', '\t', ':']),
         read("/proc/sys/kernel/osrelease").trim()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn treated(pid: u32, outcome: &str) -> Treated {
+        Treated {
+            pid,
+            program: "/usr/sbin/x".into(),
+            outcome: outcome.into(),
+            code: None,
+            why: Some("thread 8 is in parse".into()),
+            stopped_us: None,
+            memory_added_bytes: 0,
+            threads: 1,
+        }
+    }
+
+    fn said(treated: Vec<Treated>, left: &[&str]) -> Said {
+        let left = left.iter().map(|why| (*why).to_owned()).collect();
+        Said { code: Some(0), judged: Vec::new(), treated, left, took_ms: 1 }
+    }
+
+    #[test]
+    fn a_round_in_which_one_process_of_many_was_left_is_no_healed_round() {
+        let dry = said(Vec::new(), &["/usr/bin/y [unknown-direction] no history"]);
+        let alive: BTreeSet<u32> = [7, 8, 9].into();
+        let all = said(vec![treated(7, "applied"), treated(8, "already-applied"), treated(9, "unchanged")], &[]);
+        assert_eq!(still_old(&dry, &all, &alive), Vec::<String>::new());
+        let most = said(vec![treated(7, "applied"), treated(8, "deferred"), treated(9, "applied")], &[]);
+        assert_eq!(still_old(&dry, &most, &alive), ["/usr/sbin/x: deferred thread 8 is in parse"]);
+        assert!(still_old(&dry, &most, &[7, 9].into()).is_empty(), "it ended, and runs nothing any more");
+        for outcome in ["not-applied", "rolled-back", "indeterminate", "interrupted", "a word of tomorrow"] {
+            assert_eq!(still_old(&dry, &said(vec![treated(7, outcome)], &[]), &alive).len(), 1, "{outcome}");
+        }
+        // What the dry run left as well was never to be healed; what is new was.
+        assert!(still_old(&dry, &said(Vec::new(), &["/usr/bin/y [unknown-direction] no history"]), &alive).is_empty());
+        assert_eq!(still_old(&dry, &said(Vec::new(), &["/usr/sbin/x [unreadable] no descriptor"]), &alive).len(), 1);
+    }
 }
