@@ -3,6 +3,7 @@
 use super::keep::{Control, Kept as _};
 use anyhow::Result;
 use salve_testkit::services::Service;
+use salve_testkit::services::drift::Drift;
 use salve_testkit::services::endure::Endured;
 use salve_testkit::services::endure_report::latencies;
 use salve_testkit::services::holding::Holding;
@@ -17,7 +18,10 @@ process of a service that works all the time. *Nothing leaks* means: of what onl
 memory files, their descriptors, payload, copied code) no process held more after the last revert than after the first; of
 what the service has of its own as well, mappings and descriptors, none grew by as much as one for two cycles. Percentiles
 of waiting times are the 50th, 90th and 99th, and the longest; *first* and *last* are the first and the last sixth of the
-time. Data is checked at the end.
+time. *Drift* compares the first with the last quarter, for the median and the 99th of a hundred: it is one if the last is
+slower by a tenth or more, that stands out from what varies within the quarters (rank-sum test at 1 %), and both hold beside
+the floor as well, an echo over loopback at the same time ([decision 0097](adr/0097-a-long-run-compares-what-processes-hold.md)).
+Data is checked at the end.
 
 ";
 
@@ -40,14 +44,14 @@ pub(super) fn write(text: &mut String, services: &[Box<dyn Service>]) -> Result<
 fn overview(text: &mut String, all: &[Endured]) -> Result<()> {
     writeln!(
         text,
-        "| service | code | cycles, time | changes of a process | requests, errors | leaks | waiting: idle | first | last | \
-         longest stop |\n|---|---|---|---|---|---|---|---|---|---|"
+        "| service | code | cycles, time | changes of a process | requests, errors | leaks | drift | waiting: idle | first | last | \
+         longest stop |\n|---|---|---|---|---|---|---|---|---|---|---|"
     )?;
     for one in all {
         let (first, last) = one.ends();
         writeln!(
             text,
-            "| {} | {} | {}, {} min | {} | {}, {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {}, {} min | {} | {}, {} | {} | {} | {} | {} | {} | {} |",
             one.service,
             one.title,
             one.cycles(),
@@ -56,6 +60,7 @@ fn overview(text: &mut String, all: &[Endured]) -> Result<()> {
             one.requests,
             one.errors,
             if one.leaks.is_empty() { "nothing".to_owned() } else { one.leaks.len().to_string() },
+            drift(one),
             latencies(&one.idle),
             latencies(&first),
             latencies(&last),
@@ -64,6 +69,14 @@ fn overview(text: &mut String, all: &[Endured]) -> Result<()> {
     }
     writeln!(text)?;
     Ok(())
+}
+
+fn drift(one: &Endured) -> &'static str {
+    match one.drift() {
+        Drift::NotJudged(_) => "NOT JUDGED",
+        drift if drift.is_real() => "DRIFT",
+        Drift::Judged(_) => "none",
+    }
 }
 
 type Read = fn(&Holding) -> u64;
@@ -115,8 +128,15 @@ fn processes(text: &mut String, one: &Endured, control: Option<&Endured>) -> Res
         writeln!(text, "| {what} | {before} | {first} | {middle} | {end} | {per_cycle} | {per_minute} | {beside} |")?;
     }
     writeln!(text)?;
+    for (why, times) in &one.left_behind {
+        writeln!(text, "- APPLIED IN PART {times} times: {}", super::document::cell(why))?;
+    }
     for (why, times) in &one.left {
         writeln!(text, "- left as it was {times} times: {}", super::document::cell(why))?;
+    }
+    writeln!(text, "- first and last quarter: {}", one.drift())?;
+    if let Some(control) = control {
+        writeln!(text, "- the same of the control: {}", control.drift())?;
     }
     one.leaks.iter().try_for_each(|leak| writeln!(text, "- LEAK: {leak}"))?;
     one.afterwards.iter().try_for_each(|fact| writeln!(text, "- {fact}"))?;

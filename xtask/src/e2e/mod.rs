@@ -102,7 +102,13 @@ fn long(service: &dyn Service, plan: Plan) -> Result<()> {
         Ok(endured) => {
             println!("{endured}");
             let compared = endured.held().0;
-            let unclean = format!("{} requests failed, {} things leak", endured.errors, endured.leaks.len());
+            let unclean = format!(
+                "{} requests failed, {} applies reached only some processes, {} things leak, answers grew slower: {}",
+                endured.errors,
+                endured.in_part(),
+                endured.leaks.len(),
+                endured.drift().is_real()
+            );
             let is_clean = endured.is_clean();
             if plan.control {
                 Control(endured).keep()?;

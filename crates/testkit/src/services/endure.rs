@@ -3,12 +3,12 @@
 //! The livepatch is derived once, from the two packages; then `salve apply
 //! --all` and `salve revert --all` take turns while the clients work. What could
 //! creep in is looked at window by window, each of which ends reverted: what its
-//! processes hold ([`super::holding`]), latency, lost answers. A time without
-//! any change comes first and is the floor; a drift shows between the first and
-//! the last part. A control does all the same and changes nothing.
+//! processes hold ([`super::holding`]), latency ([`super::drift`]), lost answers. A
+//! time without any change comes first. A control does all the same and changes nothing.
 
+use super::drift::{self, Drift};
 use super::holding::{self, Holding, Holdings};
-use super::meter::{Pace, Seen};
+use super::meter::{Meter, Pace, Seen};
 use super::operator::{self, Order, Said};
 use super::packages::{self, Versions};
 use super::run::{self, Stage};
@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// How long a window is, at most.
 const WINDOW: Duration = Duration::from_secs(60);
+/// Windows of a run at least, where they are long enough for a cycle each.
+const WINDOWS: u32 = 24;
 const PATCH: &str = "/var/tmp/endured.patch";
 
 #[derive(Clone, Copy, Debug)]
@@ -37,8 +39,14 @@ pub struct Plan {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Window {
     pub seen: Seen,
-    /// Applies in it, each with its revert.
+    /// What an echo beside the service took.
+    #[serde(default)]
+    pub floor: Seen,
+    /// Applies in it to every process that ran the old code, each with its revert.
     pub cycles: u32,
+    /// Applies to only some of them.
+    #[serde(default)]
+    pub in_part: u32,
     /// Processes that were changed in them, added up.
     pub applied: u64,
     pub stop_us: u64,
@@ -67,6 +75,9 @@ pub struct Endured {
     pub windows: Vec<Window>,
     /// Processes that were left as they were in some cycle, with the reason.
     pub left: BTreeMap<String, u32>,
+    /// Of those, the ones that went on with the old code.
+    #[serde(default)]
+    pub left_behind: BTreeMap<String, u32>,
     /// What grew though it may not.
     pub leaks: Vec<String>,
     pub requests: u64,
@@ -77,6 +88,10 @@ pub struct Endured {
 impl Endured {
     pub fn cycles(&self) -> u32 {
         self.windows.iter().map(|window| window.cycles).sum()
+    }
+
+    pub fn in_part(&self) -> u32 {
+        self.windows.iter().map(|window| window.in_part).sum()
     }
 
     pub fn applied(&self) -> u64 {
@@ -109,9 +124,14 @@ impl Endured {
         (lasting.len(), [of(Some(&self.before)), of(Some(&self.first)), of(middle), of(windows().next_back())])
     }
 
+    /// Whether answers grew slower, and not the machine alone.
+    pub fn drift(&self) -> Drift {
+        drift::judge(&self.windows.iter().map(|window| (&window.seen, &window.floor)).collect::<Vec<_>>())
+    }
+
     pub fn is_clean(&self) -> bool {
         // Who watched nobody has seen no leak.
-        self.errors == 0 && self.leaks.is_empty() && self.held().0 > 0
+        self.errors == 0 && self.in_part() == 0 && self.leaks.is_empty() && self.held().0 > 0 && !self.drift().is_real()
     }
 }
 
@@ -126,6 +146,7 @@ pub fn run(service: &dyn Service, plan: Plan, tell: &mut dyn FnMut(&str)) -> Res
     let clients = stage.live.clients(&stage.root, &stage.meter)?;
     stage.meter.pass(100)?;
     let chosen = choose(&mut stage, tell)?;
+    let (floor, echo) = drift::floor()?;
     let mut endured = Endured {
         service: service.name().to_owned(),
         title: chosen.subject.title.to_owned(),
@@ -140,12 +161,15 @@ pub fn run(service: &dyn Service, plan: Plan, tell: &mut dyn FnMut(&str)) -> Res
         first: Holdings::new(),
         windows: Vec::new(),
         left: BTreeMap::new(),
+        left_behind: BTreeMap::new(),
         leaks: Vec::new(),
         requests: 0,
         errors: 0,
         afterwards: Vec::new(),
     };
-    endure(&mut stage, &chosen, plan, &mut endured, tell)?;
+    endure(&mut stage, &chosen, plan, &floor, &mut endured, tell)?;
+    floor.end();
+    echo.join()?;
     stage.live.must_run(&stage.root)?;
     stage.meter.end();
     clients.join()?;
@@ -188,18 +212,20 @@ fn endure(
     stage: &mut Stage,
     chosen: &Chosen,
     plan: Plan,
+    floor: &Meter,
     endured: &mut Endured,
     tell: &mut dyn FnMut(&str),
 ) -> Result<()> {
     let watched = &chosen.watched;
     let text: Vec<Option<Text>> = watched.iter().map(|one| Text::of(one.pid).ok()).collect();
     let writable = run::writable_code(watched);
-    let window = WINDOW.min(plan.lasts / 6);
+    let window = WINDOW.min(plan.lasts / WINDOWS);
     endured.idle = stage.idle(window)?;
     endured.before = holding::of(watched);
+    floor.next_period();
     let began = Instant::now();
     while began.elapsed() < plan.lasts {
-        let (window_began, mut cycles, mut applied, mut stop_us) = (Instant::now(), 0, 0, 0);
+        let (window_began, mut cycles, mut in_part, mut applied, mut stop_us) = (Instant::now(), 0, 0, 0, 0);
         while window_began.elapsed() < window {
             if plan.control {
                 std::thread::sleep(plan.every);
@@ -209,13 +235,21 @@ fn endure(
                 ensure!(changed > 0, "nothing was applied: {:?} {:?}", said.treated, said.left);
                 applied += changed as u64;
                 run::note_left(&mut endured.left, &said);
-                if cycles == 0 {
+                if cycles + in_part == 0 {
                     run::no_more_writable_code(watched, &writable)?;
                 }
                 std::thread::sleep(plan.every);
+                let left_behind = stage.left_behind(&said, &said)?;
                 let back = operator::revert_all(&stage.root)?;
                 stop_us = stop_us.max(run::longest(&said.treated)).max(run::longest(&back.treated));
-                cycles += 1;
+                if left_behind.is_empty() {
+                    cycles += 1;
+                } else {
+                    in_part += 1;
+                    for why in left_behind {
+                        *endured.left_behind.entry(why).or_default() += 1;
+                    }
+                }
             }
             if endured.first.is_empty() {
                 endured.first = holding::of(watched);
@@ -225,14 +259,22 @@ fn endure(
         run::same_text(watched, &text).with_context(|| format!("after {} windows", endured.windows.len() + 1))?;
         stage.live.must_run(&stage.root)?;
         let held = holding::of(watched);
-        let window = Window { seen: stage.meter.next_period(), cycles, applied, stop_us, held };
+        let window = Window {
+            seen: stage.meter.next_period(),
+            floor: floor.next_period(),
+            cycles,
+            in_part,
+            applied,
+            stop_us,
+            held,
+        };
         tell(&format!("{} {:3}: {window}", endured.service, endured.windows.len() + 1));
         endured.windows.push(window);
         if began.elapsed() > plan.lasts / 2 && endured.load_averages.len() == 1 {
             endured.load_averages.push(load_average());
         }
     }
-    let after_first = endured.cycles().saturating_sub(1);
+    let after_first = (endured.cycles() + endured.in_part()).saturating_sub(1);
     if let Some(last) = endured.windows.last().filter(|_| !plan.control) {
         endured.leaks = holding::leaks(&endured.first, &last.held, after_first);
     }

@@ -14,15 +14,16 @@ pub fn latencies(seen: &Seen) -> String {
 
 impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seen, cycles, stop_us, held, .. } = self;
+        let Self { seen, floor, cycles, stop_us, held, .. } = self;
         let pids: Vec<u32> = held.keys().copied().collect();
         let sum = super::holding::sum(held, &pids);
         write!(
             f,
-            "{} requests, {} errors; {}; {cycles} cycles, stop {}; reverted: {} processes, {}",
+            "{} requests, {} errors; {}; an echo beside it {}; {cycles} cycles, stop {}; reverted: {} processes, {}",
             seen.requests,
             seen.errors,
             latencies(seen),
+            ms(floor.within_us(50)),
             ms(*stop_us),
             pids.len(),
             holding(&sum)
@@ -69,6 +70,7 @@ impl fmt::Display for Endured {
             )?;
             seen.failures.iter().try_for_each(|failure| writeln!(f, "  {failure}"))?;
         }
+        writeln!(f, "first and last quarter: {}", self.drift())?;
         let (processes, held) = self.held();
         writeln!(f, "longest stop of a process: {}", ms(self.longest_stop_us()))?;
         writeln!(f, "the {processes} processes that lived all the time hold together:")?;
@@ -76,6 +78,9 @@ impl fmt::Display for Endured {
             ["before the first apply", "after the first revert", "in the middle", "at the end"].iter().zip(&held)
         {
             writeln!(f, "  {name}: {}", holding(held))?;
+        }
+        for (why, times) in &self.left_behind {
+            writeln!(f, "APPLIED IN PART {times} times: {why}")?;
         }
         self.left.iter().try_for_each(|(why, times)| writeln!(f, "left as it was {times} times: {why}"))?;
         if processes == 0 {

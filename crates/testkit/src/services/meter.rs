@@ -56,6 +56,20 @@ impl Seen {
     pub fn quantile_us(&self, percent: u64) -> u64 {
         quantile(&self.counts, percent)
     }
+
+    /// The same, and where in its bucket, as if those in it lay evenly: for comparing periods.
+    pub fn within_us(&self, percent: u64) -> u64 {
+        let wanted = (self.counts.iter().sum::<u64>() * percent).div_ceil(100).max(1);
+        let mut below = 0;
+        for (index, count) in self.counts.iter().enumerate() {
+            if below + count >= wanted {
+                let from = index.checked_sub(1).map_or(0, bucket_end);
+                return from + (bucket_end(index) - from) * (wanted - below) / count;
+            }
+            below += count;
+        }
+        0
+    }
 }
 
 /// How much the clients ask.
@@ -297,5 +311,16 @@ mod tests {
         assert_eq!((both.requests, both.errors, both.longest_us), (101, 1, 30_000));
         assert_eq!((both.median_us, both.counts.iter().sum::<u64>()), (seen.median_us, 101));
         assert_eq!((meter.requests(), meter.errors()), (101, 1));
+    }
+
+    #[test]
+    fn a_percentile_within_its_bucket_is_near_the_true_one() {
+        let meter = Meter::new(Pace::Full);
+        (1000..3000).for_each(|us| meter.note(Duration::from_micros(us), Ok(())));
+        let seen = meter.next_period();
+        for (percent, truth) in [(50, 2000_u64), (10, 1200), (99, 2980)] {
+            assert!(seen.within_us(percent).abs_diff(truth) * 20 < truth, "{percent}: {}", seen.within_us(percent));
+        }
+        assert_eq!(Seen::default().within_us(50), 0);
     }
 }

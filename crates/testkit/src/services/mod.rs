@@ -15,11 +15,13 @@
 //! | [`run`] | one service from its installation to its last check |
 //! | [`endure`] | one service for a long time, a livepatch applied and taken back every few seconds |
 //! | [`endure_report`] | what came of that, as text |
+//! | [`drift`] | whether answers grow slower over such a time |
 //! | [`holding`] | what its processes hold, and whether that creeps |
 //! | [`report`] | what came of it, as a value and as text |
 //! | the others | one service each |
 
 mod dns;
+pub mod drift;
 pub mod endure;
 pub mod endure_report;
 mod guest;
