@@ -42,10 +42,12 @@ pub enum Need {
     ArchiveReader,
     /// A browser without a screen, which looks at the page of `salve status --html`.
     Browser,
+    /// `man`, which shows a manual page as a reader sees it.
+    ManualReader,
 }
 
 impl Need {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Compiler,
         Self::ProcessTools,
         Self::Binutils,
@@ -61,6 +63,7 @@ impl Need {
         Self::Booter,
         Self::ArchiveReader,
         Self::Browser,
+        Self::ManualReader,
     ];
 
     /// A command that is the need itself, whichever package it came from.
@@ -81,6 +84,7 @@ impl Need {
             Self::Booter => Some("systemd-nspawn"),
             Self::ArchiveReader => Some("cpio"),
             Self::Browser => Some("chromium"),
+            Self::ManualReader => Some("man"),
         }
     }
 
@@ -109,6 +113,7 @@ impl Need {
             Self::Booter => &["systemd-container"],
             Self::ArchiveReader => &["cpio"],
             Self::Browser => &["chromium"],
+            Self::ManualReader => &["man-db"],
         }
     }
 

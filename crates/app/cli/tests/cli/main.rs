@@ -8,6 +8,7 @@ mod events;
 mod help;
 mod inspect;
 mod processes;
+mod shell;
 mod usage;
 
 use serde_json::Value;
