@@ -1,8 +1,10 @@
 //! Whether several processes change together, seen from outside.
 //!
 //! One place in the text of each is read over and over. A sample in which some are changed
-//! and others are not counts as apart if one of them ran meanwhile: it lies between two
-//! readings that say the same, and a change is not undone while this looks.
+//! and others are not counts as apart if one of them was at large meanwhile: it lies between
+//! two readings that say the same, and a change is not undone while this looks. At large is
+//! who has no tracer; and of those who have one all stand but the one whose own thread just
+//! makes its writes.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use std::fs::File;
@@ -16,7 +18,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     pub samples: u64,
-    /// Some changed and others not, while one of them ran.
+    /// Some changed and others not, while one of them was at large.
     pub apart: u64,
     /// How many processes were changed at the end.
     pub changed: usize,
@@ -58,12 +60,23 @@ impl Place {
         Ok(self.now()? != self.before)
     }
 
-    /// Whether it is not held by a tracer (`proc_pid_stat(5)`, `t`).
-    fn runs(&self) -> Result<bool> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).context("it is gone")?;
-        let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
-        Ok(state != Some('t'))
+    /// How its one thread is held (`proc_pid_status(5)`, `State` and `TracerPid`).
+    fn held(&self) -> Result<Held> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).context("it is gone")?;
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        Ok(match (field("TracerPid:"), field("State:")) {
+            (Some("0") | None, _) => Held::AtLarge,
+            (Some(_), Some(state)) if state.starts_with('t') => Held::Stands,
+            (Some(_), _) => Held::Writes,
+        })
     }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Held {
+    AtLarge,
+    Stands,
+    Writes,
 }
 
 impl Together {
@@ -89,11 +102,10 @@ fn look(places: &[Place], over: &AtomicBool) -> Result<Seen> {
         let first = all()?;
         let mixed = first.contains(&true) && first.contains(&false);
         if mixed {
-            let mut one_runs = false;
-            for place in places {
-                one_runs |= place.runs()?;
-            }
-            seen.apart += u64::from(one_runs && all()? == first);
+            let held = places.iter().map(Place::held).collect::<Result<Vec<_>>>()?;
+            let writers = held.iter().filter(|held| **held == Held::Writes).count();
+            let at_large = held.contains(&Held::AtLarge) || writers > 1;
+            seen.apart += u64::from(at_large && all()? == first);
         }
         seen.samples += 1;
         // Much less than the time from one change to the next, and not all of a processor.

@@ -8,7 +8,7 @@ use crate::corpus::{self, Pair, Side};
 use crate::load::{Load, Plan};
 use crate::nginx::{Answer, Nginx, WORKERS, wait_for};
 use crate::observe::{Identity, Text};
-use crate::salve::{Run, Salve, exit, texts, values};
+use crate::salve::{Run, Salve, exit, values};
 use crate::together::{Seen, Together};
 use crate::{events, tree};
 use anyhow::{Context as _, Result, bail};
@@ -168,8 +168,11 @@ fn not_accepted(story: &mut Checks<'_>, run: &Run, pids: &[u32], before: &[Text]
     let detail = format!("exit code {code}, {} processes wait for it", ends.len());
     story.check("not accepted: nothing is done", waits && code == exit::REFUSED, &detail)?;
     let wanted = format!("review: {}; ", REASONS.join(", "));
-    let all = report.pointer("/result/processes").map(|all| texts(all, "why"));
-    let whys: BTreeSet<&str> = all.into_iter().flatten().collect();
+    let all = report.pointer("/result/processes").and_then(Value::as_array).into_iter().flatten();
+    let is_ours = |end: &&Value| {
+        events::number(end, &["process", "pid"]).is_some_and(|end| pids.iter().any(|pid| u64::from(*pid) == end))
+    };
+    let whys: BTreeSet<&str> = all.filter(is_ours).filter_map(|end| events::text(end, &["why"])).collect();
     let named = whys.len() == 1 && whys.iter().all(|why| why.starts_with(&wanted));
     story.check("not accepted: what is missing is named", named, &whys.into_iter().collect::<Vec<_>>().join(" | "))?;
     let same = texts_of(pids)? == before && events::named(log, "applied").is_empty();
@@ -196,8 +199,8 @@ fn told(story: &mut Checks<'_>, what: &str, nginx: &Nginx, new: bool) -> Result<
     story.check(what, right, &detail)
 }
 
-/// Master and workers were one transition group with one outcome, and none of them ran
-/// while it was old and another one new.
+/// Master and workers were one transition group with one outcome, and none of them was at
+/// large while one was old and another new.
 fn in_one_go(story: &mut Checks<'_>, report: &Value, pids: &[u32], seen: Seen) -> Result<()> {
     let mut sorted: Vec<u64> = pids.iter().map(|pid| u64::from(*pid)).collect();
     sorted.sort_unstable();
@@ -208,7 +211,7 @@ fn in_one_go(story: &mut Checks<'_>, report: &Value, pids: &[u32], seen: Seen) -
     story.check("healed: one transition group, one outcome", ends == expected, &detail)?;
     let detail = format!("{} times in {} looks, {} changed at the end", seen.apart, seen.samples, seen.changed);
     let together = seen.apart == 0 && seen.samples > 0 && seen.changed == pids.len();
-    story.check("healed: one ran while it was old and another new", together, &detail)
+    story.check("healed: one was at large while one was old and another new", together, &detail)
 }
 
 /// From the first process's change to the last one's, and the longest stop.
