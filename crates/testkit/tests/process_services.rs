@@ -35,6 +35,10 @@ fn bears(name: &str) -> Result<()> {
                 .iter()
                 .find(|(_, cause)| cause.seen.is_none() && !OF_THE_WHOLE_IMAGE.contains(&cause.code.as_str()));
             ensure!(unseen.is_none(), "refused without evidence: {unseen:?}");
+            // It was tried, under load, and nobody noticed.
+            let refusing = subject.refusing.as_ref().context("nobody looked at what clients see of a refusal")?;
+            ensure!(refusing.idle.requests > 0 && refusing.refusing.requests > 0, "{refusing}");
+            ensure!(refusing.refusing.errors == 0, "{refusing}");
         }
         match subject.came_to {
             Came::Healed(healed) => {

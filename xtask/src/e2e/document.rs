@@ -1,9 +1,10 @@
 //! `docs/services.md`, written from results that were kept.
 
 use super::keep::Kept as _;
+use super::page::Page;
 use anyhow::{Context as _, Result};
 use salve_testkit::services::Service;
-use salve_testkit::services::report::{Came, Healed, Report, SubjectReport, ms};
+use salve_testkit::services::report::{Came, Healed, Refusing, Report, SubjectReport, ms};
 use salve_testkit::tree;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,45 +24,59 @@ longest that any client waited for an answer, everything included: deriving runs
 time. *Stop* is the longest time for which all threads of one process stood still, as Salve measured it, over all
 rounds. *Accepted* are review reasons that a person would have to judge; here they are taken to see whether the service
 bears it. *Healed and reverted* counts a round only if no process went on with the old code; one in which some did is told
-as *in part*. Figures depend on the machine and on what else runs on it; compare a line with its own idle.
+as *in part*. Where it is *refused*, `salve heal` was run all the same, and the figures are what clients saw of that: only
+that deriving takes processor time. For QEMU the stall is the guest's: the longest jump of its clock or disk request.
+Figures depend on the machine and on what else runs on it; compare a line with its own idle.
 
 ";
 
 pub(super) fn write(services: &[Box<dyn Service>], failed: &[(String, String)]) -> Result<()> {
-    let mut text = HEAD.to_owned();
+    let file = tree::root().join("docs/services.md");
+    let before = Page::new(std::fs::read_to_string(&file).unwrap_or_default());
+    let has_failed = |name: &str| failed.iter().any(|(failed, _)| failed == name);
     let mut reports = Vec::new();
-    let mut without = Vec::new();
     for service in services {
-        match Report::last(service.name())? {
-            Some(report) => reports.push(report),
-            None => without.push(service.name()),
-        }
+        reports.push((service.as_ref(), Report::last(service.name())?));
     }
-    table(&mut text, &reports)?;
+    let mut text = HEAD.to_owned();
+    table(&mut text, &reports, &before)?;
     for (service, why) in failed {
         writeln!(text, "**FAILED: {service}**: {}\n", cell(why))?;
     }
-    for service in without.iter().filter(|name| !failed.iter().any(|(failed, _)| failed == *name)) {
-        writeln!(text, "NOT RUN: {service}\n")?;
+    let said = |name: &str| before.service(name).filter(|_| !has_failed(name));
+    for (service, report) in &reports {
+        if report.is_none() && said(service.name()).is_none() && !has_failed(service.name()) {
+            writeln!(text, "NOT RUN: {}\n", service.name())?;
+        }
     }
-    super::long::write(&mut text, services)?;
-    causes(&mut text, &reports)?;
-    for report in &reports {
-        let note = services.iter().find(|service| service.name() == report.service).and_then(|service| service.note());
-        one(&mut text, report, note)?;
+    super::long::write(&mut text, services, &before)?;
+    let kept: Vec<&Report> = reports.iter().filter_map(|(_, report)| report.as_ref()).collect();
+    match before.causes() {
+        // Counts over some of the services would be taken for counts over all.
+        Some(causes) if kept.len() < reports.len() => writeln!(text, "{causes}\n")?,
+        _of_all_or_for_the_first_time => causes(&mut text, &kept)?,
     }
-    let file = tree::root().join("docs/services.md");
+    for (service, report) in &reports {
+        match report {
+            Some(report) => one(&mut text, report, service.note())?,
+            None => said(service.name()).map_or(Ok(()), |said| writeln!(text, "{said}\n"))?,
+        }
+    }
     std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))
 }
 
-fn table(text: &mut String, reports: &[Report]) -> Result<()> {
+fn table(text: &mut String, reports: &[(&dyn Service, Option<Report>)], before: &Page) -> Result<()> {
     writeln!(
         text,
         "| service | healed | code | verdict | what came of it | processes, threads | requests, errors | \
          longest stall (idle) | p99 (idle) | stop: heal, revert | memory added: own, payload |\n\
          |---|---|---|---|---|---|---|---|---|---|---|"
     )?;
-    for report in reports {
+    for (service, report) in reports {
+        let Some(report) = report else {
+            before.results(service.name()).into_iter().try_for_each(|row| writeln!(text, "{row}"))?;
+            continue;
+        };
         for subject in &report.subjects {
             let start = format!(
                 "| {} | {} | {} | {} |",
@@ -81,13 +96,31 @@ fn table(text: &mut String, reports: &[Report]) -> Result<()> {
                 Came::Refused(said) if subject.judged.is_empty() => {
                     writeln!(text, "{start} refused: {} | | | | | | |", cell(&said.join("; ")))?;
                 }
-                Came::Refused(_) => writeln!(text, "{start} refused: {} | | | | | | |", codes(subject))?,
+                Came::Refused(_) => writeln!(text, "{start} refused: {} {}", codes(subject), unharmed(subject))?,
                 Came::OneVersion => writeln!(text, "{start} NOT RUN: the archive has one version | | | | | | |")?,
             }
         }
     }
     writeln!(text)?;
     Ok(())
+}
+
+/// What clients saw of a `heal` that refused, in the columns of those that did not.
+fn unharmed(subject: &SubjectReport) -> String {
+    subject.refusing.as_deref().map_or_else(
+        || "| | | | | | |".to_owned(),
+        |Refusing { idle, refusing, .. }| {
+            format!(
+                "| | {}, {} | {} ({}) | {} ({}) | none | none |",
+                idle.requests + refusing.requests,
+                idle.errors + refusing.errors,
+                ms(refusing.longest_us),
+                ms(idle.longest_us),
+                ms(refusing.p99_us),
+                ms(idle.p99_us)
+            )
+        },
+    )
 }
 
 fn figures(healed: &Healed) -> String {
@@ -118,7 +151,7 @@ fn codes(subject: &SubjectReport) -> String {
 }
 
 /// Why services could not be healed, by reason: this decides what is built next.
-fn causes(text: &mut String, reports: &[Report]) -> Result<()> {
+fn causes(text: &mut String, reports: &[&Report]) -> Result<()> {
     let refused = reports.iter().flat_map(|report| {
         report.subjects.iter().filter(|s| matches!(s.came_to, Came::Refused(_))).map(move |subject| (report, subject))
     });
@@ -147,7 +180,7 @@ fn causes(text: &mut String, reports: &[Report]) -> Result<()> {
 }
 
 /// The reasons, those first that keep the most services from being healed: this decides what is built next.
-fn by_weight(text: &mut String, reports: &[Report]) -> Result<()> {
+fn by_weight(text: &mut String, reports: &[&Report]) -> Result<()> {
     #[derive(Default)]
     struct Hit<'a> {
         own: BTreeSet<&'a str>,
@@ -252,6 +285,13 @@ fn one(text: &mut String, report: &Report, note: Option<&str>) -> Result<()> {
         }
         if let Came::Refused(why) = &subject.came_to {
             why.iter().try_for_each(|why| writeln!(text, "- {}", cell(why)))?;
+            if let Some(refusing) = &subject.refusing {
+                writeln!(
+                    text,
+                    "- one `salve heal`, deriving included, took at most {} ms, and changed no byte of the text of {} processes",
+                    refusing.took_ms, refusing.processes
+                )?;
+            }
         }
         said(text, "`salve heal --dry-run` says", &subject.said)?;
         if let Came::Healed(healed) = &subject.came_to {

@@ -1,6 +1,7 @@
 //! The long runs, as a section of `docs/services.md`.
 
-use super::keep::{Control, Kept as _};
+use super::keep::{Control, Kept as _, long_key};
+use super::page::Page;
 use anyhow::Result;
 use salve_testkit::services::Service;
 use salve_testkit::services::drift::Drift;
@@ -18,57 +19,63 @@ process of a service that works all the time. *Nothing leaks* means: of what onl
 memory files, their descriptors, payload, copied code) no process held more after the last revert than after the first; of
 what the service has of its own as well, mappings and descriptors, none grew by as much as one for two cycles. Percentiles
 of waiting times are the 50th, 90th and 99th, and the longest; *first* and *last* are the first and the last sixth of the
-time. *Drift* compares the first with the last quarter, for the median and the 99th of a hundred: it is one if the last is
+time. *Gentle* runs have their checking clients only, with pauses. *Drift* compares the first with the last quarter, for the median and the 99th of a hundred: it is one if the last is
 slower by a tenth or more, that stands out from what varies within the quarters (rank-sum test at 1 %), and both hold beside
 the floor as well, an echo over loopback at the same time ([decision 0097](adr/0097-a-long-run-compares-what-processes-hold.md)).
 Data is checked at the end.
 
 ";
 
-pub(super) fn write(text: &mut String, services: &[Box<dyn Service>]) -> Result<()> {
-    let mut all = Vec::new();
-    for service in services {
-        all.extend(Endured::last(service.name())?);
+pub(super) fn write(text: &mut String, services: &[Box<dyn Service>], before: &Page) -> Result<()> {
+    let (mut rows, mut sections) = (String::new(), String::new());
+    for (service, gentle) in services.iter().flat_map(|service| [(service, false), (service, true)]) {
+        let key = long_key(service.name(), gentle);
+        if let Some(endured) = Endured::last(&key)? {
+            row(&mut rows, &endured)?;
+            processes(&mut sections, &endured, Control::last(&key)?.map(|control| control.0).as_ref())?;
+        } else if let Some((row, section)) = before.long_run(&title(service.name(), gentle)) {
+            writeln!(rows, "{row}")?;
+            writeln!(sections, "{section}\n")?;
+        }
     }
-    if all.is_empty() {
+    if rows.is_empty() {
         return Ok(());
     }
-    text.push_str(HEAD);
-    overview(text, &all)?;
-    for one in &all {
-        processes(text, one, Control::last(&one.service)?.map(|control| control.0).as_ref())?;
-    }
+    writeln!(
+        text,
+        "{HEAD}| service | code | cycles, time | changes of a process | requests, errors | leaks | drift | waiting: idle | first | last | \
+         longest stop |\n|---|---|---|---|---|---|---|---|---|---|---|\n{rows}\n{sections}"
+    )?;
+    let blank_lines = text.trim_end().len() + 2;
+    text.truncate(blank_lines.min(text.len()));
     Ok(())
 }
 
-fn overview(text: &mut String, all: &[Endured]) -> Result<()> {
+fn row(text: &mut String, one: &Endured) -> Result<()> {
+    let (first, last) = one.ends();
     writeln!(
         text,
-        "| service | code | cycles, time | changes of a process | requests, errors | leaks | drift | waiting: idle | first | last | \
-         longest stop |\n|---|---|---|---|---|---|---|---|---|---|---|"
+        "| {} | {} | {}, {} min | {} | {}, {} | {} | {} | {} | {} | {} | {} |",
+        title(&one.service, one.gentle),
+        one.title,
+        one.cycles(),
+        one.lasted_s().div_ceil(60),
+        one.applied(),
+        one.requests,
+        one.errors,
+        if one.leaks.is_empty() { "nothing".to_owned() } else { one.leaks.len().to_string() },
+        drift(one),
+        latencies(&one.idle),
+        latencies(&first),
+        latencies(&last),
+        ms(one.longest_stop_us())
     )?;
-    for one in all {
-        let (first, last) = one.ends();
-        writeln!(
-            text,
-            "| {} | {} | {}, {} min | {} | {}, {} | {} | {} | {} | {} | {} | {} |",
-            one.service,
-            one.title,
-            one.cycles(),
-            one.lasted_s().div_ceil(60),
-            one.applied(),
-            one.requests,
-            one.errors,
-            if one.leaks.is_empty() { "nothing".to_owned() } else { one.leaks.len().to_string() },
-            drift(one),
-            latencies(&one.idle),
-            latencies(&first),
-            latencies(&last),
-            ms(one.longest_stop_us())
-        )?;
-    }
-    writeln!(text)?;
     Ok(())
+}
+
+/// What a run is called on the page.
+fn title(service: &str, gentle: bool) -> String {
+    if gentle { format!("{service}, gentle") } else { service.to_owned() }
 }
 
 fn drift(one: &Endured) -> &'static str {
@@ -87,7 +94,7 @@ fn processes(text: &mut String, one: &Endured, control: Option<&Endured>) -> Res
         text,
         "### {}, {} min\n\nRun {} on {}; load average at the beginning, in the middle and at the end: {}. `cargo xtask e2e {} --for {}m \
          --every {}s{}`. The {processes} processes that lived all the time held together:\n",
-        one.service,
+        title(&one.service, one.gentle),
         one.lasted_s().div_ceil(60),
         one.when,
         one.machine,

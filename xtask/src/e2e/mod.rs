@@ -7,6 +7,7 @@
 mod document;
 mod keep;
 mod long;
+mod page;
 
 use crate::{cargo, interrupt};
 use anyhow::{Result, bail};
@@ -27,7 +28,7 @@ pub(crate) struct Arguments {
     /// Every service, and write docs/services.md
     #[arg(long, conflicts_with = "services")]
     all: bool,
-    /// Write docs/services.md from the last result of each service
+    /// Write docs/services.md from the last result of each service; those without one stay in it as they are
     #[arg(long)]
     document: bool,
     /// How often each is healed and reverted
@@ -92,10 +93,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn long(service: &dyn Service, plan: Plan) -> Result<()> {
+    let key = keep::long_key(service.name(), plan.pace == Pace::Gentle);
     if plan.control {
-        Control::forget(service.name())?;
+        Control::forget(&key)?;
     } else {
-        Endured::forget(service.name())?;
+        Endured::forget(&key)?;
     }
     match endure::run(service, plan, &mut |step| eprintln!("{step}"))? {
         Err(why) => println!("NOT RUN: {}: {why}", service.name()),

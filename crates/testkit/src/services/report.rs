@@ -40,6 +40,9 @@ pub struct SubjectReport {
     /// The same where a dry run said so, and nothing was tried.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub foreseen: Vec<Cause>,
+    /// What clients saw of `heal` where it changed nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusing: Option<Box<Refusing>>,
     /// What `salve heal --dry-run` said to a person.
     pub said: String,
 }
@@ -54,6 +57,19 @@ pub enum Came {
     Refused(Vec<String>),
     /// The archive has one version only.
     OneVersion,
+}
+
+/// `heal` was run and changed nothing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Refusing {
+    pub tries: u32,
+    /// Whose text was compared before and after.
+    pub processes: usize,
+    pub idle: Seen,
+    /// While it was run.
+    pub refusing: Seen,
+    /// The longest of them, deriving included.
+    pub took_ms: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -175,16 +191,43 @@ impl fmt::Display for SubjectReport {
             Came::OneVersion => writeln!(f, "    NOT RUN: the archive has one version only"),
             Came::Refused(why) => {
                 writeln!(f, "    refused")?;
-                why.iter().try_for_each(|why| writeln!(f, "      {why}"))
+                why.iter().try_for_each(|why| writeln!(f, "      {why}"))?;
+                self.refusing.iter().try_for_each(|refusing| write!(f, "{refusing}"))
             }
             Came::Healed(healed) => write!(f, "{healed}"),
         }
     }
 }
 
+/// What clients saw in a period, by its name.
+fn period(f: &mut fmt::Formatter<'_>, name: &str, seen: &Seen) -> fmt::Result {
+    writeln!(
+        f,
+        "    {name}: {} requests in {} s, errors {}; median {}, p99 {}, longest stall {}",
+        seen.requests,
+        seen.lasted_ms / 1000,
+        seen.errors,
+        ms(seen.median_us),
+        ms(seen.p99_us),
+        ms(seen.longest_us)
+    )?;
+    seen.failures.iter().try_for_each(|failure| writeln!(f, "      {failure}"))
+}
+
+impl fmt::Display for Refusing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        period(f, "idle    ", &self.idle)?;
+        period(f, "refusing", &self.refusing)?;
+        writeln!(
+            f,
+            "    `salve heal` was run {} times, took at most {} ms, and changed no byte of the text of {} processes",
+            self.tries, self.took_ms, self.processes
+        )
+    }
+}
+
 impl fmt::Display for Healed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = |seen: &Seen| seen.lasted_ms / 1000;
         writeln!(
             f,
             "    healed and reverted {}: {} processes, at most {} threads",
@@ -192,19 +235,8 @@ impl fmt::Display for Healed {
             self.processes,
             self.threads
         )?;
-        for (name, seen) in [("idle   ", &self.idle), ("healing", &self.healing)] {
-            writeln!(
-                f,
-                "    {name}: {} requests in {} s, errors {}; median {}, p99 {}, longest stall {}",
-                seen.requests,
-                seconds(seen),
-                seen.errors,
-                ms(seen.median_us),
-                ms(seen.p99_us),
-                ms(seen.longest_us)
-            )?;
-            seen.failures.iter().try_for_each(|failure| writeln!(f, "      {failure}"))?;
-        }
+        period(f, "idle   ", &self.idle)?;
+        period(f, "healing", &self.healing)?;
         writeln!(
             f,
             "    stop as Salve measured it, longest of all: {} to heal, {} to revert; one `salve heal` took {} ms",

@@ -10,7 +10,7 @@
 use super::meter::{Meter, Pace, Seen};
 use super::operator::{self, Cause, Order, Said, Treated};
 use super::packages::{self, Versions};
-use super::report::{Came, Healed, Report, SubjectReport};
+use super::report::{Came, Healed, Refusing, Report, SubjectReport};
 use super::{Live, Service, Subject};
 use crate::debian::Root;
 use crate::observe::{self, Identity, Memory, Text};
@@ -18,6 +18,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// So often `heal` is run where it refuses, at most: it derives anew each time.
+const REFUSALS: u32 = 3;
 
 /// How long one that was left may take to end by itself.
 const MOMENT: Duration = Duration::from_secs(10);
@@ -120,6 +123,7 @@ impl Stage {
             accepted: Vec::new(),
             came_to: Came::OneVersion,
             not_applied: Vec::new(),
+            refusing: None,
             foreseen: Vec::new(),
             said: String::new(),
         };
@@ -136,6 +140,7 @@ impl Stage {
                 if matches!(report.verdict(), "safe" | "review") {
                     report.foreseen = not_applied(&dry);
                 }
+                report.refusing = Some(Box::new(self.refusing(&order, &dry, options)?));
                 nothing(&dry)
             }
             planned => match self.rounds(&order, &dry, &planned, options)? {
@@ -241,6 +246,25 @@ impl Stage {
         healed.heal_took_ms = healed.heal_took_ms.max(said.took_ms);
         note_left(&mut healed.left, &said);
         Ok(said)
+    }
+
+    /// `heal` is run as often as it would be, and does nothing: what clients see of that, beside an idle time as long.
+    fn refusing(&mut self, order: &Order, dry: &Said, options: &Options) -> Result<Refusing> {
+        let watched = self.watch(&dry.treated)?;
+        let before: Vec<Option<Text>> = watched.iter().map(|one| Text::of(one.pid).ok()).collect();
+        let tries = options.rounds.div_ceil(3).min(REFUSALS);
+        let idle = self.idle(tries * (options.dwell + Duration::from_millis(dry.took_ms)))?;
+        let mut took_ms = 0;
+        for _ in 0..tries {
+            let said = operator::heal(&self.root, order)?;
+            let changed = Said::of("applied", &said.treated);
+            ensure!(changed == 0, "a dry run refused it, and {changed} processes were changed: {:?}", said.treated);
+            took_ms = took_ms.max(said.took_ms);
+            std::thread::sleep(options.dwell);
+        }
+        let refusing = self.meter.next_period();
+        same_text(&watched, &before).context("after a heal that refused")?;
+        Ok(Refusing { tries, processes: watched.len(), idle, refusing, took_ms })
     }
 
     /// Who goes on with the old code after a heal, each with the reason: then it was healed in part only.
