@@ -196,3 +196,44 @@ fn unsigned_repository(root: &Root, version: &str) -> Result<()> {
     std::fs::write(directory.join("Packages"), packages)?;
     Ok(())
 }
+
+/// What the archive has for what runs and is not installed, on hold and not, and with no lists at all.
+#[test]
+fn status_names_a_fix_that_apt_knows_of_and_that_is_not_installed() -> Result<()> {
+    let Some(installed) = Installed::start()? else { return Ok(()) };
+    let root = &installed.root;
+    let policy = root.must_run(&["apt-cache", "policy", "haproxy"])?.stdout;
+    let candidate = policy.lines().find_map(|line| line.strip_prefix("  Candidate: ")).context("apt says nothing")?;
+    if candidate == installed.old_version {
+        not_run::record(TEST, "the archive has no newer HAProxy than the corpus");
+        return Ok(());
+    }
+    let told = || -> Result<serde_json::Value> {
+        let status = root.run(&["salve", "status", "--json"])?.expect_code(exit::DONE)?.report()?;
+        Ok(status.pointer("/result/not_installed").context("status does not say what is not installed")?.clone())
+    };
+    let haproxy = |told: &serde_json::Value| {
+        let packages = told.get("packages").and_then(serde_json::Value::as_array);
+        packages.into_iter().flatten().find(|one| one.get("package").is_some_and(|name| name == "haproxy")).cloned()
+    };
+    let one = haproxy(&told()?).context("haproxy is not named")?;
+    let is = |one: &serde_json::Value, key: &str, value: serde_json::Value| one.get(key) == Some(&value);
+    ensure!(is(&one, "candidate_version", candidate.into()) && is(&one, "held", false.into()), "{one}");
+    ensure!(is(&one, "installed_version", installed.old_version.clone().into()), "{one}");
+    let pids = one.get("processes").and_then(serde_json::Value::as_array).into_iter().flatten();
+    let pids: Vec<String> = pids.filter_map(|one| Some(one.get("pid")?.to_string())).collect();
+    ensure!(pids.contains(&installed.pid_inside), "{pids:?} has not {}", installed.pid_inside);
+
+    root.must_run(&["apt-mark", "hold", "haproxy"])?;
+    let one = haproxy(&told()?).context("haproxy is not named while it is on hold")?;
+    ensure!(is(&one, "held", true.into()), "{one}");
+    let people = root.run(&["salve", "status", "-v"])?.expect_code(exit::DONE)?.stdout;
+    ensure!(people.contains(&format!("not installed: haproxy {} -> {candidate}", installed.old_version)), "{people}");
+
+    root.must_run(&["sh", "-c", "rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin"])?;
+    let told = told()?;
+    ensure!(haproxy(&told).is_none(), "without lists nothing is known: {told}");
+    let why = told.get("unknown").and_then(serde_json::Value::as_str).unwrap_or_default();
+    ensure!(why.contains("no package lists"), "{told}");
+    Ok(())
+}

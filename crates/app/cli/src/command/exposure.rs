@@ -7,7 +7,7 @@
 use crate::event::{History, ProcessRef, Tried, UpdateRef};
 use crate::heal::{self, Left};
 use crate::machine::debian::{self, Debian};
-use crate::machine::packages::PackageFacts;
+use crate::machine::packages::{Offered, Owner, PackageFacts};
 use crate::machine::processes::{Processes, Seen};
 use crate::problem::{Problem, one_line};
 use crate::view::cve_list;
@@ -47,6 +47,31 @@ pub(crate) struct Exposure {
     /// Found, and not to be judged or treated.
     pub(crate) left: Vec<Left>,
     pub(crate) unknown: Option<String>,
+    /// What the archive has for it that is not installed.
+    pub(crate) not_installed: NotInstalled,
+}
+
+/// Updates that apt knows of and that are not on the disk, of packages whose code runs.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct NotInstalled {
+    pub(crate) packages: Vec<Waits>,
+    /// Why nothing is known of it.
+    pub(crate) unknown: Option<String>,
+}
+
+/// One package that runs in an older version than its candidate's.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Waits {
+    pub(crate) package: String,
+    pub(crate) source: String,
+    pub(crate) installed_version: String,
+    pub(crate) candidate_version: String,
+    /// The candidate, or a version between, came through a suite for security updates.
+    pub(crate) security: bool,
+    /// On hold.
+    pub(crate) held: bool,
+    /// Who maps a file of it.
+    pub(crate) processes: Vec<ProcessRef>,
 }
 
 impl Exposure {
@@ -56,7 +81,8 @@ impl Exposure {
             let root = debian::root()?;
             let packages = Debian::read(&root)?;
             let (seen, _) = processes.survey(named)?;
-            Self::among(&seen, processes, &packages, history)
+            let exposure = Self::among(&seen, processes, &packages, history)?;
+            Ok(Self { not_installed: NotInstalled::among(&seen, &packages), ..exposure })
         };
         found().unwrap_or_else(|problem| Self { unknown: Some(problem.report().message), ..Self::default() })
     }
@@ -116,7 +142,7 @@ impl Exposure {
             one.processes.sort_by(|a, b| a.process.cmp(&b.process));
             one.processes.dedup_by(|a, b| a.process == b.process);
         }
-        Ok(Self { exposed, left: resolved.left, unknown: None })
+        Ok(Self { exposed, left: resolved.left, ..Self::default() })
     }
 
     /// Processes that run something old, each once.
@@ -129,12 +155,101 @@ impl Exposure {
             return writeln!(out, "what is exposed is not known: {}", one_line(why));
         }
         if self.exposed.is_empty() && self.left.is_empty() {
-            return writeln!(out, "exposed: nothing; every process that was looked at runs the code that is on disk");
+            writeln!(out, "exposed: nothing; every process that was looked at runs the code that is on disk")?;
         }
         for one in &self.exposed {
             one.lines(out, verbose)?;
         }
-        left_lines(&self.left, out, verbose)
+        left_lines(&self.left, out, verbose)?;
+        self.not_installed.lines(out, verbose)
+    }
+}
+
+impl NotInstalled {
+    /// Asks the lists that are there, and fetches nothing.
+    fn among(seen: &[Seen], packages: &dyn PackageFacts) -> Self {
+        let found = || -> Result<Vec<Waits>, Problem> {
+            let offered = packages.offered()?;
+            if offered.is_empty() {
+                return Ok(Vec::new());
+            }
+            let all = seen.iter().flat_map(|process| &process.images).map(|image| image.path.to_string_lossy());
+            let paths: BTreeSet<String> = all.filter(|path| path.starts_with('/')).map(Into::into).collect();
+            let owners = packages.owners(&paths.into_iter().collect::<Vec<_>>())?;
+            let mut waits: Vec<Waits> = offered.into_iter().map(Waits::nobody).collect();
+            for process in seen {
+                for image in &process.images {
+                    let Some(Owner::One(owned)) = owners.get(image.path.to_string_lossy().as_ref()) else { continue };
+                    let of_it = |one: &&mut Waits| {
+                        one.package == owned.package.name && one.installed_version == owned.package.version
+                    };
+                    if let Some(one) = waits.iter_mut().find(of_it)
+                        && one.processes.last() != Some(&process.name)
+                    {
+                        one.processes.push(process.name.clone());
+                    }
+                }
+            }
+            waits.retain(|one| !one.processes.is_empty());
+            waits.sort_by(|a, b| (!a.security, &a.package).cmp(&(!b.security, &b.package)));
+            Ok(waits)
+        };
+        match found() {
+            Ok(packages) => Self { packages, unknown: None },
+            Err(problem) => Self { packages: Vec::new(), unknown: Some(problem.report().message) },
+        }
+    }
+
+    /// One line for each package with a security update; the others are counted.
+    fn lines(&self, out: &mut dyn Write, verbose: bool) -> io::Result<()> {
+        if let Some(why) = &self.unknown {
+            return writeln!(
+                out,
+                "whether the archive has fixes that are not installed is not known: {}",
+                one_line(why)
+            );
+        }
+        let (security, others): (Vec<&Waits>, Vec<&Waits>) = self.packages.iter().partition(|one| one.security);
+        security.iter().try_for_each(|one| writeln!(out, "{}", one.words()))?;
+        if verbose {
+            others.iter().try_for_each(|one| writeln!(out, "{}", one.words()))?;
+        } else if !others.is_empty() {
+            let count = others.len();
+            writeln!(
+                out,
+                "not installed: {count} further updates of packages that run, none for security (-v lists them)"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Waits {
+    fn nobody(offered: Offered) -> Self {
+        let Offered { candidate, security, held } = offered;
+        Self {
+            package: candidate.installed.name,
+            source: candidate.installed.source,
+            installed_version: candidate.installed.version,
+            candidate_version: candidate.version,
+            security,
+            held,
+            processes: Vec::new(),
+        }
+    }
+
+    pub(crate) fn words(&self) -> String {
+        let count = self.processes.len();
+        format!(
+            "not installed: {} {} -> {}{}{}; {count} {} it; `salve heal --candidate {}` heals without installing",
+            one_line(&self.package),
+            one_line(&self.installed_version),
+            one_line(&self.candidate_version),
+            if self.security { ", a security update" } else { "" },
+            if self.held { ", on hold" } else { "" },
+            if count == 1 { "process runs" } else { "processes run" },
+            one_line(&self.package)
+        )
     }
 }
 
@@ -301,6 +416,27 @@ pub(crate) fn example() -> Exposure {
         }],
         left: Vec::new(),
         unknown: None,
+        not_installed: NotInstalled {
+            packages: vec![
+                waits("libc6", true, true, 2),
+                waits("libexpat1", true, false, 1),
+                waits("tzdata", false, false, 1),
+            ],
+            unknown: None,
+        },
+    }
+}
+
+#[cfg(test)]
+fn waits(package: &str, security: bool, held: bool, count: u32) -> Waits {
+    Waits {
+        package: package.into(),
+        source: package.into(),
+        installed_version: "1".into(),
+        candidate_version: "2".into(),
+        security,
+        held,
+        processes: (0..count).map(|pid| process(pid, "/usr/bin/x")).collect(),
     }
 }
 

@@ -5,7 +5,7 @@
 use super::disk;
 use super::pending::{Mapped, old_sides};
 use crate::event::ProcessRef;
-use crate::machine::packages::{Candidate, Owned, Owner, PackageFacts};
+use crate::machine::packages::{Candidate, Offered, Owned, Owner, PackageFacts};
 use crate::machine::processes::{Processes, Seen};
 use crate::plan::{Leave, Privilege};
 use crate::problem::Problem;
@@ -75,6 +75,10 @@ impl PackageFacts for Fake {
     }
 
     fn candidates(&self, _names: &[String]) -> Result<Vec<Candidate>, Problem> {
+        Ok(Vec::new())
+    }
+
+    fn offered(&self) -> Result<Vec<Offered>, Problem> {
         Ok(Vec::new())
     }
 

@@ -1,7 +1,7 @@
 //! dpkg and apt of this machine, as [`PackageFacts`]. On a machine without
 //! dpkg nothing is installed, and only `--was` proves a direction.
 
-use super::packages::{Candidate, Owned, Owner, PackageFacts};
+use super::packages::{Candidate, Offered, Owned, Owner, PackageFacts};
 use crate::problem::Problem;
 use salve_package::apt::{Apt, AptError};
 use salve_package::dpkg::{self, ChangeKind, Database, DpkgError, History, Installed};
@@ -163,6 +163,25 @@ impl PackageFacts for Debian<'_> {
                 Some(Candidate { installed: found.package.id().clone(), version })
             })
             .collect())
+    }
+
+    fn offered(&self) -> Result<Vec<Offered>, Problem> {
+        // Without a package database nothing is installed that could be newer.
+        let Some(database) = &self.database else { return Ok(Vec::new()) };
+        let asked = self.apt.upgradable_and_listed(database);
+        let (by_source, has_lists) = asked.map_err(|error| apt("cannot ask apt for candidates", error))?;
+        if !has_lists {
+            return Err(Problem::failed("apt", "apt has no package lists").hint("`apt-get update` fetches them"));
+        }
+        let offered = by_source.into_values().flatten().filter_map(|found| {
+            let version = found.policy.candidate.as_ref()?.as_str().to_owned();
+            Some(Offered {
+                candidate: Candidate { installed: found.package.id().clone(), version },
+                security: found.policy.brings_security(),
+                held: found.package.status.want == "hold",
+            })
+        });
+        Ok(offered.collect())
     }
 
     fn download(&self, candidate: &Candidate) -> Result<File, Problem> {

@@ -32,6 +32,16 @@ pub(crate) struct Candidate {
     pub(crate) version: String,
 }
 
+/// A candidate, as the lists tell of it that are on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Offered {
+    pub(crate) candidate: Candidate,
+    /// It, or a version between, came through a suite for security updates.
+    pub(crate) security: bool,
+    /// The package is on hold.
+    pub(crate) held: bool,
+}
+
 pub(crate) trait PackageFacts: Sync {
     /// The owners of all these paths, in one pass.
     fn owners(&self, paths: &[String]) -> Result<BTreeMap<String, Owner>, Problem>;
@@ -59,6 +69,9 @@ pub(crate) trait PackageFacts: Sync {
 
     /// Installed packages with a newer candidate: those named, or all.
     fn candidates(&self, names: &[String]) -> Result<Vec<Candidate>, Problem>;
+
+    /// Every installed package with a newer candidate in the lists that are there; nothing is fetched.
+    fn offered(&self) -> Result<Vec<Offered>, Problem>;
 
     /// The candidate's package file, verified as the package manager verifies it.
     fn download(&self, candidate: &Candidate) -> Result<File, Problem>;

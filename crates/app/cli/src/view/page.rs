@@ -145,6 +145,12 @@ fn exposed(out: &mut String, report: &StatusReport) -> fmt::Result {
         exposure.exposed.iter().try_for_each(|one| exposed_rows(out, one))?;
         writeln!(out, "</table>")?;
     }
+    if let Some(why) = &exposure.not_installed.unknown {
+        writeln!(out, "<p>Whether the archive has fixes that are not installed is not known: {}</p>", Text(why))?;
+    }
+    for one in &exposure.not_installed.packages {
+        writeln!(out, "<p>{}</p>", Text(&one.words()))?;
+    }
     let mut left: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for one in &exposure.left {
         let count = left.entry((&one.code, &one.why)).or_default();

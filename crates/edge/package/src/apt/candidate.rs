@@ -77,17 +77,27 @@ impl Apt {
         &self,
         database: &'d Database<'_>,
     ) -> Result<BTreeMap<&'d str, Vec<Upgradable<'d>>>, AptError> {
+        Ok(self.upgradable_and_listed(database)?.0)
+    }
+
+    /// The same, and whether apt has lists at all: without them nothing is newer, and nothing is known.
+    pub fn upgradable_and_listed<'d>(
+        &self,
+        database: &'d Database<'_>,
+    ) -> Result<(BTreeMap<&'d str, Vec<Upgradable<'d>>>, bool), AptError> {
         let native = database.native_architecture().unwrap_or_default();
         let names: Vec<String> = database.installed().map(query_name).collect();
         let mut by_source: BTreeMap<&str, Vec<Upgradable<'_>>> = BTreeMap::new();
+        let mut has_lists = false;
         for policy in self.policies(names.iter().map(String::as_str))? {
+            has_lists |= policy.is_listed();
             // apt leaves the machine's own architecture out of the name.
             let (name, architecture) = policy.name.split_once(':').unwrap_or((&policy.name, native));
             let package = database.package(name, architecture).or_else(|| database.package(name, "all"));
             let Some(package) = package.filter(|_| policy.is_upgradable()) else { continue };
             by_source.entry(&package.id().source).or_default().push(Upgradable { package, policy });
         }
-        Ok(by_source)
+        Ok((by_source, has_lists))
     }
 }
 

@@ -21,4 +21,4 @@ pub use candidate::{Candidate, Upgradable};
 pub use command::Apt;
 pub use download::Downloaded;
 pub use error::AptError;
-pub use policy::Policy;
+pub use policy::{Listed, Policy};
