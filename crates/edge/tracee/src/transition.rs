@@ -350,13 +350,13 @@ fn look(stage: &mut Stage<'_>, limits: &Limits, chunk: &mut [u8]) -> Result<Vec<
 fn verify(memory: &Memory, plan: &Plan<'_>, space: &Space) -> Result<(), Act> {
     let mut near = memory.near();
     for write in &plan.writes {
+        // An address space that is gone (exit, exec) reads nothing, and has no mappings either.
+        let found = write.expected.now(|into| near.read_into(write.at, into).is_ok());
+        let found = found.ok_or(Act::Not(NotApplied::Executed))?;
         if !space.still_is(&write.mapping, write.at) {
             let (path, va) = (write.path.clone(), write.va);
             return Err(Act::Not(NotApplied::TextNotFromFile { path, va }));
         }
-        // An address space that is gone (exit, exec) reads nothing.
-        let found = write.expected.now(|into| near.read_into(write.at, into).is_ok());
-        let found = found.ok_or(Act::Not(NotApplied::Executed))?;
         if found != write.expected {
             return Err(Act::Not(NotApplied::UnexpectedBytes {
                 path: write.path.clone(),

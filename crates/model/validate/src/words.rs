@@ -40,7 +40,8 @@ impl Words {
             let in_tables = [(old, old_va), (new, new_va)]
                 .into_iter()
                 .all(|(image, at)| image.section_at(at).is_some_and(|section| is_table(image, section)));
-            if last >= Some(old_va) || !whole || !aligned || !in_tables || old.fixed || new.fixed {
+            let exported = is_exported(old, old_va) || is_exported(new, new_va);
+            if last >= Some(old_va) || !whole || !aligned || !in_tables || exported || old.fixed || new.fixed {
                 return Err(place);
             }
             last = Some(old_va);
@@ -56,6 +57,15 @@ impl Words {
         let place = next.checked_sub(1).and_then(|index| self.places.get(index));
         place.is_some_and(|place| new.raw().saturating_sub(place.raw()) < WORD_BYTES)
     }
+}
+
+/// Of what has a name another image may have a copy, or its own instead.
+fn is_exported(image: &Image<'_>, word: Va) -> bool {
+    let defined = image.symbols.iter().filter(|symbol| !symbol.local).filter_map(|symbol| symbol.defined);
+    defined.filter(|definition| !definition.is_tls && !definition.is_absolute).any(|definition| {
+        let named = VaRange::new(definition.at, definition.len_bytes.max(WORD_BYTES));
+        VaRange::new(word, WORD_BYTES).zip(named).is_some_and(|(word, named)| word.overlaps(named))
+    })
 }
 
 fn run_holds(run: &salve_patch::DataRun, old_va: Va) -> bool {

@@ -13,6 +13,8 @@ use salve_match::{ImageDiff, WordRun};
 use salve_patch::{DataRun, Evidence};
 use std::collections::BTreeSet;
 
+const WORD_BYTES: u64 = 8;
+
 /// What is written in place, and what that rests on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Words {
@@ -31,7 +33,7 @@ impl Words {
 
     /// Whether the word that holds `new` is written.
     pub fn writes(&self, new: Va) -> bool {
-        self.words.iter().any(|(_, word)| new.wrapping_distance_from(*word).cast_unsigned() < 8)
+        self.words.iter().any(|(_, word)| new.wrapping_distance_from(*word).cast_unsigned() < WORD_BYTES)
     }
 }
 
@@ -59,7 +61,8 @@ pub(crate) fn in_place(
         let pointer_stays = |new: &Va| staying.pointers.contains(new);
         let written: Vec<(Va, Va)> = found.words.iter().copied().filter(|(_, new)| !pointer_stays(new)).collect();
         // Where a text within it stays, where that ends is not known here.
-        if !staying.texts.iter().any(|text| holds(found, *text)) && !written.is_empty() {
+        let text_stays = staying.texts.iter().any(|text| holds(found, *text));
+        if !text_stays && !written.is_empty() && !written.iter().any(|(old, new)| is_exported(diff, *old, *new)) {
             words.words.extend(written);
             words.runs.push(found.run);
         }
@@ -69,6 +72,17 @@ pub(crate) fn in_place(
     let written = |evidence: &Evidence| evidence.new_va.is_some_and(|new| words.writes(new));
     let (inside, outside) = differing.into_iter().partition(written);
     (words, inside, outside)
+}
+
+/// Another image may have a copy of what has a name (`R_X86_64_COPY`, psABI §4.4.1), or its
+/// own instead, and then nobody reads this one.
+fn is_exported(diff: &ImageDiff<'_, '_>, old: Va, new: Va) -> bool {
+    [(&diff.old, old), (&diff.new, new)].into_iter().any(|(side, word)| {
+        side.image.symbols().iter().filter(|symbol| symbol.defined).any(|symbol| {
+            let named = VaRange::new(symbol.value, symbol.len_bytes.max(WORD_BYTES));
+            VaRange::new(word, WORD_BYTES).zip(named).is_some_and(|(word, named)| word.overlaps(named))
+        })
+    })
 }
 
 fn holds(found: &WordRun, at: Va) -> bool {

@@ -111,7 +111,9 @@ impl Live for Alive {
             while of_logins.goes_on() {
                 of_logins.time(|| {
                     let got = ssh().output().context("cannot run ssh")?;
-                    ensure!(got.stdout == b"in\n", "a login said {:?}", String::from_utf8_lossy(&got.stderr));
+                    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                    let (output, errors) = (said(&got.stdout), said(&got.stderr));
+                    ensure!(output == "in\n", "a login said {output:?} and {errors:?}, and ended with {}", got.status);
                     Ok(())
                 });
                 std::thread::sleep(Duration::from_millis(50));

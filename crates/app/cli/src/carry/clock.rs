@@ -5,18 +5,20 @@ use std::time::{Duration, Instant};
 
 /// A process is tried no shorter than this at a time: a try has its price.
 const SHORTEST: Duration = Duration::from_millis(50);
+/// The least for whoever was tried once only.
+const SECOND_TRY: Duration = Duration::from_millis(500);
 /// Between two rounds of a long wait; each try stops the process for a moment.
 const LONGEST_REST: Duration = Duration::from_secs(10);
 /// How often a rest looks whether it should end.
 const GLANCE: Duration = Duration::from_millis(50);
 
-pub(super) struct Clock {
+pub(crate) struct Clock {
     began: Instant,
     wait: Duration,
 }
 
 impl Clock {
-    pub(super) fn start(wait: Duration) -> Self {
+    pub(crate) fn start(wait: Duration) -> Self {
         Self { began: Instant::now(), wait }
     }
 
@@ -24,12 +26,19 @@ impl Clock {
         self.wait.saturating_sub(self.began.elapsed())
     }
 
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.left().is_zero()
     }
 
+    /// What one of `count` processes gets in a round. Whoever was tried once only has a second
+    /// try, even where trying all of them took longer than was to be waited.
+    pub(crate) fn slice_of(&self, round: u32, count: usize) -> Duration {
+        let slice = self.slice(count);
+        if round == 0 { slice.max(SECOND_TRY.min(self.wait)) } else { slice }
+    }
+
     /// The part of the time left that one of `count` processes gets.
-    pub(super) fn slice(&self, count: usize) -> Duration {
+    fn slice(&self, count: usize) -> Duration {
         let left = self.left();
         let share = u32::try_from(count).unwrap_or(u32::MAX).max(1);
         (left / share).max(SHORTEST).min(SLICE).min(left)
@@ -37,7 +46,7 @@ impl Clock {
 
     /// Lets the processes run: nothing at first, a twentieth of what was waited
     /// later. An interrupt, the switch and the end of the time end it.
-    pub(super) fn rest(&self, brakes: &Brakes<'_>) {
+    pub(crate) fn rest(&self, brakes: &Brakes<'_>) {
         let until = rest_after(self.began.elapsed()).min(self.left());
         let from = Instant::now();
         while from.elapsed() < until && !brakes.interrupt.came() && brakes.switch.check().is_ok() {
@@ -64,6 +73,17 @@ mod tests {
         let over = Clock::start(Duration::ZERO);
         assert!(over.is_over());
         assert_eq!(over.slice(3), Duration::ZERO);
+        assert_eq!(over.slice_of(0, 3), Duration::ZERO);
+    }
+
+    #[test]
+    fn who_was_tried_once_is_tried_again_when_the_others_took_all_the_time() {
+        let late = Clock {
+            began: Instant::now().checked_sub(Duration::from_secs(40)).unwrap(),
+            wait: Duration::from_secs(30),
+        };
+        assert!(late.is_over());
+        assert_eq!((late.slice_of(0, 7), late.slice_of(1, 7)), (SECOND_TRY, Duration::ZERO));
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod unit;
 pub(crate) use action::{Action, Ending, blocker, nanoseconds, with_others};
 pub(crate) use unit::{Obstacle, Settled, concerning, foreseen, unobstructed};
 
-use clock::Clock;
+pub(crate) use clock::Clock;
 
 use crate::console::Console;
 use crate::event::{Blocker, Event, EventLog, LivepatchRef, ProcessRef, UpdateRef};
@@ -86,8 +86,8 @@ pub(crate) fn livepatch_refs(changes: &[Change<'_>]) -> Vec<LivepatchRef> {
 }
 
 /// Carries out every task, and records each end as it comes. Those that are tied
-/// together are one transition. Groups that are deferred are tried again, in turn, until `wait` is over; none of them holds
-/// the others up.
+/// together are one transition. Groups that are deferred are tried again, in turn, until
+/// `wait` is over, once at least; none of them holds the others up.
 pub(crate) fn apply_all(
     processes: &Processes,
     tasks: &[Task<'_>],
@@ -125,12 +125,15 @@ pub(crate) fn apply_all(
     again.sort_unstable();
     drop(progress);
     let progress = console.progress(again.len(), "waiting for");
-    while !again.is_empty() {
-        let slice = clock.slice(again.len());
+    for round in 0.. {
+        if again.is_empty() {
+            break;
+        }
+        let slice = clock.slice_of(round, again.len());
         let mut still = Vec::new();
         for (index, tries) in core::mem::take(&mut again) {
             let (Some(unit), Some(end)) = (units.get(index), ends.get_mut(index)) else { continue };
-            let over = clock.is_over() || brakes.interrupt.came();
+            let over = (round > 0 && clock.is_over()) || brakes.interrupt.came();
             progress.say(&waiting_for(end, &clock));
             let tried = if over {
                 unit::Tried { actions: core::mem::take(end), tries }

@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::args::Revert;
-use crate::carry::{Ending, SLICE, blocker, nanoseconds, with_others};
+use crate::carry::{Brakes, Clock, Ending, SLICE, blocker, nanoseconds, with_others};
 use crate::command::file;
 use crate::console::Report;
 use crate::event::{Blocker, Event, ProcessRef};
@@ -22,7 +22,6 @@ use serde::Serialize;
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::Instant;
 
 #[derive(Serialize)]
 pub(crate) struct RevertReport {
@@ -84,7 +83,6 @@ pub(crate) fn run(args: &Revert, context: &mut Context) -> Result<RevertReport, 
     };
     pids.sort_unstable();
     pids.dedup();
-    let deadline = Instant::now().checked_add(args.wait);
     let progress = context.console.progress(pids.len(), "looking at processes");
     let (mut found, mut unread) = (Vec::new(), Vec::new());
     for pid in &pids {
@@ -107,7 +105,7 @@ pub(crate) fn run(args: &Revert, context: &mut Context) -> Result<RevertReport, 
         }
     }
     drop(progress);
-    let mut ends = revert_all(&processes, &found, deadline, args.while_off, context);
+    let mut ends = revert_all(&processes, &found, args.wait, args.while_off, context);
     ends.extend(unread);
     let report = RevertReport { processes: ends };
     if report.processes.is_empty()
@@ -160,30 +158,52 @@ fn look(processes: &Processes, process: &Process, wanted: &Wanted) -> Result<Res
     Ok(Ok(Carrier { id: process.id(), name, ties, selection, untidy }))
 }
 
-/// Group by group; each end is recorded as it comes.
+/// Group by group; each end is recorded as it comes. Groups that are deferred are tried
+/// again, in turn, until `wait` is over, once at least; none of them holds the others up.
 fn revert_all(
     processes: &Processes,
     found: &[Carrier],
-    deadline: Option<Instant>,
+    wait: Duration,
     while_off: bool,
     context: &mut Context,
 ) -> Vec<Reversion> {
+    let clock = Clock::start(wait);
     let bound: Vec<Bound<'_>> = found.iter().map(|one| Bound { source: "", ties: &one.ties }).collect();
     let progress = context.console.progress(found.len(), "reverting");
     let mut all = Vec::new();
+    let mut waiting = Vec::new();
     for group in together(&bound) {
         let members: Vec<&Carrier> = group.into_iter().filter_map(|index| found.get(index)).collect();
         let (active, idle): (Vec<&Carrier>, Vec<&Carrier>) = members.into_iter().partition(|one| one.has_something());
-        let mut ends: Vec<Reversion> =
-            idle.into_iter().map(|one| Reversion::new(one.name.clone(), &one.selection)).collect();
-        ends.extend(revert_group(processes, &active, deadline, while_off, context));
-        for end in ends {
-            progress.step(&format!("pid {}", end.process.pid));
-            if let Some(event) = end.event() {
-                context.log.record(&event);
+        all.extend(idle.into_iter().map(|one| Reversion::new(one.name.clone(), &one.selection)));
+        waiting.push(active);
+    }
+    // Alone, it may use the time at once; among others each gets one try first.
+    let mut slice = if waiting.len() == 1 { wait.min(SLICE) } else { Duration::ZERO };
+    for round in 0.. {
+        let mut still = Vec::new();
+        for group in waiting {
+            let ends = revert_group(processes, &group, slice, while_off, context);
+            let deferred = ends.iter().any(|end| end.outcome == RevertEnding::Deferred);
+            let over = wait.is_zero() || (round > 0 && clock.is_over()) || context.interrupt.came();
+            if deferred && !over {
+                still.push(group);
+                continue;
             }
-            all.push(end);
+            for end in ends {
+                progress.step(&format!("pid {}", end.process.pid));
+                if let Some(event) = end.event() {
+                    context.log.record(&event);
+                }
+                all.push(end);
+            }
         }
+        if still.is_empty() {
+            break;
+        }
+        clock.rest(&Brakes { interrupt: &context.interrupt, switch: &context.switch });
+        slice = clock.slice_of(round, still.len());
+        waiting = still;
     }
     all.sort_by_key(|end| end.process.pid);
     all
@@ -192,7 +212,7 @@ fn revert_all(
 fn revert_group(
     processes: &Processes,
     group: &[&Carrier],
-    deadline: Option<Instant>,
+    wait: Duration,
     while_off: bool,
     context: &Context,
 ) -> Vec<Reversion> {
@@ -217,7 +237,7 @@ fn revert_group(
     }
     let members: Vec<(&Process, Selection)> =
         open.iter().map(|(one, process)| (process, one.selection.clone())).collect();
-    let results = match attempt(processes, &members, deadline, while_off, context) {
+    let results = match attempt(processes, &members, wait, while_off, context) {
         Ok(Ok(results)) => results,
         Ok(Err(error)) => {
             let why = chain(&error);
@@ -256,29 +276,20 @@ fn revert_group(
     ends
 }
 
-/// Tries until the deadline, a slice at a time: between two an interrupt is heard.
+/// One try, as long as that may take.
 fn attempt(
     processes: &Processes,
     members: &[(&Process, Selection)],
-    deadline: Option<Instant>,
+    wait: Duration,
     while_off: bool,
     context: &Context,
 ) -> Result<Ends<RevertOutcome>, State> {
-    loop {
-        let left = deadline.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
-        let options = RevertOptions { wait: left.min(SLICE), force: false };
-        let _permit = match context.switch.permit() {
-            Ok(permit) => Some(permit),
-            Err(_off) if while_off => None,
-            Err(off) => return Err(off),
-        };
-        let result = processes.patcher.revert_group(members, processes.mark, &options);
-        let deferred = |end: &Result<RevertOutcome, ApplyError>| matches!(end, Ok(RevertOutcome::Deferred { .. }));
-        let again = result.as_ref().is_ok_and(|ends| ends.values().any(deferred));
-        if !again || left <= SLICE || context.interrupt.came() {
-            return Ok(result);
-        }
-    }
+    let _permit = match context.switch.permit() {
+        Ok(permit) => Some(permit),
+        Err(_off) if while_off => None,
+        Err(off) => return Err(off),
+    };
+    Ok(processes.patcher.revert_group(members, processes.mark, &RevertOptions { wait, force: false }))
 }
 
 /// A patch file, or an id, or the beginning of one.
