@@ -90,7 +90,10 @@ behaviours! {
     threads_come_and_go
     two_libraries
     visibility
+    without_restarts
     words_in_place
+    words_read_beside
+    words_read_in_a_part
     words_while_read
     words_with_code
 }

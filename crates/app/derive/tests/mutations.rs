@@ -463,7 +463,7 @@ fn no_mutant_of_a_livepatch_that_calls_what_its_image_exports_passes() {
 #[test]
 fn no_mutant_of_a_livepatch_that_changes_words_in_place_passes() {
     let case = Case::of_victim("behaviours/words_in_place.c", PROGRAM);
-    assert!(case.livepatch.words.len() == 5 && !case.livepatch.readers.is_empty(), "{:?}", case.livepatch.words);
+    assert!(case.livepatch.words.len() == 6 && !case.livepatch.readers.is_empty(), "{:?}", case.livepatch.words);
     case.assert_all_are_caught("words", &case.all(1));
     let unmap = case.mutant("the payload may be unmapped".to_owned(), |l, _| l.revert = RevertPolicy::Unmap);
     case.assert_all_are_caught("words", &[unmap]);

@@ -2,6 +2,7 @@
 
 use crate::Errno;
 use crate::remote::RemoteError;
+use crate::stop::mend;
 use crate::stub::{PARK_AT, PARK_END, STUB_BYTES};
 use crate::sys::{self, Event};
 use crate::wait;
@@ -152,10 +153,7 @@ impl Driven {
         match self.place {
             Place::End => self.sent.bring_home(),
             // In a call of its own again, perhaps, which this stop has interrupted.
-            Place::Away => match crate::home::mended(&self.registers) {
-                Some(mended) => sys::set_registers(self.sent.tid, &mended),
-                None => Ok(()),
-            },
+            Place::Away => mend(self.sent.tid, &self.registers).map(drop),
             Place::Table => Ok(()),
         }
     }

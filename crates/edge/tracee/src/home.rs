@@ -2,7 +2,7 @@
 
 use libc::user_regs_struct;
 
-const RESTART_SYSCALL: u64 = 219;
+pub(crate) const RESTART_SYSCALL: u64 = 219;
 
 /// Where a thread goes on, in registers that need no help of the kernel.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +56,13 @@ pub(crate) fn mended(registers: &user_regs_struct) -> Option<user_regs_struct> {
     interrupted.then(|| user_regs_struct { rax: ERESTARTNOHAND.cast_unsigned(), ..*registers })
 }
 
+/// The same for a call that the kernel would go on with by `restart_syscall`: made again from
+/// the start, with all of its timeout, unless a handler runs.
+pub(crate) fn made_again(registers: &user_regs_struct) -> Option<user_regs_struct> {
+    let restarts = in_system_call(registers) && registers.rax.cast_signed() == ERESTART_RESTARTBLOCK;
+    restarts.then(|| user_regs_struct { rax: ERESTARTNOHAND.cast_unsigned(), ..*registers })
+}
+
 /// What the kernel would do on the way back to user space, done in the registers.
 pub(crate) fn home(registers: &user_regs_struct) -> Home {
     let registers = mended(registers).unwrap_or(*registers);
@@ -90,6 +97,14 @@ mod tests {
     fn a_restart_block_goes_home_through_restart_syscall() {
         let home = home(&registers(35, -516));
         assert_eq!((home.registers.rax, home.registers.rip, home.repeats), (219, 0xffe, true));
+    }
+
+    #[test]
+    fn a_call_that_may_not_be_restarted_is_made_again() {
+        let again = made_again(&registers(7, -516)).unwrap();
+        assert_eq!((again.rax.cast_signed(), again.orig_rax), (-514, 7));
+        assert_eq!(home(&again).registers.rax, 7);
+        assert!(made_again(&registers(7, -514)).is_none() && made_again(&registers(-1, -516)).is_none());
     }
 
     #[test]

@@ -101,6 +101,8 @@ impl Memory {
         loop {
             match self.file.write_at(bytes, at.raw()) {
                 Ok(len) if len == bytes.len() => return Ok(()),
+                // The address space is gone: its process ended, or executes another program.
+                Ok(0) if !bytes.is_empty() => return Err(Errno(libc::ESRCH)),
                 Ok(_) => return Err(Errno::EIO),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(Errno::of(&error)),

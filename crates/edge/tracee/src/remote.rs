@@ -39,8 +39,6 @@ const LATE_PAUSE: Duration = Duration::from_millis(20);
 const MAX_CANDIDATES: usize = 16;
 /// `__USER_CS`: 64-bit code.
 const CODE_SEGMENT_64: u64 = 0x33;
-/// Filters of one thread that are looked at.
-const MAX_FILTERS: usize = 64;
 
 /// Everything that borrowing needs to know about a target.
 pub(crate) struct Target<'a> {
@@ -456,13 +454,5 @@ fn filters(process: &Process, tid: i32) -> Result<Vec<Vec<BpfInstruction>>, Remo
         Seccomp::Strict => return Err(RemoteError::Unsuitable("it is in strict seccomp mode".to_owned())),
         Seccomp::Filter => {}
     }
-    let mut filters = Vec::new();
-    for index in 0..MAX_FILTERS {
-        match sys::seccomp_filter(tid, index) {
-            Ok(Some(filter)) => filters.push(filter),
-            Ok(None) => return Ok(filters),
-            Err(errno) => return Err(unknown(errno.to_string())),
-        }
-    }
-    Err(unknown("it has too many filters".to_owned()))
+    seccomp::filters(tid).map_err(unknown)
 }

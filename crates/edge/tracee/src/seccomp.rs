@@ -4,7 +4,7 @@
 //! filter, run here on the very arguments, says `ALLOW` or `LOG`. Suspending the
 //! filters instead is not crash-safe: the suspension ends with the tracer.
 
-use crate::sys::BpfInstruction;
+use crate::sys::{self, BpfInstruction};
 
 /// `struct seccomp_data` (`seccomp(2)`).
 #[derive(Clone, Copy, Debug)]
@@ -12,6 +12,22 @@ pub(crate) struct Call {
     pub(crate) number: u64,
     pub(crate) instruction_pointer: u64,
     pub(crate) arguments: [u64; 6],
+}
+
+/// As many as are read of one thread.
+const MAX_FILTERS: usize = 64;
+
+/// Those of a stopped thread, the newest first.
+pub(crate) fn filters(tid: i32) -> Result<Vec<Vec<BpfInstruction>>, String> {
+    let mut filters = Vec::new();
+    for index in 0..MAX_FILTERS {
+        match sys::seccomp_filter(tid, index) {
+            Ok(Some(filter)) => filters.push(filter),
+            Ok(None) => return Ok(filters),
+            Err(errno) => return Err(errno.to_string()),
+        }
+    }
+    Err("it has too many filters".to_owned())
 }
 
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;

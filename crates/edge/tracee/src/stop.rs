@@ -8,11 +8,11 @@ use crate::Errno;
 use crate::leave::{self, Snare};
 use crate::limits::Limits;
 use crate::outcome::NotApplied;
-use crate::process::{Process, ReadError};
+use crate::process::{Process, ReadError, Status};
 use crate::remote::has_ended;
 use crate::seize::{seize, tracer};
 use crate::wait::{self, Stopped};
-use crate::{home, sys};
+use crate::{home, seccomp, sys};
 use core::time::Duration;
 use libc::user_regs_struct;
 use std::time::Instant;
@@ -23,10 +23,33 @@ const NUDGE: Duration = Duration::from_micros(20);
 /// The registers of a stopped thread, its call mended at once: from then on the kernel
 /// does what is right, also if it is our death that lets the thread go.
 pub(crate) fn mended_registers(tid: i32) -> Result<user_regs_struct, Errno> {
-    let registers = sys::registers(tid)?;
-    match home::mended(&registers) {
+    mend(tid, &sys::registers(tid)?)
+}
+
+/// The same for a stopped thread whose registers are known.
+pub(crate) fn mend(tid: i32, registers: &user_regs_struct) -> Result<user_regs_struct, Errno> {
+    let forbidden = |_: &user_regs_struct| may_not_restart(tid, registers);
+    match home::mended(registers).or_else(|| home::made_again(registers).filter(forbidden)) {
         Some(mended) => sys::set_registers(tid, &mended).map(|()| mended),
-        None => Ok(registers),
+        None => Ok(*registers),
+    }
+}
+
+/// Whether a filter of the thread forbids `restart_syscall(2)`, which the kernel would make
+/// in its name when it is let go: programs that list the calls they make know nothing of it.
+/// Where nobody tells, it is taken to be forbidden: a longer wait harms less than a `SIGSYS`.
+fn may_not_restart(tid: i32, registers: &user_regs_struct) -> bool {
+    let call = seccomp::Call {
+        number: home::RESTART_SYSCALL,
+        instruction_pointer: registers.rip,
+        arguments: [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9],
+    };
+    match sys::is_unfiltered(tid) {
+        Some(true) => false,
+        Some(false) => seccomp::filters(tid).ok().and_then(|filters| seccomp::allows(&filters, &call)) != Some(true),
+        // The kernel tells filters to administrators only, and to everybody whether there are any.
+        None => std::fs::read_to_string(format!("/proc/{tid}/status"))
+            .map_or(true, |status| Status::of(status).field("Seccomp") != Some("0")),
     }
 }
 

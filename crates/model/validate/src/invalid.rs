@@ -187,7 +187,9 @@ pub enum Invalid {
     WordExpected { old_va: Va },
     #[error("the word at {old_va} does not become what the loader makes of the one at {new_va}")]
     WordValue { old_va: Va, new_va: Va },
-    #[error("the function at {entry} refers to a word that changes and is not named, or refers to none")]
+    #[error("the word at {old_va} may be the size or the place of something, and data have another size")]
+    WordResized { old_va: Va },
+    #[error("the function at {entry} may read words that change and is not named, or there are none")]
     WordReader { entry: Va },
 
     // Detours.

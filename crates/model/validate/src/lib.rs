@@ -210,7 +210,7 @@ pub fn validate(old: &[u8], new: &[u8], livepatch: &Livepatch, claims: &Claims) 
     let (mut text_slots, mut kept) = (claims.text_slots.clone(), claims.kept.clone());
     text_slots.sort_unstable();
     kept.sort_unstable();
-    words::check_readers(&map, &decoder, livepatch)?;
+    words::check_readers(&map, &decoder, livepatch, &claims.gone)?;
     let data = Data { map: &map, tables: &tables, kept: &kept, text_slots: &text_slots, words: &words };
     proof.data_bytes = data.check(&mut seen)?;
     let targets = ends::Targets::new(&map, &mut seen);

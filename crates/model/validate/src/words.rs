@@ -8,13 +8,16 @@
 use crate::brought::is_table;
 use crate::correspond::Correspondence;
 use crate::decode::{Base, Decoder, Use};
-use crate::image::{Binding, Image};
+use crate::image::{Binding, Image, Role, Section};
 use crate::index::{Class, Index};
 use crate::invalid::{Invalid, Side};
 use salve_elf::{Va, VaRange};
-use salve_patch::{DataWord, Livepatch, RevertPolicy, WordValue};
+use salve_patch::{DataRun, DataWord, Livepatch, RevertPolicy, WordValue};
+use std::collections::BTreeSet;
 
 const WORD_BYTES: u64 = 8;
+/// As far before the tables code may count from.
+const BEFORE_BYTES: i64 = 256;
 
 /// Where the words are in the new image, sorted.
 pub(crate) struct Words {
@@ -62,13 +65,18 @@ impl Words {
 /// Of what has a name another image may have a copy, or its own instead.
 fn is_exported(image: &Image<'_>, word: Va) -> bool {
     let defined = image.symbols.iter().filter(|symbol| !symbol.local).filter_map(|symbol| symbol.defined);
+    let section = image.section_at(word).map(|section| section.range);
     defined.filter(|definition| !definition.is_tls && !definition.is_absolute).any(|definition| {
-        let named = VaRange::new(definition.at, definition.len_bytes.max(WORD_BYTES));
-        VaRange::new(word, WORD_BYTES).zip(named).is_some_and(|(word, named)| word.overlaps(named))
+        // Where one without a size ends nobody says.
+        let unsized_before = definition.len_bytes == 0
+            && definition.at <= word
+            && section.is_some_and(|section| section.contains(definition.at));
+        let named = VaRange::new(definition.at, definition.len_bytes);
+        unsized_before || VaRange::new(word, WORD_BYTES).zip(named).is_some_and(|(word, named)| word.overlaps(named))
     })
 }
 
-fn run_holds(run: &salve_patch::DataRun, old_va: Va) -> bool {
+fn run_holds(run: &DataRun, old_va: Va) -> bool {
     let into = old_va.raw().saturating_sub(run.old.raw());
     into.saturating_add(WORD_BYTES) <= run.len_bytes
 }
@@ -93,7 +101,17 @@ pub(crate) fn check_values(
             return Err(Invalid::WordExpected { old_va });
         }
         let wrong = Invalid::WordValue { old_va, new_va };
-        match (loaded(map.new, new_va).ok_or(wrong.clone())?, word.new) {
+        let after = loaded(map.new, new_va).ok_or(wrong.clone())?;
+        // Which function a row names is a role.
+        let is_code = |image: &Image<'_>, held: &Loaded| matches!(held, Loaded::Address(to) if image.section_at(*to).is_none_or(Section::is_code));
+        if is_code(map.old, &before) || is_code(map.new, &after) {
+            return Err(wrong);
+        }
+        let of_texts = is_text_or_none(map.old, &before) && is_text_or_none(map.new, &after);
+        if !of_texts && !nothing_is_resized(map) {
+            return Err(Invalid::WordResized { old_va });
+        }
+        match (after, word.new) {
             (Loaded::Number(number), WordValue::Number(written)) if number == written => {}
             (Loaded::Address(target), WordValue::Payload(to)) if to == target => {
                 // Whoever read it may keep it.
@@ -109,9 +127,39 @@ pub(crate) fn check_values(
     Ok(())
 }
 
+#[derive(Clone, Copy)]
 enum Loaded {
     Number(u64),
     Address(Va),
+}
+
+fn is_text_or_none(image: &Image<'_>, held: &Loaded) -> bool {
+    match held {
+        Loaded::Number(number) => *number == 0,
+        Loaded::Address(to) => is_text(image, *to),
+    }
+}
+
+/// Printable up to its terminating zero, in constant data.
+fn is_text(image: &Image<'_>, at: Va) -> bool {
+    let bytes = image.section_at(at).filter(|section| section.is_constant()).and_then(|section| section.from(at));
+    let text = bytes.and_then(|bytes| bytes.get(..bytes.iter().position(|byte| *byte == 0)?));
+    text.is_some_and(|text| text.iter().all(|byte| matches!(byte, b'\t'..=b'\r' | 0x1b | b' '..=b'~' | 0x80..)))
+}
+
+/// Whether all data that a process may write, and all tables, have their sizes and places of
+/// before: then no number can be a size, a count or a place that became another.
+fn nothing_is_resized(map: &Correspondence<'_>) -> bool {
+    let of_data = |section: &Section<'_>| section.role == Role::Data && !section.is_constant() && !section.is_code();
+    map.new.sections.iter().filter(|section| of_data(section)).all(|section| {
+        let before = map.old.section_named(section.name).map(|before| before.range);
+        let same = before.filter(|before| before.len_bytes() == section.range.len_bytes());
+        same.is_some_and(|before| {
+            let moved = section.range.start().wrapping_distance_from(before.start());
+            let inside = |run: &&DataRun| section.range.contains(run.new);
+            map.index.runs.iter().filter(inside).all(|run| run.new.wrapping_distance_from(run.old) == moved)
+        })
+    })
 }
 
 /// What the loader leaves in a word, if it is a number or an address as a whole.
@@ -128,55 +176,96 @@ fn loaded(image: &Image<'_>, at: Va) -> Option<Loaded> {
     }
 }
 
-/// Everybody who stays and refers to what may reach up to a word is named: to the last
-/// place before it that such code refers to, or behind that.
-pub(crate) fn check_readers(map: &Correspondence<'_>, decoder: &Decoder, livepatch: &Livepatch) -> Result<(), Invalid> {
+/// Everybody who stays and refers to the tables, or to a little before them, is named, with
+/// the parts of it that lie elsewhere.
+pub(crate) fn check_readers(
+    map: &Correspondence<'_>,
+    decoder: &Decoder,
+    livepatch: &Livepatch,
+    gone: &[VaRange],
+) -> Result<(), Invalid> {
     if livepatch.words.is_empty() {
-        return livepatch
-            .readers
-            .first()
-            .map_or(Ok(()), |stray| Err(Invalid::WordReader { entry: stray.old_range.start() }));
+        let stray = livepatch.readers.first();
+        return stray.map_or(Ok(()), |stray| Err(Invalid::WordReader { entry: stray.old_range.start() }));
     }
-    let mut targets = Vec::new();
-    for pair in map.index.pairs.iter().filter(|pair| pair.class != Class::Changed) {
-        refers_to(map.old, decoder, pair.old, &mut targets)?;
+    let Some(tables) = map.old.section_named(b".data.rel.ro").map(|section| section.range) else {
+        return Ok(());
+    };
+    let first = tables.start().wrapping_offset(BEFORE_BYTES.wrapping_neg());
+    let mut code = Code::default();
+    for range in map.index.pairs.iter().map(|pair| pair.old).chain(gone.iter().copied()) {
+        code.read(map.old, decoder, range)?;
     }
-    targets.sort_unstable();
-    for word in &livepatch.words {
-        let Some(section) = map.old.section_at(word.old_va).map(|section| section.range) else { continue };
-        let until = targets.partition_point(|(target, _)| *target < word.old_va.wrapping_offset(8));
-        let before = targets.partition_point(|(target, _)| *target <= word.old_va);
-        let last = before.checked_sub(1).and_then(|last| targets.get(last)).map(|(target, _)| *target);
-        let first = last.unwrap_or(word.old_va).max(section.start());
-        let from = targets.partition_point(|(target, _)| *target < first);
-        for (_, range) in targets.get(from..until).unwrap_or_default() {
-            if !livepatch.readers.iter().any(|reader| reader.old_range == *range) {
-                return Err(Invalid::WordReader { entry: range.start() });
-            }
+    let reads = |(target, _): &&(Va, VaRange)| first <= *target && *target <= tables.end();
+    let mut readers: BTreeSet<VaRange> = code.references.iter().filter(reads).map(|(_, range)| *range).collect();
+    let parts = code.parts(map.old);
+    loop {
+        let beside = parts.iter().filter(|(one, other)| readers.contains(one) != readers.contains(other));
+        let more: Vec<VaRange> = beside.flat_map(|(one, other)| [*one, *other]).collect();
+        if more.is_empty() {
+            break;
         }
+        readers.extend(more);
     }
-    Ok(())
+    // Nobody may be in what is replaced or gone either.
+    let changed = map.index.pairs.iter().filter(|pair| pair.class == Class::Changed).map(|pair| pair.old);
+    let waited_for: BTreeSet<VaRange> =
+        changed.chain(gone.iter().copied()).chain(livepatch.readers.iter().map(|reader| reader.old_range)).collect();
+    match readers.difference(&waited_for).next() {
+        Some(range) => Err(Invalid::WordReader { entry: range.start() }),
+        None => Ok(()),
+    }
 }
 
-/// Where in data the instructions of a function lead.
-fn refers_to(
-    image: &Image<'_>,
-    decoder: &Decoder,
-    range: VaRange,
-    targets: &mut Vec<(Va, VaRange)>,
-) -> Result<(), Invalid> {
-    let mut at = range.start();
-    while at < range.end() {
-        let undecodable = Invalid::Undecodable { side: Side::Old, at };
-        let code = image.section_at(at).and_then(|section| section.from(at)).ok_or(undecodable.clone())?;
-        let instr = decoder.decode(code, image.fixed).ok_or(undecodable.clone())?;
-        let next = at.wrapping_offset(i64::try_from(instr.len).map_err(|_| undecodable)?);
-        for field in instr.fields().filter(|field| !matches!(field.role, Use::Jump | Use::Call)) {
-            if let (Base::Next, Some(distance)) = (field.base, field.read(code)) {
-                targets.push((next.wrapping_offset(distance), range));
+/// Where the instructions of the old image's functions lead.
+#[derive(Default)]
+struct Code {
+    ranges: BTreeSet<VaRange>,
+    references: Vec<(Va, VaRange)>,
+    jumps: Vec<(Va, VaRange)>,
+    calls: BTreeSet<Va>,
+}
+
+impl Code {
+    fn read(&mut self, image: &Image<'_>, decoder: &Decoder, range: VaRange) -> Result<(), Invalid> {
+        self.ranges.insert(range);
+        let mut at = range.start();
+        while at < range.end() {
+            let undecodable = Invalid::Undecodable { side: Side::Old, at };
+            let code = image.section_at(at).and_then(|section| section.from(at)).ok_or(undecodable.clone())?;
+            let instr = decoder.decode(code, image.fixed).ok_or(undecodable.clone())?;
+            let next = at.wrapping_offset(i64::try_from(instr.len).map_err(|_| undecodable)?);
+            for field in instr.fields() {
+                let (Base::Next, Some(distance)) = (field.base, field.read(code)) else { continue };
+                let target = next.wrapping_offset(distance);
+                match field.role {
+                    Use::Jump => self.jumps.push((target, range)),
+                    Use::Call => drop(self.calls.insert(target)),
+                    _ => self.references.push((target, range)),
+                }
+            }
+            at = next;
+        }
+        Ok(())
+    }
+
+    /// Pairs of which one jumps into the middle of the other, or to its start and nothing
+    /// calls, holds or names that: what looks like two functions may be one.
+    fn parts(&self, image: &Image<'_>) -> BTreeSet<(VaRange, VaRange)> {
+        let taken = self.references.iter().map(|(target, _)| *target);
+        let held = image.slots.iter().filter_map(|slot| slot.binding.target());
+        let named = image.symbols.iter().filter_map(|symbol| symbol.defined).map(|definition| definition.at);
+        let entries: BTreeSet<Va> = self.calls.iter().copied().chain(taken).chain(held).chain(named).collect();
+        let ranges: Vec<VaRange> = self.ranges.iter().copied().collect();
+        let mut parts = BTreeSet::new();
+        for (target, from) in &self.jumps {
+            let behind = ranges.partition_point(|range| range.start() <= *target);
+            let to = behind.checked_sub(1).and_then(|index| ranges.get(index));
+            let Some(to) = to.filter(|to| to.contains(*target) && *to != from) else { continue };
+            if to.start() != *target || !entries.contains(target) {
+                parts.insert((*from, *to));
             }
         }
-        at = next;
+        parts
     }
-    Ok(())
 }

@@ -109,14 +109,6 @@ pub(crate) fn reasons(
         1 => "a table that a function which stays reads is changed where it lies".to_owned(),
         readers => format!("a table that {readers} functions which stay read is changed where it lies"),
     };
-    let readers = words.readers.iter().filter_map(|reader| diff.old.image.functions().get(*reader));
-    let readers = readers.map(|function| Evidence {
-        function: Some(function.display_name()),
-        old_va: Some(function.range.start()),
-        new_va: None,
-        seen: "refers to it, and may not run while it changes".to_owned(),
-    });
-    let in_place = in_place.into_iter().chain(readers).collect();
     add(registry::DATA_IN_PLACE, &summary, in_place);
     (reasons, words)
 }

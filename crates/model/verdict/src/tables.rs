@@ -23,7 +23,7 @@ use salve_patch::Evidence;
 
 /// Each process has its own copy, because of the addresses in it.
 const LARGEST_BYTES: u64 = 64 << 10;
-const NAME: &str = ".data.rel.ro";
+pub(crate) const NAME: &str = ".data.rel.ro";
 
 /// The section of the new image that the payload is to have a copy of, if any.
 pub(crate) fn copied(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<VaRange> {

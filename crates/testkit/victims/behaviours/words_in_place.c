@@ -2,12 +2,12 @@
 //#ExpectReason: data-in-place
 //#Exchange: 0 | zero 1 2 - | zero 1 2 -
 //#Exchange: 1 | one 2 6 first | uno 7 21 first
-//#Exchange: 2 | two 3 9 second | two 3 22 second
+//#Exchange: 2 | two 3 9 second | zwei 3 9 zweite
 //#Exchange: 3 | three 4 8 - | three 4 8 noted
 //#Exchange: 4 | four 5 10 fourth | four 5 10 -
 //#Exchange: 5 | five 6 43 - | five 6 43 -
-/* No code changes, but the table that it reads: a text, a number, which function a row
- * names, a pointer that there was not, and one that is gone. */
+/* No code changes, but the table that it reads: texts, a number, a pointer that there was
+ * not, and one that is gone. */
 #include "answers.h"
 
 ALONE static int added(int number) {
@@ -33,7 +33,7 @@ static const struct row rows[] = {
     {"zero", 1, added, NULL},
 #if NEW
     {"uno", 7, tripled, "first"},
-    {"two", 3, multiplied, "second"},
+    {"zwei", 3, tripled, "zweite"},
     {"three", 4, added, "noted"},
     {"four", 5, added, NULL},
 #else
