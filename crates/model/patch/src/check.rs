@@ -113,6 +113,8 @@ pub enum Fault {
     DetourOutsideFunction { old_va: Va },
     #[error("detour at {old_va} leads to {new_target}, which is in no new function")]
     DetourTarget { old_va: Va, new_target: Va },
+    #[error("{count} words are too many to be written in one go")]
+    TooManyWords { count: usize },
     #[error("word at {old_va} is out of order, not aligned, or overlaps the one before")]
     WordPlace { old_va: Va },
     #[error("word at {old_va} does not change, lies in a detour, or leads nowhere")]

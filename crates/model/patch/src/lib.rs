@@ -45,7 +45,7 @@ pub use origin::{Cves, Origin, PackageId};
 pub use place::{Distance, PlaceError, PlacedSegment};
 pub use unwind::{Cie, Fde, Unwind};
 pub use verdict::{Evidence, FunctionCounts, ImageReport, NoiseReport, Reason, ReferenceCounts, Verdict};
-pub use words::{DataWord, Reader, WordValue};
+pub use words::{DataWord, MAX_WORDS, Reader, WordValue};
 
 use serde::{Deserialize, Serialize};
 

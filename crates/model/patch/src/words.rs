@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 const WORD_BYTES: u64 = 8;
 
+/// As many as are written in one go: each is a call of a thread while all others stand.
+pub const MAX_WORDS: usize = 1024;
+
 /// Eight bytes of the old image's constants that become others where they lie: a word of a
 /// table that code which stays reads, and that nobody writes once the loader is done with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -60,6 +63,9 @@ impl WordValue {
 }
 
 pub(crate) fn check(livepatch: &Livepatch) -> Result<(), Fault> {
+    if livepatch.words.len() > MAX_WORDS {
+        return Err(Fault::TooManyWords { count: livepatch.words.len() });
+    }
     let mut end = Va::new(0);
     for word in &livepatch.words {
         let old_va = word.old_va;

@@ -151,15 +151,18 @@ fn is_text(image: &Image<'_>, at: Va) -> bool {
 /// before: then no number can be a size, a count or a place that became another.
 fn nothing_is_resized(map: &Correspondence<'_>) -> bool {
     let of_data = |section: &Section<'_>| section.role == Role::Data && !section.is_constant() && !section.is_code();
-    map.new.sections.iter().filter(|section| of_data(section)).all(|section| {
-        let before = map.old.section_named(section.name).map(|before| before.range);
-        let same = before.filter(|before| before.len_bytes() == section.range.len_bytes());
-        same.is_some_and(|before| {
-            let moved = section.range.start().wrapping_distance_from(before.start());
-            let inside = |run: &&DataRun| section.range.contains(run.new);
-            map.index.runs.iter().filter(inside).all(|run| run.new.wrapping_distance_from(run.old) == moved)
+    let stays = |section: &Section<'_>| map.new.section_named(section.name).is_some();
+    let all_stay = map.old.sections.iter().filter(|section| of_data(section)).all(stays);
+    all_stay
+        && map.new.sections.iter().filter(|section| of_data(section)).all(|section| {
+            let before = map.old.section_named(section.name).map(|before| before.range);
+            let same = before.filter(|before| before.len_bytes() == section.range.len_bytes());
+            same.is_some_and(|before| {
+                let moved = section.range.start().wrapping_distance_from(before.start());
+                let inside = |run: &&DataRun| section.range.contains(run.new);
+                map.index.runs.iter().filter(inside).all(|run| run.new.wrapping_distance_from(run.old) == moved)
+            })
         })
-    })
 }
 
 /// What the loader leaves in a word, if it is a number or an address as a whole.

@@ -18,7 +18,7 @@ use crate::tables::is_constant;
 use salve_code::ReferenceKind;
 use salve_elf::{Binding, ImageKind, SectionRole, Va, VaRange};
 use salve_match::{DataChangeKind, ImageDiff, Side, WordRun, text_at};
-use salve_patch::{DataRun, Evidence};
+use salve_patch::{DataRun, Evidence, MAX_WORDS};
 use std::collections::BTreeSet;
 
 const WORD_BYTES: u64 = 8;
@@ -84,6 +84,9 @@ pub(crate) fn in_place(
             words.words.extend(written);
             words.runs.push(found.run);
         }
+    }
+    if words.words.len() > MAX_WORDS {
+        words = Words::default();
     }
     words.words.sort_unstable();
     if !words.is_empty() {

@@ -74,12 +74,14 @@ static void answer(const char *asked) {
 
 int main(void) {
     cpu_set_t one;
+    pthread_attr_t from_the_start;
     CPU_ZERO(&one);
     CPU_SET(0, &one);
+    if (pthread_attr_init(&from_the_start) || pthread_attr_setaffinity_np(&from_the_start, sizeof one, &one))
+        return 1;
     for (int index = 0; index < 2; index++) {
         pthread_t thread;
-        if (__rseq_size == 0 || pthread_create(&thread, NULL, work, &counted[index]) ||
-            pthread_setaffinity_np(thread, sizeof one, &one))
+        if (__rseq_size == 0 || pthread_create(&thread, &from_the_start, work, &counted[index]))
             return 1;
     }
     return serve();

@@ -76,6 +76,8 @@ pub(crate) struct Carried {
     old_sha256: Option<ContentHash>,
     new_sha256: Option<ContentHash>,
     functions: Vec<String>,
+    /// Words of tables that it changed where they lie.
+    words: usize,
     payload_at: String,
     payload_bytes: u64,
     /// What a restart would run.
@@ -261,7 +263,8 @@ impl Carried {
         let old_sha256 = image.and_then(|image| image.old.as_ref()).map(|old| old.sha256);
         let new_sha256 = image.and_then(|image| image.new.as_ref()).map(|new| new.sha256);
         let on_disk = disk.look(Path::new(&status.mapped_path)).map(|file| file.sha256);
-        let replaced = image.and_then(|image| image.livepatch.as_ref()).map(|livepatch| &livepatch.replaced);
+        let livepatch = image.and_then(|image| image.livepatch.as_ref());
+        let replaced = livepatch.map(|livepatch| &livepatch.replaced);
         Self {
             id: status.livepatch.to_string(),
             state: match status.state {
@@ -287,6 +290,7 @@ impl Carried {
                 .collect::<BTreeSet<_>>()
                 .into_iter()
                 .collect(),
+            words: livepatch.map_or(0, |livepatch| livepatch.words.len()),
             payload_at: status.payload_at.to_string(),
             payload_bytes: status.payload_bytes,
             on_restart: match on_disk {
@@ -303,13 +307,18 @@ impl Carried {
             return writeln!(out, "  {}  {}: {}", self.short(), one_line(&self.path), self.state_words());
         }
         writeln!(out, "  {}  {}: {}", self.short(), self.what(), self.state_words())?;
-        writeln!(
-            out,
-            "    image {}, {} functions: {}",
-            one_line(&self.path),
-            self.functions.len(),
-            self.names(verbose)
-        )?;
+        let path = one_line(&self.path);
+        match (self.functions.len(), self.words) {
+            (0, words) if words > 0 => writeln!(out, "    image {path}, {words} words of tables")?,
+            (functions, 0) => writeln!(out, "    image {path}, {functions} functions: {}", self.names(verbose))?,
+            (functions, words) => {
+                writeln!(
+                    out,
+                    "    image {path}, {words} words of tables, {functions} functions: {}",
+                    self.names(verbose)
+                )?;
+            }
+        }
         writeln!(out, "    CVEs: {}", cve_list(&self.cves))?;
         if verbose {
             writeln!(out, "    payload: {} at {}", bytes_for_people(self.payload_bytes), self.payload_at)?;
@@ -562,6 +571,7 @@ pub(crate) fn example() -> StatusReport {
         old_sha256: None,
         new_sha256: None,
         functions: (0..12).map(|n| format!("fn_{n}")).collect(),
+        words: 0,
         payload_at: "0x1000".into(),
         payload_bytes: 8192,
         on_restart,

@@ -28,6 +28,8 @@ fn process_settings() -> insta::Settings {
         settings.add_filter(&format!(r#""{field}": \d+"#), format!(r#""{field}": "[NUMBER]""#));
     }
     settings.add_filter(r#""program": "[^"]*sleep""#, r#""program": "[SLEEP]""#);
+    // What the archive has for the C library of the machine that tests, if it knows an archive.
+    settings.add_filter(r#"(?s)"not_installed": \{.*?\n    \}"#, r#""not_installed": "[ARCHIVE]""#);
     settings
 }
 
@@ -65,8 +67,11 @@ fn a_process_without_livepatches_has_a_plain_status_and_nothing_to_revert() {
     let sleeper = Sleeper::start();
     let ran = salve(&["status", &sleeper.pid()]);
     let plain = "exposed: nothing; every process that was looked at runs the code that is on disk\n\
-                 no process carries a livepatch (1 looked at)\n";
-    assert_eq!((ran.code, ran.stdout.as_str()), (0, plain));
+                 no process carries a livepatch (1 looked at)";
+    // What the archive has for its C library is this machine's own.
+    let of_the_archive = |line: &&str| line.starts_with("not installed: ") || line.contains("that are not installed");
+    let said: Vec<&str> = ran.stdout.lines().filter(|line| !of_the_archive(line)).collect();
+    assert_eq!((ran.code, said.join("\n").as_str()), (0, plain));
     let ran = salve(&["status", &sleeper.pid(), "--json"]);
     process_settings().bind(|| insta::assert_snapshot!(ran.stdout));
     let ran = salve(&["revert", "--pid", &sleeper.pid(), "--json", "--events", "/dev/null"]);

@@ -281,6 +281,11 @@ fn words_are_aligned_in_order_and_change_and_belong_to_their_version() {
     assert_eq!(fault(&|l| l.words[1].new = l.words[1].expected), value, "nothing changes");
     assert_eq!(fault(&|l| l.words[1].new = WordValue::Payload(va(0x99_0000))), value, "leads nowhere");
     assert_eq!(fault(&|l| l.words[1].expected = WordValue::Payload(l.segments[0].new_va)), value, "the loader's");
+    let many = |l: &mut Livepatch| {
+        let one = l.words[0];
+        l.words = (0..1025).map(|n| DataWord { old_va: va(0x9000 + 8 * n), ..one }).collect();
+    };
+    assert_eq!(fault(&many), Some(Fault::TooManyWords { count: 1025 }));
     let at_detour = |l: &mut Livepatch| l.words[0].old_va = va(l.detours[0].old_va.raw() & !7);
     assert!(matches!(fault(&at_detour), Some(Fault::WordValue { .. } | Fault::WordPlace { .. })));
     let reader = |change: &dyn Fn(&mut Reader)| fault(&|l| change(&mut l.readers[0]));
