@@ -92,6 +92,7 @@ behaviours! {
     visibility
     without_restarts
     words_in_place
+    words_made_writable
     words_read_beside
     words_read_in_a_part
     words_while_read

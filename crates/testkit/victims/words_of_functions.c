@@ -24,3 +24,5 @@ static const struct operations rows[] = {
 __attribute__((noinline)) int use(unsigned row, int handle, int closing) {
     return closing ? rows[row % 3].close(handle) : rows[row % 3].open(handle);
 }
+
+__attribute__((noinline)) const char *called(void) { return "operations"; }

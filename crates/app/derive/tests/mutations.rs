@@ -12,6 +12,7 @@ use salve_elf::{Image, ImageLimits, Va};
 use salve_match::{NoiseContext, diff};
 use salve_package::deb;
 use salve_patch::{Access, Claims, FixupKind, Livepatch, OwnAddress, RevertPolicy, Verdict, WordValue};
+use salve_validate::Invalid;
 use salve_verdict::judge;
 use std::fs::File;
 use std::ops::ControlFlow;
@@ -470,6 +471,41 @@ fn no_mutant_of_a_livepatch_that_changes_words_in_place_passes() {
     let case = Case::of_victim("behaviours/words_with_code.c", LIBRARY);
     assert_eq!((case.livepatch.words.len(), case.livepatch.detours.len()), (2, 1), "{:?}", case.livepatch.words);
     case.assert_all_are_caught("words and code", &case.all(1));
+}
+
+/// Whatever a matcher could be made to write in place, the validator asks for itself: sizes
+/// that others changed with, functions, what others may have a copy of.
+#[test]
+fn words_that_the_verdict_refuses_are_refused_by_the_validator_as_well() {
+    for (victim, flags) in [
+        ("words_resize_a_buffer.c", PROGRAM),
+        ("words_of_functions.c", LIBRARY),
+        ("words_exported.c", LIBRARY),
+        ("words_written.c", LIBRARY),
+    ] {
+        let (old, new) = built(victim, flags);
+        let limits = ImageLimits::default();
+        let (a, b) = (Image::parse(&old, &limits).expect("old image"), Image::parse(&new, &limits).expect("new image"));
+        let diff = diff(&a, &b);
+        let mut judgement = judge(&diff, &NoiseContext { versions: None });
+        assert!(judgement.words.is_empty() && judgement.verdict() == Verdict::Refused, "{victim}");
+        judgement.words.words = diff.word_runs.iter().flat_map(|found| found.words.iter().copied()).collect();
+        judgement.words.runs = diff.word_runs.iter().map(|found| found.run).collect();
+        judgement.words.readers = (0..a.functions().len()).collect();
+        judgement.revert = RevertPolicy::KeepMapped;
+        let composed = compose(&diff, &judgement).expect("composes");
+        assert!(!composed.livepatch.words.is_empty(), "{victim}");
+        let claims = claims(&diff, &judgement);
+        let found = salve_validate::validate(&old, &new, &composed.livepatch, &claims);
+        let expected = matches!(
+            (victim, &found),
+            ("words_resize_a_buffer.c", Err(Invalid::WordResized { .. }))
+                | ("words_of_functions.c", Err(Invalid::WordValue { .. }))
+                | ("words_exported.c", Err(Invalid::WordPlace { .. }))
+                | ("words_written.c", Err(Invalid::TableWritten { .. }))
+        );
+        assert!(expected, "{victim}: {found:?}");
+    }
 }
 
 #[test]

@@ -35,6 +35,8 @@ pub(crate) struct Planned<'a> {
     pub(crate) livepatch: &'a Livepatch,
     pub(crate) image: &'a Found,
     pub(crate) old: LoadBias,
+    /// What is written to.
+    pub(crate) spots: Vec<Spot<'a>>,
     /// The payload that is in the process already, if it is.
     adopted: Option<&'a Present>,
     /// Livepatches of the same image that are in force, and go in the same transition.
@@ -224,18 +226,13 @@ fn plan<'a>(scene: &'a Scene, change: &'a Change<'a>, replaced: &[LivepatchId]) 
         (Some(_), Some(_)) => return Err(NotApplied::MappedTwice { path: path() }.into()),
     };
     let old = image.bias().ok_or_else(|| NotApplied::MappedTwice { path: path() })?;
-    for spot in one_spots(livepatch, old, &path())? {
-        let in_place = match spot.kind {
-            Kind::Detour => image.text_holds(spot.at),
-            Kind::Word => image.constants_hold(spot.at),
-        };
-        if !in_place {
-            return Err(match spot.kind {
-                Kind::Detour => NotApplied::TextNotFromFile { path: path(), va: spot.va },
-                Kind::Word => NotApplied::TableNotFromFile { path: path(), va: spot.va },
-            }
-            .into());
-        }
+    let spots = spots(livepatch, old).ok_or_else(|| bad("a detour does not replace five bytes of code"))?;
+    let in_place = |spot: &&Spot<'_>| match spot.kind {
+        Kind::Detour => image.text_holds(spot.at),
+        Kind::Word => image.constants_hold(spot.at),
+    };
+    if let Some(spot) = spots.iter().find(|spot| !in_place(spot)) {
+        return Err(spot.not_from_file(&path()).into());
     }
     let (mut adopted, mut superseded) = (None, Vec::new());
     for present in scene.present.iter().filter(|present| present.image == index) {
@@ -247,12 +244,12 @@ fn plan<'a>(scene: &'a Scene, change: &'a Change<'a>, replaced: &[LivepatchId]) 
                 adopted = Some(present);
             }
         } else if in_force && replaced.contains(&present.payload.id) {
-            superseded.push(Superseded::of(scene, present, livepatch)?);
+            superseded.push(Superseded::of(scene, present, &spots)?);
         } else if in_force {
             return Err(NotApplied::OtherLivepatch { path: path(), livepatch: present.payload.id }.into());
         }
     }
-    Ok(Planned { change, livepatch, image, old, adopted, superseded, imports: Vec::new() })
+    Ok(Planned { change, livepatch, image, old, spots, adopted, superseded, imports: Vec::new() })
 }
 
 fn imports(patcher: &Patcher, process: &Process, scene: &Scene, one: &Planned<'_>) -> Result<Vec<RuntimeAddr>, End> {
@@ -271,25 +268,17 @@ fn imports(patcher: &Patcher, process: &Process, scene: &Scene, one: &Planned<'_
     Ok(import::resolve(&scope, one.image, &one.change.image.path, one.livepatch)?)
 }
 
-fn one_spots<'l>(livepatch: &'l Livepatch, old: LoadBias, path: &str) -> Result<Vec<Spot<'l>>, End> {
-    spots(livepatch, old).ok_or_else(|| {
-        let why = "a detour does not replace five bytes of code".to_owned();
-        NotApplied::BadLivepatch { path: path.to_owned(), why }.into()
-    })
-}
-
 /// What stands at every spot of a change; anything unknown ends the attempt.
 fn check_spots(scene: &Scene, one: &Planned<'_>) -> Result<Vec<AtSpot>, End> {
-    let path = &one.change.image.path;
     // Without a payload there is nothing of ours there.
     let ours = one.adopted.map(Present::spots).unwrap_or_default();
     let mut states = Vec::new();
-    for (index, spot) in one_spots(one.livepatch, one.old, path)?.iter().enumerate() {
+    for (index, spot) in one.spots.iter().enumerate() {
         let state = at_spot(&scene.memory, spot, ours.get(index).map(|(_, changed)| *changed))?;
         if let AtSpot::Other(found) = state
             && !is_superseded(one, spot, found)
         {
-            return Err(unexpected(path, spot, found));
+            return Err(spot.unexpected(&one.change.image.path, found).into());
         }
         states.push(state);
     }
@@ -301,18 +290,12 @@ fn is_superseded(one: &Planned<'_>, spot: &Spot<'_>, found: Bytes) -> bool {
     one.superseded.iter().any(|other| other.written_at(spot.at) == Some(found))
 }
 
-fn unexpected(path: &str, spot: &Spot<'_>, found: Bytes) -> End {
-    let (path, function, va) = (path.to_owned(), spot.name.to_owned(), spot.va);
-    NotApplied::UnexpectedBytes { path, function, va, found: found.to_vec() }.into()
-}
-
 /// Pages that are copied for the detours, the words and the stub.
 fn copied_pages(planned: &[Planned<'_>]) -> u64 {
     let mut pages: Vec<u64> = planned
         .iter()
         .flat_map(|one| {
-            let spots = spots(one.livepatch, one.old).unwrap_or_default();
-            spots.into_iter().flat_map(|spot| {
+            one.spots.iter().flat_map(|spot| {
                 let last = u64::try_from(spot.original.len().saturating_sub(1)).unwrap_or(0);
                 [page_floor(spot.at.raw()), page_floor(spot.at.raw().saturating_add(last))]
             })
@@ -502,15 +485,15 @@ fn transition<'a>(
 fn add_writes(writes: &mut Vec<Write>, scene: &Scene, one: &Planned<'_>, payload: &Payload) -> Result<(), End> {
     let path = &one.change.image.path;
     let becomes = changed(one.livepatch, &payload.jumps, payload.distance, one.old);
-    for (spot, new) in one_spots(one.livepatch, one.old, path)?.into_iter().zip(becomes) {
-        let expected = match at_spot(&scene.memory, &spot, Some(new))? {
+    for (spot, new) in one.spots.iter().zip(becomes) {
+        let expected = match at_spot(&scene.memory, spot, Some(new))? {
             AtSpot::Changed => continue,
             AtSpot::Original => spot.original,
-            AtSpot::Other(found) if is_superseded(one, &spot, found) => found,
-            AtSpot::Other(found) => return Err(unexpected(path, &spot, found)),
+            AtSpot::Other(found) if is_superseded(one, spot, found) => found,
+            AtSpot::Other(found) => return Err(spot.unexpected(path, found).into()),
         };
         let mapping = maps::find(&one.image.image.mappings, spot.at).cloned();
-        let mapping = mapping.ok_or_else(|| NotApplied::TextNotFromFile { path: path.clone(), va: spot.va })?;
+        let mapping = mapping.ok_or_else(|| spot.not_from_file(path))?;
         let (path, function) = (path.clone(), spot.name.to_owned());
         writes.push(Write { at: spot.at, expected, new, path, function, va: spot.va, mapping });
     }

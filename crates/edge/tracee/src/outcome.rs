@@ -209,6 +209,12 @@ pub enum NotApplied {
 }
 
 impl NotApplied {
+    /// Of code, or else of constants.
+    pub(crate) fn not_from_file(path: &str, va: Va, code: bool) -> Self {
+        let path = path.to_owned();
+        if code { Self::TextNotFromFile { path, va } } else { Self::TableNotFromFile { path, va } }
+    }
+
     /// Of a process that a stop or a transition needs to look at: only one that has
     /// exited counts as gone.
     pub(crate) fn of_unread(error: &ReadError) -> Self {

@@ -264,12 +264,7 @@ fn add(
             AtSpot::Original => continue,
             AtSpot::Changed => {}
             AtSpot::Other(found) => {
-                return Err(End::Not(NotApplied::UnexpectedBytes {
-                    path: path(present),
-                    function: spot.name.to_owned(),
-                    va: spot.va,
-                    found: found.to_vec(),
-                }));
+                return Err(spot.unexpected(&path(present), *found).into());
             }
         }
         let new =

@@ -3,6 +3,7 @@
 use crate::image::Found;
 use crate::loaded::loaded;
 use crate::memory::Memory;
+use crate::outcome::NotApplied;
 use crate::process::ReadError;
 use core::fmt;
 use core::ops::Deref;
@@ -69,6 +70,19 @@ pub(crate) struct Spot<'l> {
 pub(crate) enum Kind {
     Detour,
     Word,
+}
+
+impl Spot<'_> {
+    /// It holds neither what the image has there nor what a livepatch put there.
+    pub(crate) fn unexpected(&self, path: &str, found: Bytes) -> NotApplied {
+        let (path, function, va) = (path.to_owned(), self.name.to_owned(), self.va);
+        NotApplied::UnexpectedBytes { path, function, va, found: found.to_vec() }
+    }
+
+    /// It is not where the image's file puts code, or constants.
+    pub(crate) fn not_from_file(&self, path: &str) -> NotApplied {
+        NotApplied::not_from_file(path, self.va, self.kind == Kind::Detour)
+    }
 }
 
 /// What stands at a spot.

@@ -16,11 +16,11 @@ use crate::outcome::NotApplied;
 use crate::present::Present;
 use crate::process::Process;
 use crate::scene::{End, Scene};
-use crate::spot::{AtSpot, Bytes, crosses, original, spots};
+use crate::spot::{AtSpot, Bytes, Spot, crosses, original};
 use crate::transition::Plan;
 use crate::write::Write;
 use salve_elf::{ContentHash, RuntimeAddr};
-use salve_patch::{Livepatch, RevertPolicy};
+use salve_patch::RevertPolicy;
 
 /// A livepatch in force that goes.
 pub(crate) struct Superseded<'a> {
@@ -31,23 +31,16 @@ pub(crate) struct Superseded<'a> {
 impl<'a> Superseded<'a> {
     /// One that may go for the sake of `newer`: its code has not escaped, and what it
     /// writes lies where the newer one writes or clear of that.
-    pub(crate) fn of(scene: &Scene, present: &'a Present, newer: &Livepatch) -> Result<Self, End> {
+    pub(crate) fn of(scene: &Scene, present: &'a Present, newer: &[Spot<'_>]) -> Result<Self, End> {
         let path = || present.payload.image().map(|image| image.path.clone()).unwrap_or_default();
         let state = present.state(&scene.memory)?;
         let policy = present.payload.livepatch().map_or(RevertPolicy::Refuse, |livepatch| livepatch.revert);
         if policy == RevertPolicy::Refuse {
             return Err(NotApplied::RevertRefused { path: path() }.into());
         }
-        let newer = spots(newer, present.old).unwrap_or_default();
         for ((spot, _), state) in present.spots().iter().zip(&state) {
             if let AtSpot::Other(found) = state {
-                return Err(NotApplied::UnexpectedBytes {
-                    path: path(),
-                    function: spot.name.to_owned(),
-                    va: spot.va,
-                    found: found.to_vec(),
-                }
-                .into());
+                return Err(spot.unexpected(&path(), *found).into());
             }
             if newer.iter().any(|other| crosses(other, spot)) {
                 return Err(NotApplied::OtherLivepatch { path: path(), livepatch: present.payload.id }.into());
@@ -91,9 +84,8 @@ impl<'a> Superseded<'a> {
         let path = &newer.change.image.path;
         let bad = |why: &str| End::Not(NotApplied::BadLivepatch { path: path.clone(), why: why.to_owned() });
         let livepatch = self.present.payload.livepatch().ok_or_else(|| bad("the one before has none"))?;
-        let kept = spots(newer.livepatch, newer.old).unwrap_or_default();
         for ((spot, changed), state) in self.present.spots().iter().zip(&self.state) {
-            if *state != AtSpot::Changed || kept.iter().any(|other| other.va == spot.va) {
+            if *state != AtSpot::Changed || newer.spots.iter().any(|other| other.va == spot.va) {
                 continue;
             }
             let mapping = maps::find(&newer.image.image.mappings, spot.at).cloned();

@@ -354,8 +354,7 @@ fn verify(memory: &Memory, plan: &Plan<'_>, space: &Space) -> Result<(), Act> {
         let found = write.expected.now(|into| near.read_into(write.at, into).is_ok());
         let found = found.ok_or(Act::Not(NotApplied::Executed))?;
         if !space.still_is(&write.mapping, write.at) {
-            let (path, va) = (write.path.clone(), write.va);
-            return Err(Act::Not(NotApplied::TextNotFromFile { path, va }));
+            return Err(Act::Not(NotApplied::not_from_file(&write.path, write.va, write.mapping.perms.execute)));
         }
         if found != write.expected {
             return Err(Act::Not(NotApplied::UnexpectedBytes {

@@ -45,4 +45,4 @@ pub use readers::{Purpose, Reader, exported_names, object_around, readers};
 pub use side::{Place, Side};
 pub use stamp::without_lines;
 pub use takes::Taking;
-pub use words::WordRun;
+pub use words::{TABLES, WordRun};

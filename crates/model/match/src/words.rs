@@ -9,7 +9,8 @@ use crate::verify::{Learnt, Verifier};
 use salve_elf::{Binding, Image, SectionRole, Va, VaRange};
 use salve_patch::DataRun;
 
-const NAME: &str = ".data.rel.ro";
+/// What the loader fills and makes read-only.
+pub const TABLES: &str = ".data.rel.ro";
 const WORD_BYTES: u64 = 8;
 
 /// A run of a table, and its words that differ.
@@ -24,7 +25,7 @@ pub struct WordRun {
 pub(crate) fn differing(verifier: &Verifier<'_, '_, '_>, run: DataRun) -> Option<WordRun> {
     let (old, new) = (verifier.old.image, verifier.new.image);
     let table = |image: &Image<'_>, at: Va| {
-        image.section_at(at).is_some_and(|s| s.name == NAME && s.role == SectionRole::RelroData && s.bytes.is_some())
+        image.section_at(at).is_some_and(|s| s.name == TABLES && s.role == SectionRole::RelroData && s.bytes.is_some())
     };
     let aligned = run.new.wrapping_distance_from(run.old).cast_unsigned().is_multiple_of(WORD_BYTES);
     if !aligned || !table(old, run.old) || !table(new, run.new) {

@@ -6,7 +6,7 @@
 //! read-only; then it is no table.
 
 use crate::correspond::Correspondence;
-use crate::decode::{Base, Decoder, Field, Use};
+use crate::decode::{Base, Decoder, Field, Instr, Use};
 use crate::image::{Binding, Image, Section};
 use crate::invalid::{Invalid, Side};
 use salve_elf::{Va, VaRange};
@@ -100,22 +100,35 @@ fn never_written(
 ) -> Result<(), Invalid> {
     let Some(table) = image.section_named(b".data.rel.ro").map(|section| section.range) else { return Ok(()) };
     for range in functions {
-        let mut at = range.start();
-        while at < range.end() {
-            let undecodable = Invalid::Undecodable { side, at };
-            let code = image.section_at(at).and_then(|section| section.from(at)).ok_or(undecodable.clone())?;
-            let instr = decoder.decode(code, image.fixed).ok_or(undecodable.clone())?;
-            let next = at.wrapping_offset(i64::try_from(instr.len).map_err(|_| undecodable)?);
-            let led_to = |field: Field| match field.base {
-                Base::Next => field.read(code).map(|distance| next.wrapping_offset(distance)),
-                Base::Absolute => field.read(code).map(|value| Va::new(value.cast_unsigned())),
-            };
-            let written = |field: &Field| matches!(field.role, Use::Access(_));
-            if instr.writes && instr.fields().filter(written).filter_map(led_to).any(|target| table.contains(target)) {
-                return Err(Invalid::TableWritten { side, at });
-            }
-            at = next;
+        each_reference((image, side), decoder, range, |at, instr, field, target| {
+            let writes = instr.writes && matches!(field.role, Use::Access(_)) && table.contains(target);
+            if writes { Err(Invalid::TableWritten { side, at }) } else { Ok(()) }
+        })?;
+    }
+    Ok(())
+}
+
+/// Every place that an instruction of the function leads to, with the instruction's own.
+pub(crate) fn each_reference(
+    (image, side): (&Image<'_>, Side),
+    decoder: &Decoder,
+    range: VaRange,
+    mut found: impl FnMut(Va, &Instr, Field, Va) -> Result<(), Invalid>,
+) -> Result<(), Invalid> {
+    let mut at = range.start();
+    while at < range.end() {
+        let undecodable = Invalid::Undecodable { side, at };
+        let code = image.section_at(at).and_then(|section| section.from(at)).ok_or(undecodable.clone())?;
+        let instr = decoder.decode(code, image.fixed).ok_or(undecodable.clone())?;
+        let next = at.wrapping_offset(i64::try_from(instr.len).map_err(|_| undecodable)?);
+        for field in instr.fields() {
+            let target = field.read(code).map(|value| match field.base {
+                Base::Next => next.wrapping_offset(value),
+                Base::Absolute => Va::new(value.cast_unsigned()),
+            });
+            target.map_or(Ok(()), |target| found(at, &instr, field, target))?;
         }
+        at = next;
     }
     Ok(())
 }

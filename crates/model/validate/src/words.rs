@@ -5,7 +5,7 @@
 //! make of the new image's, and no instruction of either image writes there. Code that
 //! stays and refers to what may reach up to it is named, because it may not run meanwhile.
 
-use crate::brought::is_table;
+use crate::brought::{each_reference, is_table};
 use crate::correspond::Correspondence;
 use crate::decode::{Base, Decoder, Use};
 use crate::image::{Binding, Image, Role, Section};
@@ -232,24 +232,16 @@ struct Code {
 impl Code {
     fn read(&mut self, image: &Image<'_>, decoder: &Decoder, range: VaRange) -> Result<(), Invalid> {
         self.ranges.insert(range);
-        let mut at = range.start();
-        while at < range.end() {
-            let undecodable = Invalid::Undecodable { side: Side::Old, at };
-            let code = image.section_at(at).and_then(|section| section.from(at)).ok_or(undecodable.clone())?;
-            let instr = decoder.decode(code, image.fixed).ok_or(undecodable.clone())?;
-            let next = at.wrapping_offset(i64::try_from(instr.len).map_err(|_| undecodable)?);
-            for field in instr.fields() {
-                let (Base::Next, Some(distance)) = (field.base, field.read(code)) else { continue };
-                let target = next.wrapping_offset(distance);
-                match field.role {
-                    Use::Jump => self.jumps.push((target, range)),
-                    Use::Call => drop(self.calls.insert(target)),
-                    _ => self.references.push((target, range)),
-                }
+        each_reference((image, Side::Old), decoder, range, |_, _, field, target| {
+            match field.role {
+                // A number that is no distance leads nowhere in an image that may lie anywhere.
+                _ if matches!(field.base, Base::Absolute) => {}
+                Use::Jump => self.jumps.push((target, range)),
+                Use::Call => drop(self.calls.insert(target)),
+                _ => self.references.push((target, range)),
             }
-            at = next;
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Pairs of which one jumps into the middle of the other, or to its start and nothing

@@ -18,12 +18,11 @@ use crate::witness::Witnesses;
 use iced_x86::{InstructionInfoFactory, OpAccess};
 use salve_code::{Reference, ReferenceKind};
 use salve_elf::{Binding, Section, SectionRole, Va, VaRange};
-use salve_match::{Correspondence, ImageDiff, Side};
+use salve_match::{Correspondence, ImageDiff, Side, TABLES};
 use salve_patch::Evidence;
 
 /// Each process has its own copy, because of the addresses in it.
 const LARGEST_BYTES: u64 = 64 << 10;
-pub(crate) const NAME: &str = ".data.rel.ro";
 
 /// The section of the new image that the payload is to have a copy of, if any.
 pub(crate) fn copied(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<VaRange> {
@@ -124,7 +123,7 @@ fn references<'d>(
 
 /// Made read-only once the loader is done with it.
 fn table_section<'s>(side: &'s Side<'_, '_>) -> Option<&'s Section<'s>> {
-    let section = side.image.section_named(NAME)?;
+    let section = side.image.section_named(TABLES)?;
     (section.bytes.is_some() && section.role == SectionRole::RelroData).then_some(section)
 }
 

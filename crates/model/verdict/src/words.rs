@@ -17,7 +17,7 @@ use crate::carry::Carried;
 use crate::tables::is_constant;
 use salve_code::ReferenceKind;
 use salve_elf::{Binding, ImageKind, SectionRole, Va, VaRange};
-use salve_match::{DataChangeKind, ImageDiff, Side, WordRun, text_at};
+use salve_match::{DataChangeKind, ImageDiff, Side, TABLES, WordRun, text_at};
 use salve_patch::{DataRun, Evidence, MAX_WORDS};
 use std::collections::BTreeSet;
 
@@ -172,7 +172,7 @@ fn holds(found: &WordRun, at: Va) -> bool {
 /// have the row's address in a register.
 fn readers(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Vec<usize> {
     let old = &diff.old;
-    let Some(tables) = old.image.section_named(crate::tables::NAME).map(|section| section.range) else {
+    let Some(tables) = old.image.section_named(TABLES).map(|section| section.range) else {
         return Vec::new();
     };
     let first = tables.start().wrapping_offset(BEFORE_BYTES.wrapping_neg());
