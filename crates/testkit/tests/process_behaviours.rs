@@ -54,6 +54,7 @@ behaviours! {
     library
     long_jump
     many_arguments
+    marks_among_code
     new_export
     new_export_elsewhere
     new_function

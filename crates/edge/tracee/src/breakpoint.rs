@@ -3,9 +3,11 @@
 //! send its thread a signal that the thread ignores unless it is traced.
 
 use crate::{Errno, fault};
+use core::time::Duration;
 use libc::{c_int, c_long, c_ulong};
 use salve_elf::RuntimeAddr;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 /// `struct perf_event_attr` as far as it went in its second version (`PERF_ATTR_SIZE_VER1`).
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,35 +45,83 @@ struct Owner {
     id: c_int,
 }
 
+/// Whether this machine gives any.
+#[derive(Debug)]
+enum First {
+    NotAsked,
+    Asked,
+    /// Kept for as long as this process lives.
+    There(#[expect(dead_code, reason = "what is open counts, and nobody reads it")] OwnedFd),
+    /// Its processors, or who runs this, have none.
+    None,
+}
+
+static FIRST: Mutex<First> = Mutex::new(First::NotAsked);
+static TOLD: Condvar = Condvar::new();
+
+/// Whether breakpoints can be set at once, or in so short a while.
+///
+/// For the first event of a machine the kernel changes how it switches between tasks, and
+/// waits until every processor has noticed: 15 ms, but more than 20 s were seen where a
+/// hundred threads and two builds shared two processors. So one is opened aside, and kept;
+/// each further one takes microseconds.
+pub(crate) fn are_ready_within(patience: Duration) -> bool {
+    let mut first = FIRST.lock().unwrap_or_else(PoisonError::into_inner);
+    if matches!(*first, First::NotAsked) {
+        *first = First::Asked;
+        let open = || {
+            let opened = open(0, RuntimeAddr::new(0)).map_or(First::None, First::There);
+            *FIRST.lock().unwrap_or_else(PoisonError::into_inner) = opened;
+            TOLD.notify_all();
+        };
+        if std::thread::Builder::new().name("salve-breakpoint".to_owned()).spawn(open).is_err() {
+            *first = First::NotAsked;
+        }
+    }
+    let asked = |first: &mut First| matches!(first, First::Asked);
+    let (first, _) = TOLD.wait_timeout_while(first, patience, asked).unwrap_or_else(PoisonError::into_inner);
+    matches!(*first, First::There(_))
+}
+
+/// Whether there may be any, as far as is known.
+pub(crate) fn may_exist() -> bool {
+    !matches!(*FIRST.lock().unwrap_or_else(PoisonError::into_inner), First::None)
+}
+
 #[derive(Debug)]
 pub(crate) struct Breakpoint {
     event: OwnedFd,
+}
+
+/// One that is not enabled; with no number, for the calling thread.
+fn open(tid: i32, at: RuntimeAddr) -> Result<OwnedFd, Errno> {
+    let attributes = Attributes {
+        kind: PERF_TYPE_BREAKPOINT,
+        size: SIZE,
+        sample_period: 1,
+        flags: FLAGS,
+        breakpoint_type: HW_BREAKPOINT_X,
+        address: at.raw(),
+        len: u64::try_from(size_of::<c_long>()).unwrap_or(8),
+        ..Attributes::default()
+    };
+    let any_processor: c_int = -1;
+    let no_group: c_int = -1;
+    // SAFETY: the kernel reads a structure of exactly the size that it names, asserted above.
+    let opened = unsafe {
+        let call = libc::SYS_perf_event_open;
+        libc::syscall(call, &raw const attributes, tid, any_processor, no_group, PERF_FLAG_FD_CLOEXEC)
+    };
+    let descriptor = c_int::try_from(check(opened)?).map_err(|_| Errno(libc::EBADF))?;
+    // SAFETY: the kernel has just made it for this call, and nobody else has its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 impl Breakpoint {
     /// When the thread is about to execute what is at `at`, once, it gets `signal`.
     pub(crate) fn set(tid: i32, at: RuntimeAddr, signal: c_int) -> Result<Self, Errno> {
         fault::step();
-        let attributes = Attributes {
-            kind: PERF_TYPE_BREAKPOINT,
-            size: SIZE,
-            sample_period: 1,
-            flags: FLAGS,
-            breakpoint_type: HW_BREAKPOINT_X,
-            address: at.raw(),
-            len: u64::try_from(size_of::<c_long>()).unwrap_or(8),
-            ..Attributes::default()
-        };
-        let any_processor: c_int = -1;
-        let no_group: c_int = -1;
-        // SAFETY: the kernel reads a structure of exactly the size that it names, asserted above.
-        let opened = unsafe {
-            let call = libc::SYS_perf_event_open;
-            libc::syscall(call, &raw const attributes, tid, any_processor, no_group, PERF_FLAG_FD_CLOEXEC)
-        };
-        let descriptor = c_int::try_from(check(opened)?).map_err(|_| Errno(libc::EBADF))?;
-        // SAFETY: the kernel has just made it for this call, and nobody else has its number.
-        let event = unsafe { OwnedFd::from_raw_fd(descriptor) };
+        let event = open(tid, at)?;
         let owner = Owner { kind: 0, id: tid };
         // SAFETY: the kernel reads a structure of this layout (`fcntl(2)`, F_SETOWN_EX).
         check(unsafe { libc::fcntl(event.as_raw_fd(), F_SETOWN_EX, &raw const owner) }.into())?;

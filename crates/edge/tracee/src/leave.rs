@@ -10,8 +10,7 @@
 //! that it ignores, so that nothing happens to it if this process dies at any moment. That
 //! it is outside is not believed but looked at, as for any other thread.
 
-use crate::Errno;
-use crate::breakpoint::Breakpoint;
+use crate::breakpoint::{self, Breakpoint};
 use crate::limits::Limits;
 use crate::process::Process;
 use crate::remote::bell;
@@ -20,7 +19,7 @@ use crate::stop::{HeldThread, Sent, mended_registers};
 use crate::sys::{self, Event};
 use crate::transition::Blocked;
 use core::cell::RefCell;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
 use salve_elf::RuntimeAddr;
 use std::time::Instant;
 
@@ -28,8 +27,8 @@ use std::time::Instant;
 /// see where one comes out: everybody stands meanwhile.
 const MOST: usize = 8;
 const FRAMES: usize = 16;
-/// This machine's processors, or who runs this, have no breakpoints to give.
-static NO_BREAKPOINTS: AtomicBool = AtomicBool::new(false);
+/// How long it is worth to wait until breakpoints can be set, instead of another try at random.
+const UNTIL_READY: Duration = Duration::from_millis(100);
 
 thread_local! {
     static LATER: RefCell<Vec<Snare>> = const { RefCell::new(Vec::new()) };
@@ -52,12 +51,8 @@ impl Snare {
         for &at in at {
             match Breakpoint::set(tid, at, signal) {
                 Ok(breakpoint) => breakpoints.push(breakpoint),
-                Err(Errno(errno)) => {
-                    let none_here = matches!(errno, libc::ENOENT | libc::EOPNOTSUPP | libc::ENOSYS);
-                    NO_BREAKPOINTS.fetch_or(none_here, Ordering::Relaxed);
-                    // It is gone, or somebody else has some of them, or this place has none.
-                    break;
-                }
+                // It is gone, or somebody else has some of them, or this place has none.
+                Err(_) => break,
             }
         }
         (!breakpoints.is_empty()).then_some(Self { signal, breakpoints, spent: false })
@@ -86,14 +81,19 @@ fn signal(process: &Process, tid: i32) -> Option<i32> {
 /// How many frames to go outwards, while everybody stands, to see where the next of the
 /// blocking threads comes out.
 pub(crate) fn frames(known: usize) -> usize {
-    if known < MOST && !NO_BREAKPOINTS.load(Ordering::Relaxed) { FRAMES } else { 0 }
+    if known < MOST && breakpoint::may_exist() { FRAMES } else { 0 }
 }
 
-/// Whether there is any of them to wait for in this way.
-pub(crate) fn can_be_awaited<'a>(blocking: &[Blocked], process_of: impl Fn(&Blocked) -> Option<&'a Process>) -> bool {
+/// Whether there is any of them to wait for in this way, before `deadline`.
+pub(crate) fn can_be_awaited<'a>(
+    blocking: &[Blocked],
+    process_of: impl Fn(&Blocked) -> Option<&'a Process>,
+    deadline: Instant,
+) -> bool {
     let has_signal = |blocked: &Blocked| process_of(blocked).and_then(|process| signal(process, blocked.tid)).is_some();
     let mut known = blocking.iter().take(MOST).filter(|blocked| !blocked.leaves_to.is_empty());
-    !NO_BREAKPOINTS.load(Ordering::Relaxed) && known.any(has_signal)
+    known.any(has_signal)
+        && breakpoint::are_ready_within(UNTIL_READY.min(deadline.saturating_duration_since(Instant::now())))
 }
 
 /// Threads that are traced already when everybody is stopped.
@@ -196,7 +196,6 @@ fn settle(thread: &mut HeldThread) -> bool {
 mod tests {
     use super::*;
     use crate::outcome::BlockingReason;
-    use core::time::Duration;
     use std::process::{Child, Command};
 
     fn sleeper() -> (Child, Process) {

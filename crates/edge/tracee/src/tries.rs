@@ -108,7 +108,7 @@ pub(crate) fn run(sites: &[Site<'_>], terms: &Terms<'_>) -> Result<Round, ApplyE
             return Ok(Round::Ended(Transition { ended, tries, longest_stop }));
         }
         let waited = in_the_way.take().is_some();
-        if !leave::can_be_awaited(&blocking, |blocked| of(sites, blocked)) {
+        if !leave::can_be_awaited(&blocking, |blocked| of(sites, blocked), terms.deadline) {
             rest(sites, &blocking, pause, terms.deadline);
             pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
             continue;

@@ -1,6 +1,6 @@
 use crate::superset;
 use core::hash::Hasher as _;
-use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 use salve_elf::{Image, ImageKind, Va, VaRange};
 use std::hash::DefaultHasher;
 
@@ -148,6 +148,11 @@ pub(crate) fn reference(
         }
         return make(offsets.immediate_offset(), offsets.immediate_size(), kind, target);
     }
+    // Nothing executes it: what stands in place of its operand is a mark, such as that of
+    // restartable sequences (`rseq(2)`).
+    if matches!(instruction.mnemonic(), Mnemonic::Ud0 | Mnemonic::Ud1) {
+        return None;
+    }
     if instruction.is_ip_rel_memory_operand() {
         let target = Va::new(instruction.ip_rel_memory_address());
         if range.contains(target) {
@@ -155,7 +160,7 @@ pub(crate) fn reference(
         }
         let kind = match instruction.flow_control() {
             FlowControl::IndirectCall | FlowControl::IndirectBranch => ReferenceKind::Indirect,
-            _ if instruction.mnemonic() == iced_x86::Mnemonic::Lea => ReferenceKind::Address,
+            _ if instruction.mnemonic() == Mnemonic::Lea => ReferenceKind::Address,
             _ => ReferenceKind::Memory,
         };
         return make(offsets.displacement_offset(), offsets.displacement_size(), kind, target);

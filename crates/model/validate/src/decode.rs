@@ -8,7 +8,7 @@
 //! cannot become a reference that nobody checked. Nothing here depends on the values of displacements and
 //! immediates, so two byte strings that differ only there decode alike.
 
-use crate::encoding::{Encoding, Vector};
+use crate::encoding::{Encoding, Undecoded};
 use yaxpeax_x86::long_mode::{InstDecoder, Instruction, Opcode, Operand, RegSpec, Segment};
 
 /// Where control goes after an instruction.
@@ -118,7 +118,7 @@ impl Decoder {
     pub(crate) fn decode(&self, bytes: &[u8], absolute: bool) -> Option<Instr> {
         // No instruction is longer; a longer slice only invites overreading.
         let window = bytes.get(..bytes.len().min(15))?;
-        let Ok(instruction) = self.0.decode_slice(window) else { return vector(window, absolute) };
+        let Ok(instruction) = self.0.decode_slice(window) else { return undecoded(window, absolute) };
         let len = usize::try_from(yaxpeax_arch::LengthedInstruction::len(&instruction).to_const()).ok()?;
         let bytes = window.get(..len)?;
         let encoding = Encoding::of(bytes)?;
@@ -153,6 +153,12 @@ impl Decoder {
                 continue;
             }
             let Some(memory) = memory(&operand)? else { continue };
+            // Nothing executes it: what stands in place of its operand is a mark, such as that
+            // of restartable sequences (`rseq(2)`).
+            if matches!(opcode, Opcode::UD0 | Opcode::UD1) {
+                refers_to_next |= memory.rip;
+                continue;
+            }
             if matches!(operand, Operand::Disp { base, .. } if base == RegSpec::rsp()) {
                 out.in_frame = Some((encoding.displacement_at, encoding.displacement_width));
             }
@@ -179,14 +185,14 @@ impl Decoder {
     }
 }
 
-/// A vector instruction that the decoder does not know. It may read as much as a register holds.
-fn vector(window: &[u8], absolute: bool) -> Option<Instr> {
+/// An instruction that the decoder does not know. It may read as much as a register holds.
+fn undecoded(window: &[u8], absolute: bool) -> Option<Instr> {
     const WIDEST: u8 = 64;
-    let vector = Vector::of(window)?;
-    let bytes = window.get(..vector.len)?;
+    let instruction = Undecoded::of(window)?;
+    let bytes = window.get(..instruction.len)?;
     let encoding = Encoding::of(bytes)?;
     let mut out = Instr {
-        len: vector.len,
+        len: instruction.len,
         flow: Flow::Next,
         fields: [None; 2],
         immediate: encoding.immediate_width,
@@ -195,7 +201,7 @@ fn vector(window: &[u8], absolute: bool) -> Option<Instr> {
         writes: true,
         in_frame: None,
     };
-    if absolute && vector.has_memory && encoding.displacement_width >= 4 && !encoding.is_next_relative {
+    if absolute && instruction.has_memory && encoding.displacement_width >= 4 && !encoding.is_next_relative {
         return None;
     }
     if encoding.is_next_relative {
@@ -335,5 +341,25 @@ mod tests {
         assert_eq!(len(&[0xc5, 0xf8, 0x92, 0xc8, 0x62, 0xf1]), Some(4));
         // vpsrlq $0x30,%zmm8,%zmm9
         assert_eq!(len(&[0x62, 0xd1, 0xb5, 0x48, 0x73, 0xd0, 0x30, 0x62]), Some(7));
+    }
+
+    #[test]
+    fn padlock_instructions_are_read_by_their_encoding() {
+        // rep xcrypt-ecb; rep xsha256; xstore-rng
+        assert_eq!(len(&[0xf3, 0x0f, 0xa7, 0xc8, 0x4c, 0x89, 0xc3]), Some(4));
+        assert_eq!(len(&[0xf3, 0x0f, 0xa6, 0xd0, 0xc3]), Some(4));
+        assert_eq!(len(&[0x0f, 0xa7, 0xc0, 0xf3, 0xc3]), Some(3));
+        // Their opcodes with an operand in memory are nothing.
+        assert_eq!(len(&[0x0f, 0xa7, 0x05, 0, 0, 0, 0]), None);
+        assert_eq!(len(&[0x0f, 0xa6, 0xc1]), None);
+    }
+
+    #[test]
+    fn a_mark_in_place_of_an_operand_is_no_reference() {
+        let read = |bytes| Decoder::new().decode(bytes, false).map(|i| (i.len, i.flow, i.fields().count()));
+        // ud1 0x53053053(%rip),%edi: the signature of restartable sequences
+        assert_eq!(read(&[0x0f, 0xb9, 0x3d, 0x53, 0x30, 0x05, 0x53]), Some((7, Flow::Stop, 0)));
+        // mov 0x53053053(%rip),%edi
+        assert_eq!(read(&[0x8b, 0x3d, 0x53, 0x30, 0x05, 0x53]), Some((6, Flow::Next, 1)));
     }
 }

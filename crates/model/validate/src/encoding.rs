@@ -19,19 +19,35 @@ pub(crate) struct Encoding {
     pub(crate) immediate_width: usize,
 }
 
-/// A vector instruction, read without the decoder.
+/// An instruction that the decoder does not know, read without it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Vector {
+pub(crate) struct Undecoded {
     pub(crate) len: usize,
     pub(crate) has_memory: bool,
 }
 
-impl Vector {
+impl Undecoded {
+    pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
+        Self::padlock(bytes).or_else(|| Self::vector(bytes))
+    }
+
+    /// VIA's ciphers, hashes and random numbers: the registers say where the memory is, and
+    /// a `ModRM` byte which of them it is (VIA, "Programming Guide" to its ciphers).
+    fn padlock(bytes: &[u8]) -> Option<Self> {
+        let repeat = usize::from(bytes.first() == Some(&0xf3));
+        match *bytes.get(repeat..)? {
+            [0x0f, 0xa6 | 0xa7, modrm, ..] if modrm & 0xc7 == 0xc0 => {
+                Some(Self { len: repeat.checked_add(3)?, has_memory: false })
+            }
+            _ => None,
+        }
+    }
+
     /// What VEX, EVEX and XOP prefixes start is regular: a `ModRM` byte, and an immediate
     /// that the map and for one map the opcode decide (SDM vol. 2 §2.3 and §2.7; AMD APM
     /// vol. 6 for XOP and FMA4). None of it branches. This reads the few that the
     /// decoder does not know.
-    pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
+    fn vector(bytes: &[u8]) -> Option<Self> {
         let legacy = bytes.iter().take_while(|b| matches!(b, 0x67 | 0x2e | 0x36 | 0x3e | 0x26)).count();
         let (opcode_at, immediate) = match *bytes.get(legacy..)? {
             [0xc5, _, opcode, ..] => (2_usize, vex_immediate(1, opcode)?),

@@ -4,10 +4,14 @@
 //! structure that grows as another size handed to an allocator. A displacement
 //! that changes in one place is an ordinary change of code if both offsets are
 //! in use elsewhere in code that stays; otherwise nobody can tell.
+//!
+//! Where a function was written anew, instructions are aligned that have nothing to do
+//! with each other. A shift shows nothing if both versions use both offsets anyway and
+//! the instructions around it are not the same; then nobody can tell, either.
 
 use crate::carry::Carried;
 use crate::registry;
-use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{FlowControl, Instruction, MemorySize, Mnemonic, OpKind, Register};
 use salve_code::is_immediate;
 use salve_elf::{Binding, Va, VaRange};
 use salve_match::{AlignedPair, Difference, ImageDiff, OperandChange, Side, compare_operands};
@@ -52,6 +56,8 @@ struct Shift {
     new_at: Va,
     old: i64,
     new: i64,
+    /// Both versions use both offsets, and the code around is not the same.
+    rewritten: bool,
 }
 
 /// Findings over all carried pairs.
@@ -88,25 +94,33 @@ impl Layout {
     }
 
     fn shifts_of(&mut self, function: &str, delta: &Difference, old_range: VaRange, new_range: VaRange) {
-        let old_frame = uses_frame_pointer(delta.aligned.iter().map(|p| &p.old));
-        let new_frame = uses_frame_pointer(delta.aligned.iter().map(|p| &p.new));
-        for pair in &delta.aligned {
+        let before = || delta.aligned.iter().map(|p| &p.old).chain(&delta.only_old);
+        let after = || delta.aligned.iter().map(|p| &p.new).chain(&delta.only_new);
+        let pointers = (FramePointer::of(before()), FramePointer::of(after()));
+        let accesses = (accesses(before()), accesses(after()));
+        for (index, pair) in delta.aligned.iter().enumerate() {
             if is_sum(&pair.old) || (pair.old.mnemonic() == Mnemonic::Nop && pair.old.memory_index() != Register::None)
             {
                 continue;
             }
             for change in compare_operands(pair, old_range, new_range) {
                 let OperandChange::Displacement { base, index: _, old, new } = change else { continue };
-                let frame = base == Register::RSP || (base == Register::RBP && old_frame && new_frame);
+                let through_rbp = base == Register::RBP && pointers.0.is_frame(old) && pointers.1.is_frame(new);
+                let frame = base == Register::RSP || through_rbp;
                 if frame || base == Register::None || pair.old.mnemonic() == Mnemonic::Nop {
                     continue;
                 }
+                let in_both = |offset| {
+                    let access = (offset, pair.old.memory_size());
+                    accesses.0.contains(&access) && accesses.1.contains(&access)
+                };
                 self.shifts.push(Shift {
                     function: function.to_owned(),
                     old_at: Va::new(pair.old.ip()),
                     new_at: Va::new(pair.new.ip()),
                     old,
                     new,
+                    rewritten: in_both(old) && in_both(new) && !is_in_step(&delta.aligned, index),
                 });
             }
         }
@@ -210,10 +224,18 @@ impl Layout {
             by_delta.entry(shift.new.wrapping_sub(shift.old)).or_default().push(shift);
         }
         let mut explained = BTreeSet::new();
-        for (delta, shifts) in &by_delta {
-            if !is_layout(shifts) {
-                continue;
-            }
+        // Would be a layout if all that is aligned belonged together.
+        let mut doubtful = BTreeSet::new();
+        for (delta, all) in &by_delta {
+            let shifts: Vec<&Shift> = all.iter().copied().filter(|s| !s.rewritten).collect();
+            let shifts = match (is_layout(&shifts), is_shared(all) && reaches_beyond(diff, &shifts)) {
+                (true, _) => shifts,
+                (false, true) => all.clone(),
+                (false, false) => {
+                    doubtful.extend(is_layout(all).then_some(*delta));
+                    continue;
+                }
+            };
             explained.insert(*delta);
             let functions: BTreeSet<&str> = shifts.iter().map(|s| s.function.as_str()).collect();
             let lowest = shifts.iter().map(|s| s.old).min().unwrap_or(0);
@@ -231,10 +253,21 @@ impl Layout {
             reasons
                 .push(registry::STRUCT_LAYOUT.because("an object is allocated with another size", self.sizes.clone()));
         }
+        let delta = |s: &Shift| s.new.wrapping_sub(s.old);
+        let rewritten: Vec<Evidence> =
+            self.shifts.iter().filter(|s| doubtful.contains(&delta(s))).map(evidence).collect();
+        if !rewritten.is_empty() {
+            reasons.push(registry::FIELD_OFFSET.because(
+                "code was written anew and uses the same offsets in other places; a field may have moved",
+                rewritten,
+            ));
+        }
         let rest: Vec<&Shift> =
-            self.shifts.iter().filter(|s| !explained.contains(&s.new.wrapping_sub(s.old))).collect();
+            self.shifts.iter().filter(|s| !explained.contains(&delta(s)) && !doubtful.contains(&delta(s))).collect();
         if !rest.is_empty() {
-            let used = displacements(diff, carried);
+            let replaced = carried.new_functions();
+            let staying = diff.identical.iter().map(|(_, n)| *n).filter(|n| !replaced.contains(n));
+            let used = displacements(&diff.new, staying);
             // Two fields that changed places are both in use anywhere.
             let swapped: BTreeSet<(&str, i64, i64)> =
                 rest.iter().map(|s| (s.function.as_str(), s.new, s.old)).collect();
@@ -274,6 +307,37 @@ fn is_layout(shifts: &[&Shift]) -> bool {
     one_field_everywhere || functions.len() >= 3 || (functions.len() >= 2 && fields.len() >= 3) || fields.len() >= 4
 }
 
+/// The offsets of objects that are accessed, and how much is there.
+fn accesses<'i>(instructions: impl Iterator<Item = &'i Instruction>) -> BTreeSet<(i64, MemorySize)> {
+    instructions
+        .filter(|i| !matches!(i.memory_base(), Register::None | Register::RSP | Register::RIP | Register::EIP))
+        .map(|i| (i.memory_displacement64().cast_signed(), i.memory_size()))
+        .collect()
+}
+
+/// Whether the instructions around an aligned pair are aligned as well, without any between them.
+fn is_in_step(aligned: &[AlignedPair], index: usize) -> bool {
+    const AROUND: usize = 2;
+    let around = index.saturating_sub(AROUND)..index.saturating_add(AROUND + 1).min(aligned.len());
+    aligned.get(around).unwrap_or_default().windows(2).all(|pairs| {
+        let [before, after] = pairs else { return false };
+        before.old.next_ip() == after.old.ip() && before.new.next_ip() == after.new.ip()
+    })
+}
+
+/// One shift of different fields in different functions: a layout if that is not all.
+fn is_shared(shifts: &[&Shift]) -> bool {
+    let functions: BTreeSet<&str> = shifts.iter().map(|s| s.function.as_str()).collect();
+    let fields: BTreeSet<i64> = shifts.iter().map(|s| s.old).collect();
+    functions.len() >= 2 && fields.len() >= 2
+}
+
+/// Whether a field moved to where no object of the old image has any.
+fn reaches_beyond(diff: &ImageDiff<'_, '_>, shifts: &[&Shift]) -> bool {
+    let used = displacements(&diff.old, 0..diff.old.image.functions().len());
+    shifts.iter().any(|shift| !used.contains(&shift.new))
+}
+
 fn evidence(shift: &Shift) -> Evidence {
     Evidence {
         function: Some(shift.function.clone()),
@@ -290,10 +354,42 @@ fn is_sum(instruction: &Instruction) -> bool {
         && (instruction.memory_index() != Register::None || instruction.op0_register().size() < 8)
 }
 
-fn uses_frame_pointer<'i>(mut instructions: impl Iterator<Item = &'i Instruction>) -> bool {
-    instructions.any(|i| {
-        i.mnemonic() == Mnemonic::Mov && i.op0_register() == Register::RBP && i.op1_register() == Register::RSP
-    })
+/// What a function has in `rbp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FramePointer {
+    /// The start of its frame.
+    Set,
+    /// What it had before: a part of a function that lies elsewhere (`.cold`) goes on with
+    /// that one's frame, or with an object.
+    Inherited,
+    /// Anything.
+    Object,
+}
+
+impl FramePointer {
+    fn of<'i>(instructions: impl Iterator<Item = &'i Instruction>) -> Self {
+        let mut found = Self::Inherited;
+        for i in instructions.filter(|i| i.op0_kind() == OpKind::Register && i.op0_register() == Register::RBP) {
+            match i.mnemonic() {
+                Mnemonic::Mov if i.op1_kind() == OpKind::Register && i.op1_register() == Register::RSP => {
+                    return Self::Set;
+                }
+                Mnemonic::Push | Mnemonic::Pop | Mnemonic::Cmp | Mnemonic::Test => {}
+                _ => found = Self::Object,
+            }
+        }
+        found
+    }
+
+    /// Whether what is at this distance from it is in a frame: an object is reached from its
+    /// start on.
+    fn is_frame(self, displacement: i64) -> bool {
+        match self {
+            Self::Set => true,
+            Self::Inherited => displacement < 0,
+            Self::Object => false,
+        }
+    }
 }
 
 /// Where a call or jump leads, or the slot it goes through.
@@ -321,13 +417,11 @@ pub(crate) fn import_at<'a>(side: &Side<'_, 'a>, instruction: &Instruction) -> O
     }
 }
 
-/// Every offset at which code that stays accesses objects.
-fn displacements(diff: &ImageDiff<'_, '_>, carried: &Carried) -> BTreeSet<i64> {
-    let new = carried.new_functions();
+/// Every offset at which these functions access objects.
+fn displacements(side: &Side<'_, '_>, functions: impl IntoIterator<Item = usize>) -> BTreeSet<i64> {
     let mut used = BTreeSet::new();
-    for (_, n) in diff.identical.iter().filter(|(_, n)| !new.contains(n)) {
-        let Some(function) = diff.new.image.functions().get(*n) else { continue };
-        let Some(decoder) = salve_code::decode(diff.new.image, function.range) else { continue };
+    for function in functions.into_iter().filter_map(|index| side.image.functions().get(index)) {
+        let Some(decoder) = salve_code::decode(side.image, function.range) else { continue };
         for instruction in decoder {
             let base = instruction.memory_base();
             let through = !matches!(base, Register::None | Register::RSP | Register::RIP | Register::EIP);

@@ -79,7 +79,7 @@ registry! {
     CONSTANT_RENUMBERED = "constant-renumbered", Review,
         "one number became another in several functions: an enumeration, a flag or a size, of which old state may hold the old value";
     FIELD_OFFSET = "field-offset", Review,
-        "one instruction accesses another offset of an object, and nothing else shows whether the object's layout moved";
+        "an instruction accesses another offset of an object, and nothing else shows whether the object's layout moved";
     FIELD_ENCODING = "field-encoding", Review,
         "one function stores another number, flag, multiple or width in an object; objects that exist hold the old form";
     FIELD_MEANING = "field-meaning", Review,
