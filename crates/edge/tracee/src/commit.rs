@@ -12,7 +12,7 @@
 //! While this program lives, no gate is ever run.
 
 use crate::Errno;
-use crate::home;
+use crate::home::{self, CODE_SEGMENT_64};
 use crate::memory::Memory;
 use crate::outcome::{Lost, NotApplied, WriteFault};
 use crate::process::{Process, Seccomp};
@@ -35,7 +35,6 @@ const YIELDS: u64 = 512;
 const PAUSES: u64 = 200_000;
 /// Old and new bytes of one write.
 const PAIR_BYTES: u64 = 16;
-const CODE_SEGMENT_64: u64 = 0x33;
 /// How long the writes may take: there is no way back, and the machine may be busy.
 const RUN_LIMIT: Duration = Duration::from_secs(5);
 

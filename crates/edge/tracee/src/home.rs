@@ -3,6 +3,8 @@
 use libc::user_regs_struct;
 
 pub(crate) const RESTART_SYSCALL: u64 = 219;
+/// `__USER_CS`: 64-bit code.
+pub(crate) const CODE_SEGMENT_64: u64 = 0x33;
 
 /// Where a thread goes on, in registers that need no help of the kernel.
 #[derive(Clone, Copy, Debug)]

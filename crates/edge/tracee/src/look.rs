@@ -1,6 +1,7 @@
 //! Looking at stopped threads: what they run, and what their stacks hold.
 
 use crate::Errno;
+use crate::home::CODE_SEGMENT_64;
 use crate::limits::Limits;
 use crate::maps::{self, Mapping};
 use crate::memory::Memory;
@@ -21,7 +22,6 @@ const RED_ZONE_BYTES: u64 = 128;
 /// processor has for one thread.
 const NEAR_BYTES: usize = 512;
 const BREAKPOINTS: usize = 4;
-const CODE_SEGMENT_64: u64 = 0x33;
 /// `PROCMAP_QUERY_VMA_READABLE`, `_WRITABLE` and `_EXECUTABLE`.
 const QUERY_READABLE: u64 = 1;
 const QUERY_WRITABLE: u64 = 2;

@@ -62,6 +62,14 @@ pub(crate) fn tracer(process: &Process, tid: Option<i32>) -> Option<i32> {
     (tracer != 0).then(|| process_of(tracer).unwrap_or(tracer))
 }
 
+/// Whether a thread ended, which is why it could not be traced: a zombie, or gone since.
+pub(crate) fn has_ended(process: &Process, tid: i32) -> bool {
+    match process.status(Some(tid)) {
+        Ok(status) => status.field("State").is_some_and(|state| state.starts_with(['Z', 'X'])),
+        Err(error) => matches!(error, ReadError::Exited),
+    }
+}
+
 /// Whether this tracer (a thread, by its number) is one of ours, which traces nothing else by
 /// now, or gone or going.
 fn ends(tracer: i32) -> bool {

@@ -1,0 +1,179 @@
+//! Borrowing one thread for one program.
+
+use super::candidates::candidates;
+use super::{Prepared, RemoteError, Target, bell, forbidden};
+use crate::Errno;
+use crate::outcome::NotApplied;
+use crate::program::{Program, Row};
+use crate::seize::{has_ended, seize, tracer};
+use crate::slot::{SLOT_BYTES, Slot};
+use crate::stop::mended_registers;
+use crate::stub::Bell;
+use crate::sys;
+use crate::wait::{self, Stopped};
+use core::time::Duration;
+use salve_elf::RuntimeAddr;
+use std::time::Instant;
+
+/// How long a program may take before its thread is let go, to come home by itself.
+const CALL_LIMIT: Duration = Duration::from_secs(5);
+/// How long threads that do not stop in time are tried again.
+const LATE_LIMIT: Duration = Duration::from_secs(5);
+const LATE_PAUSE: Duration = Duration::from_millis(20);
+
+/// What a borrowed thread is to do.
+pub(crate) struct Task<'a> {
+    pub(crate) program: &'a Program,
+    /// Where its table lies, written by the caller; `None`: behind the stub.
+    pub(crate) table: Option<RuntimeAddr>,
+    /// A second table, which goes behind the stub; the first one leads there.
+    pub(crate) tail: Option<&'a Program>,
+    /// Calls that will be made later: judged now, before the first is made.
+    pub(crate) later: &'a [Row],
+    /// Whether the program has come to its good end.
+    pub(crate) done: &'a (dyn Fn() -> bool + Sync),
+}
+
+/// A call whose result was not the wanted one: which, and the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Failed {
+    pub(crate) row: usize,
+    pub(crate) result: i64,
+}
+
+impl Failed {
+    pub(crate) fn error(self, program: &Program) -> RemoteError {
+        let call = program.rows.get(self.row).map_or("a call", |row| row.sys.1);
+        match i32::try_from(self.result.saturating_neg()) {
+            Ok(code) if (1..4096).contains(&code) => RemoteError::Call { call, errno: Errno(code) },
+            _ => RemoteError::Call { call, errno: Errno::EIO },
+        }
+    }
+}
+
+/// Borrows one thread for one program; says how long it was held.
+pub(crate) fn run(
+    target: &Target<'_>,
+    slot: &Slot,
+    task: &Task<'_>,
+) -> Result<(Result<(), Failed>, Duration), RemoteError> {
+    let start = Instant::now();
+    loop {
+        match run_once(target, slot, task) {
+            // All of it was a matter of time.
+            Err(RemoteError::Late { .. }) if start.elapsed() < LATE_LIMIT => std::thread::sleep(LATE_PAUSE),
+            other => return other,
+        }
+    }
+}
+
+fn run_once(target: &Target<'_>, slot: &Slot, task: &Task<'_>) -> Result<(Result<(), Failed>, Duration), RemoteError> {
+    let mut last = "it has no thread that could be looked at".to_owned();
+    let (candidates, mut late) = candidates(target)?;
+    for tid in candidates {
+        // One tracing thread for each try: when it ends, the kernel releases whatever
+        // it still holds, also a thread that never stopped.
+        let tried = std::thread::scope(|scope| {
+            std::thread::Builder::new()
+                .name("salve-borrow".to_owned())
+                .spawn_scoped(scope, || borrow(target, tid, slot, task))
+                .map_err(RemoteError::Thread)?
+                .join()
+                .unwrap_or_else(|_| Err(RemoteError::Unsuitable("the tracing thread failed".to_owned())))
+        });
+        match tried {
+            Err(RemoteError::Unsuitable(why)) => last = why,
+            Err(RemoteError::Late { tid }) => late = Some(tid),
+            Err(RemoteError::Gone) if target.process.still_there().is_ok() => {
+                "it exited meanwhile".clone_into(&mut last);
+            }
+            other => return other,
+        }
+    }
+    Err(match late {
+        Some(tid) => RemoteError::Late { tid },
+        None => RemoteError::Not(NotApplied::NoThread { why: last }),
+    })
+}
+
+fn borrow(
+    target: &Target<'_>,
+    tid: i32,
+    slot: &Slot,
+    task: &Task<'_>,
+) -> Result<(Result<(), Failed>, Duration), RemoteError> {
+    let _hurried = wait::hurry();
+    let bell = target.process.status(Some(tid)).ok().as_ref().and_then(bell);
+    lock(target, tid)?;
+    let start = Instant::now();
+    stop(target, tid, start)?;
+    let let_go = |error: RemoteError| {
+        let _ = sys::detach(tid);
+        error
+    };
+    let mut prepared = prepare(target, tid, slot, task).map_err(let_go)?;
+    let code = code(&mut prepared, slot, task, bell).map_err(let_go)?;
+    target.memory.write(slot.at, &code).map_err(|errno| let_go(forbidden(errno)))?;
+    let table = task.table.unwrap_or_else(|| slot.table_at());
+    let sent = prepared.send(slot.at, table)?;
+    let driven = sent.drive(task.done, CALL_LIMIT)?;
+    let ended = match driven.caught() {
+        _ if (task.done)() => Ok(Ok(())),
+        Some(registers) => Ok(task
+            .program
+            .row_at(table, registers.r13)
+            .map_or(Ok(()), |row| Err(Failed { row, result: registers.r12.cast_signed() }))),
+        None => Err(RemoteError::Unseen),
+    };
+    driven.release()?;
+    let held = start.elapsed();
+    // Nobody is in the stub, and no handler ran from it: it would have been seen here.
+    target.memory.write(slot.at, &slot.original).map_err(|_| RemoteError::Gone)?;
+    ended.map(|ended| (ended, held))
+}
+
+fn stop(target: &Target<'_>, tid: i32, start: Instant) -> Result<(), RemoteError> {
+    sys::interrupt(tid)?;
+    let deadline = start.checked_add(target.limits.max_stop).unwrap_or(start);
+    if wait::stopped(tid, deadline)? == Stopped::NotYet { Err(RemoteError::Late { tid }) } else { Ok(()) }
+}
+
+/// The stopped thread, if it may make all calls of the task.
+fn prepare(target: &Target<'_>, tid: i32, slot: &Slot, task: &Task<'_>) -> Result<Prepared, RemoteError> {
+    let registers = mended_registers(tid)?;
+    let prepared = Prepared::of(target.process, target.memory, tid, &registers)?;
+    prepared.judge(slot.at, task.program.rows.iter().chain(task.later))?;
+    Ok(prepared)
+}
+
+/// What goes into the slot: the stub, and a table behind it.
+fn code(prepared: &mut Prepared, slot: &Slot, task: &Task<'_>, bell: Option<Bell>) -> Result<Vec<u8>, RemoteError> {
+    let mut code = prepared.stub(slot.at, bell).to_vec();
+    let in_slot = if task.table.is_none() { Some(task.program) } else { task.tail };
+    if let Some(program) = in_slot {
+        code.extend(program.table(slot.table_at()));
+    }
+    if code.len() > SLOT_BYTES {
+        return Err(RemoteError::Unsuitable("the first table is too long".to_owned()));
+    }
+    Ok(code)
+}
+
+/// Seizes the first thread as a lock, and the one to be borrowed.
+fn lock(target: &Target<'_>, tid: i32) -> Result<(), RemoteError> {
+    let leader = target.process.pid();
+    let refused = |tid: i32, errno: Errno| match errno.0 {
+        libc::ESRCH => RemoteError::Gone,
+        _ => match tracer(target.process, Some(tid)) {
+            Some(tracer) => RemoteError::Not(NotApplied::AlreadyTraced { tracer }),
+            None => RemoteError::Unsuitable(format!("it cannot be traced: {errno}")),
+        },
+    };
+    match seize(target.process, leader) {
+        Ok(()) => {}
+        // A first thread that ended before the others is a zombie, which cannot be traced.
+        Err(_) if leader != tid && has_ended(target.process, leader) => {}
+        Err(errno) => return Err(refused(leader, errno)),
+    }
+    if leader == tid { Ok(()) } else { seize(target.process, tid).map_err(|errno| refused(tid, errno)) }
+}

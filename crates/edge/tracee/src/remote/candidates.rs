@@ -1,0 +1,48 @@
+//! Which threads to borrow, and in which order.
+
+use super::{RemoteError, Target};
+use crate::process::{Process, Seccomp};
+
+/// Candidates that are tried before giving up for now.
+const MAX_CANDIDATES: usize = 16;
+
+/// Threads in the order of preference: running ones first, for those lose least. And one
+/// that will do when its `vfork` child is done.
+pub(super) fn candidates(target: &Target<'_>) -> Result<(Vec<i32>, Option<i32>), RemoteError> {
+    let (mut ranked, mut waiting) = (Vec::new(), None);
+    for tid in target.process.threads(target.limits)?.into_iter().take(1024) {
+        match rank(target.process, tid) {
+            Some(Rank::Fit(rank)) => ranked.push((rank, tid)),
+            Some(Rank::Waiting) => waiting = Some(tid),
+            None => {}
+        }
+    }
+    ranked.sort_unstable();
+    Ok((ranked.into_iter().take(MAX_CANDIDATES).map(|(_, tid)| tid).collect(), waiting))
+}
+
+enum Rank {
+    Fit(u32),
+    /// It cannot stop until its `vfork` child is done.
+    Waiting,
+}
+
+/// `/proc/PID/task/TID/syscall`: `running`, or the number of the call it sleeps in.
+fn rank(process: &Process, tid: i32) -> Option<Rank> {
+    let text = process.read_entry(&format!("task/{tid}/syscall"), "syscall", 512).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let number = text.split_ascii_whitespace().next()?;
+    let calm: u32 = match number {
+        "running" | "-1" => 0,
+        // read, poll, nanosleep, futex, clock_nanosleep, ppoll: these go on as if nothing was.
+        "0" | "7" | "35" | "202" | "230" | "271" => 1,
+        "58" => return Some(Rank::Waiting),
+        _ => 2,
+    };
+    let filtered = match process.status(Some(tid)).ok()?.seccomp().ok()? {
+        Seccomp::Off => 0_u32,
+        Seccomp::Filter => 4,
+        Seccomp::Strict => return None,
+    };
+    calm.checked_add(filtered).map(Rank::Fit)
+}
