@@ -8,7 +8,7 @@
 //! payload stays mapped; nothing leads there, and the next revert clears it away
 //! if its policy allows it.
 
-use crate::apply::Planned;
+use super::plan::Planned;
 use crate::image::{Found, read_image};
 use crate::limits::Limits;
 use crate::maps;
@@ -23,7 +23,7 @@ use salve_elf::{ContentHash, RuntimeAddr};
 use salve_patch::RevertPolicy;
 
 /// A livepatch in force that goes.
-pub(crate) struct Superseded<'a> {
+pub(super) struct Superseded<'a> {
     present: &'a Present,
     state: Vec<AtSpot>,
 }
@@ -31,7 +31,7 @@ pub(crate) struct Superseded<'a> {
 impl<'a> Superseded<'a> {
     /// One that may go for the sake of `newer`: its code has not escaped, and what it
     /// writes lies where the newer one writes or clear of that.
-    pub(crate) fn of(scene: &Scene, present: &'a Present, newer: &[Spot<'_>]) -> Result<Self, End> {
+    pub(super) fn of(scene: &Scene, present: &'a Present, newer: &[Spot<'_>]) -> Result<Self, End> {
         let path = || present.payload.image().map(|image| image.path.clone()).unwrap_or_default();
         let state = present.state(&scene.memory)?;
         let policy = present.payload.livepatch().map_or(RevertPolicy::Refuse, |livepatch| livepatch.revert);
@@ -50,20 +50,20 @@ impl<'a> Superseded<'a> {
     }
 
     /// What it has written there, if that is in force.
-    pub(crate) fn written_at(&self, at: RuntimeAddr) -> Option<Bytes> {
+    pub(super) fn written_at(&self, at: RuntimeAddr) -> Option<Bytes> {
         let spots = self.present.spots();
         let mut spots = spots.iter().zip(&self.state);
         spots.find_map(|((spot, changed), state)| (spot.at == at && *state == AtSpot::Changed).then_some(*changed))
     }
 
     /// How many of its writes are in force.
-    pub(crate) fn in_force(&self) -> usize {
+    pub(super) fn in_force(&self) -> usize {
         self.state.iter().filter(|state| **state == AtSpot::Changed).count()
     }
 
     /// What it says that it replaced is what the image's file has there: the payload in
     /// the process is foreign, and what it says is about to be written.
-    pub(crate) fn check(&self, process: &Process, image: &Found, limits: &Limits) -> Result<(), End> {
+    pub(super) fn check(&self, process: &Process, image: &Found, limits: &Limits) -> Result<(), End> {
         let path = image.display();
         let bad = |why: &str| End::Not(NotApplied::BadLivepatch { path: path.clone(), why: why.to_owned() });
         let mapping = image.any_mapping().ok_or_else(|| bad("its image is gone"))?;
@@ -80,7 +80,7 @@ impl<'a> Superseded<'a> {
     }
 
     /// What only the older one has becomes the image's own code; nobody may be in its functions.
-    pub(crate) fn add_to(&self, plan: &mut Plan<'_>, newer: &Planned<'_>) -> Result<(), End> {
+    pub(super) fn add_to(&self, plan: &mut Plan<'_>, newer: &Planned<'_>) -> Result<(), End> {
         let path = &newer.change.image.path;
         let bad = |why: &str| End::Not(NotApplied::BadLivepatch { path: path.clone(), why: why.to_owned() });
         let livepatch = self.present.payload.livepatch().ok_or_else(|| bad("the one before has none"))?;

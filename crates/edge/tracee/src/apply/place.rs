@@ -1,6 +1,6 @@
 //! Choosing a place for every payload that has to be delivered.
 
-use crate::apply::Planned;
+use super::plan::Planned;
 use crate::deliver::{Piece, pieces};
 use crate::outcome::NotApplied;
 use crate::patcher::{ApplyError, Patcher, PrepareError, Prepared};
@@ -12,16 +12,16 @@ use salve_elf::LoadBias;
 use std::sync::Arc;
 
 /// A payload and its place.
-pub(crate) struct Chosen {
+pub(super) struct Chosen {
     /// Index of what was planned.
-    pub(crate) planned: usize,
-    pub(crate) prepared: Arc<Prepared>,
-    pub(crate) old: LoadBias,
-    pub(crate) pieces: Vec<Piece>,
+    pub(super) planned: usize,
+    pub(super) prepared: Arc<Prepared>,
+    pub(super) old: LoadBias,
+    pub(super) pieces: Vec<Piece>,
 }
 
 /// The places that are still to be tried.
-pub(crate) struct Places<'a> {
+pub(super) struct Places<'a> {
     patcher: &'a Patcher,
     target: &'a Target<'a>,
     /// What has to be delivered, and how many places did not do.
@@ -29,7 +29,7 @@ pub(crate) struct Places<'a> {
 }
 
 impl<'a> Places<'a> {
-    pub(crate) fn new(
+    pub(super) fn new(
         patcher: &'a Patcher,
         target: &'a Target<'a>,
         planned: &'a [Planned<'a>],
@@ -42,14 +42,14 @@ impl<'a> Places<'a> {
 
     /// The place of the `parcel`-th was taken meanwhile; or of something else, which
     /// the next try shows.
-    pub(crate) fn skip(&mut self, parcel: usize) {
+    pub(super) fn skip(&mut self, parcel: usize) {
         if let Some((_, _, skip)) = self.wanted.get_mut(parcel) {
             *skip = skip.saturating_add(1);
         }
     }
 
     /// The best place for each that is left.
-    pub(crate) fn choose(&self) -> Result<Vec<Chosen>, End> {
+    pub(super) fn choose(&self) -> Result<Vec<Chosen>, End> {
         if self.wanted.is_empty() {
             return Ok(Vec::new());
         }
