@@ -11,9 +11,11 @@ use super::holding::{self, Holding, Holdings};
 use super::meter::{Meter, Pace, Seen};
 use super::operator::{self, Order, Said};
 use super::packages::{self, Versions};
-use super::run::{self, Stage};
+use super::reasons::{longest, note_left, planned};
+use super::stage::Stage;
+use super::surroundings::{load_average, machine, today};
+use super::watched::Watched;
 use super::{Service, Subject};
-use crate::observe::{Identity, Text};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -150,8 +152,8 @@ pub fn run(service: &dyn Service, plan: Plan, tell: &mut dyn FnMut(&str)) -> Res
     let mut endured = Endured {
         service: service.name().to_owned(),
         title: chosen.subject.title.to_owned(),
-        when: run::today()?,
-        machine: run::machine(),
+        when: today()?,
+        machine: machine(),
         load_averages: vec![load_average()],
         gentle: plan.pace == Pace::Gentle,
         every_ms: u64::try_from(plan.every.as_millis()).unwrap_or(u64::MAX),
@@ -184,7 +186,7 @@ pub fn run(service: &dyn Service, plan: Plan, tell: &mut dyn FnMut(&str)) -> Res
 struct Chosen {
     subject: Subject,
     accept: Vec<String>,
-    watched: Vec<Identity>,
+    watched: Watched,
 }
 
 fn choose(stage: &mut Stage, tell: &mut dyn FnMut(&str)) -> Result<Chosen> {
@@ -200,9 +202,9 @@ fn choose(stage: &mut Stage, tell: &mut dyn FnMut(&str)) -> Result<Chosen> {
         };
         let accept = operator::review_codes(&judged);
         let dry = operator::heal(&stage.root, &Order { from, accept: accept.clone(), dry_run: true })?;
-        let watched = stage.watch(&run::planned(&dry))?;
-        ensure!(!watched.is_empty(), "nobody would be healed: {:?} {:?}", dry.treated, dry.left);
-        tell(&format!("{}: {} processes", subject.title, watched.len()));
+        let watched = stage.watch(&planned(&dry))?;
+        ensure!(!watched.processes.is_empty(), "nobody would be healed: {:?} {:?}", dry.treated, dry.left);
+        tell(&format!("{}: {} processes", subject.title, watched.processes.len()));
         return Ok(Chosen { subject, accept, watched });
     }
     bail!("nothing of it can be healed")
@@ -217,11 +219,9 @@ fn endure(
     tell: &mut dyn FnMut(&str),
 ) -> Result<()> {
     let watched = &chosen.watched;
-    let text: Vec<Option<Text>> = watched.iter().map(|one| Text::of(one.pid).ok()).collect();
-    let writable = run::writable_code(watched);
     let window = WINDOW.min(plan.lasts / WINDOWS);
     endured.idle = stage.idle(window)?;
-    endured.before = holding::of(watched);
+    endured.before = holding::of(&watched.processes);
     floor.next_period();
     let began = Instant::now();
     while began.elapsed() < plan.lasts {
@@ -234,14 +234,14 @@ fn endure(
                 let changed = Said::of("applied", &said.treated);
                 ensure!(changed > 0, "nothing was applied: {:?} {:?}", said.treated, said.left);
                 applied += changed as u64;
-                run::note_left(&mut endured.left, &said);
+                note_left(&mut endured.left, &said);
                 if cycles + in_part == 0 {
-                    run::no_more_writable_code(watched, &writable)?;
+                    watched.must_have_no_more_writable_code()?;
                 }
                 std::thread::sleep(plan.every);
                 let left_behind = stage.left_behind(&said, &said)?;
                 let back = operator::revert_all(&stage.root)?;
-                stop_us = stop_us.max(run::longest(&said.treated)).max(run::longest(&back.treated));
+                stop_us = stop_us.max(longest(&said.treated)).max(longest(&back.treated));
                 if left_behind.is_empty() {
                     cycles += 1;
                 } else {
@@ -252,13 +252,14 @@ fn endure(
                 }
             }
             if endured.first.is_empty() {
-                endured.first = holding::of(watched);
+                endured.first = holding::of(&watched.processes);
             }
             std::thread::sleep(plan.every);
         }
-        run::same_text(watched, &text).with_context(|| format!("after {} windows", endured.windows.len() + 1))?;
+        let windows = endured.windows.len() + 1;
+        watched.must_have_their_text().with_context(|| format!("after {windows} windows"))?;
         stage.live.must_run(&stage.root)?;
-        let held = holding::of(watched);
+        let held = holding::of(&watched.processes);
         let window = Window {
             seen: stage.meter.next_period(),
             floor: floor.next_period(),
@@ -279,9 +280,4 @@ fn endure(
         endured.leaks = holding::leaks(&endured.first, &last.held, after_first);
     }
     Ok(())
-}
-
-fn load_average() -> String {
-    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }

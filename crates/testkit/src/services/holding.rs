@@ -82,7 +82,7 @@ impl Holding {
 pub fn of(watched: &[Identity]) -> Holdings {
     watched
         .iter()
-        .filter(|one| super::run::lives(one))
+        .filter(|one| super::watched::lives(one))
         .filter_map(|one| Some((one.pid, Holding::of(one.pid).ok()?)))
         .collect()
 }

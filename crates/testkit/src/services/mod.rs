@@ -13,6 +13,9 @@
 //! | [`packages`] | old and new packages from the archive |
 //! | [`operator`] | `salve` as it is run inside the root, and its report |
 //! | [`run`] | one service from its installation to its last check |
+//! | `stage` | a service in its root, and what every run does with it |
+//! | `watched` | its processes from outside, before and after |
+//! | `reasons` | whom a heal treated, whom it left, and why |
 //! | [`endure`] | one service for a long time, a livepatch applied and taken back every few seconds |
 //! | [`endure_report`] | what came of that, as text |
 //! | [`drift`] | whether answers grow slower over such a time |
@@ -37,12 +40,16 @@ mod php;
 mod postgres;
 mod python;
 mod qemu;
+mod reasons;
 mod redis;
 pub mod report;
 mod rsyslog;
 pub mod run;
 mod squid;
 mod sshd;
+mod stage;
+mod surroundings;
+mod watched;
 mod web;
 
 use crate::debian::Root;

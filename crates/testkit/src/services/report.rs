@@ -72,7 +72,7 @@ pub struct Refusing {
     pub took_ms: u64,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Healed {
     /// In which every process that ran the old code was healed, and reverted.
     pub rounds: u32,
