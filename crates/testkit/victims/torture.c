@@ -15,16 +15,15 @@
  *            restartable sequences all the time
  */
 #define _GNU_SOURCE
+#include "sequence.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,7 +33,6 @@
 #include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/rseq.h>
 #include <sys/sem.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -339,35 +337,13 @@ static int start_sleepers(void) {
     return pthread_sigmask(SIG_UNBLOCK, &all, NULL);
 }
 
-/* Two threads on one processor count up a variable in restartable sequences (rseq(2)): whoever
- * is stopped in one has to begin it anew, or what the other counted meanwhile is lost. */
+/* Two threads count up a variable in restartable sequences, and look now and then whether any count was lost. */
 enum { BATCH = 500, COUNTERS = 2 };
 static volatile uint64_t counter;
 static pthread_barrier_t together;
 
 KEEP static void count_one(void) {
-    struct rseq *area = (struct rseq *)((char *)__builtin_thread_pointer() + __rseq_offset);
-    __asm__ volatile(".pushsection __rseq_cs, \"aw\"\n"
-                     ".balign 32\n"
-                     "3: .long 0, 0\n"
-                     ".quad 1f, 2f - 1f, 4f\n"
-                     ".popsection\n"
-                     ".pushsection __rseq_failure, \"ax\"\n"
-                     ".long 0x53053053\n"
-                     "4: jmp 6f\n"
-                     ".popsection\n"
-                     "6: lea 3b(%%rip), %%rax\n"
-                     "mov %%rax, %c[sequence](%[area])\n"
-                     "1: mov %[counter], %%rax\n"
-                     "mov $2000, %%ecx\n"
-                     "5: dec %%ecx\n"
-                     "jnz 5b\n"
-                     "inc %%rax\n"
-                     "mov %%rax, %[counter]\n"
-                     "2:\n"
-                     : [counter] "+m"(counter)
-                     : [area] "r"(area), [sequence] "i"(offsetof(struct rseq, rseq_cs))
-                     : "rax", "rcx", "cc", "memory");
+    count_in_a_sequence(&counter);
 }
 
 static void *counting(void *index) {
@@ -388,15 +364,8 @@ static void *counting(void *index) {
 
 static int start_counting(void) {
     pthread_t t;
-    cpu_set_t mine, one;
-    int first = 0;
-    if (__rseq_size == 0 || sched_getaffinity(0, sizeof mine, &mine) || pthread_barrier_init(&together, NULL, COUNTERS)) return -1;
-    while (first < CPU_SETSIZE - 1 && !CPU_ISSET(first, &mine)) first++;
-    CPU_ZERO(&one);
-    CPU_SET(first, &one);
-    /* From their first instruction on: elsewhere they would count at once. */
     pthread_attr_t there;
-    if (pthread_attr_init(&there) || pthread_attr_setaffinity_np(&there, sizeof one, &one)) return -1;
+    if (on_one_processor(&there) || pthread_barrier_init(&together, NULL, COUNTERS)) return -1;
     for (uintptr_t i = 1; i <= COUNTERS; i++)
         if (pthread_create(&t, &there, counting, (void *)i)) return -1;
     return 0;

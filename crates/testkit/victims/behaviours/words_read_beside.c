@@ -4,14 +4,7 @@
 //#Exchange: x | four, 0 torn | two, 0 torn
 /* One function refers to a row by its own address, which lies between the table's start and the words that change;
  * another one reads that row by the start, and a third by a place before it. */
-#include "answers.h"
-#include <pthread.h>
-#include <unistd.h>
-
-struct row {
-    const char *text;
-    long bytes;
-};
+#include "torn.h"
 
 static const struct row rows[] = {
     {"zero", 4},
@@ -24,7 +17,6 @@ static const struct row rows[] = {
 };
 
 static volatile unsigned which = 1;
-static volatile long torn;
 
 ALONE static int is_torn(unsigned number) {
     long bytes = rows[number % 3].bytes;
@@ -42,14 +34,6 @@ ALONE static int is_torn_from_one(unsigned number) {
 
 ALONE static const char *second(void) {
     return *(const char *const volatile *)&rows[1].text;
-}
-
-static void *reads(void *nothing) {
-    for (;;) {
-        torn = torn + is_torn(which);
-        usleep(500);
-    }
-    return nothing;
 }
 
 static void *reads_from_one(void *nothing) {

@@ -3,14 +3,7 @@
 //#Flags: -pthread
 //#Exchange: x | four, 0 torn | two, 0 torn
 /* Who reads the row is in a part of its function that lies elsewhere, with the row's address in a register. */
-#include "answers.h"
-#include <pthread.h>
-#include <unistd.h>
-
-struct row {
-    const char *text;
-    long bytes;
-};
+#include "torn.h"
 
 static const struct row rows[] = {
     {"zero", 4},
@@ -23,7 +16,6 @@ static const struct row rows[] = {
 };
 
 static volatile unsigned which = 1;
-static volatile long torn;
 
 __attribute__((cold)) ALONE static void slowly(void) {
     usleep(1500);
@@ -39,14 +31,6 @@ ALONE static int is_torn(unsigned number) {
         return (long)strlen(row->text) != bytes;
     }
     return row->bytes == 0;
-}
-
-static void *reads(void *nothing) {
-    for (;;) {
-        torn = torn + is_torn(which);
-        usleep(500);
-    }
-    return nothing;
 }
 
 ALONE static void answer(const char *asked) {

@@ -3,14 +3,7 @@
 //#Flags: -pthread
 //#Exchange: x | four, 0 torn | two, 0 torn
 /* Two words of a row belong together, and somebody is always about to read the second. */
-#include "answers.h"
-#include <pthread.h>
-#include <unistd.h>
-
-struct row {
-    const char *text;
-    long bytes;
-};
+#include "torn.h"
 
 static const struct row rows[] = {
 #if NEW
@@ -21,22 +14,13 @@ static const struct row rows[] = {
     {"three", 5},
 };
 
-static volatile unsigned which;
-static volatile long torn;
+static volatile unsigned which = 0;
 
 /* Stays, and reads the table. */
 ALONE static int is_torn(unsigned number) {
     long bytes = rows[number % 2].bytes;
     usleep(3000);
     return (long)strlen(rows[number % 2].text) != bytes;
-}
-
-static void *reads(void *nothing) {
-    for (;;) {
-        torn = torn + is_torn(which);
-        usleep(500);
-    }
-    return nothing;
 }
 
 ALONE static void answer(const char *asked) {
