@@ -9,7 +9,7 @@ use salve_testkit::victim::Source;
 use salve_testkit::{not_run, patchfile, tree};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use tempfile::TempDir;
 
 /// The victim, patched, and waiting inside what new code called.
@@ -87,84 +87,83 @@ fn missing(what: &str) -> bool {
     !on_path("gdb")
 }
 
+/// A patched program that goes on, and what perf recorded of it for a second.
+struct Recording {
+    victim: Running,
+    directory: TempDir,
+}
+
+impl Recording {
+    /// `None`, and noted as not run, where this machine has no perf or it may not record.
+    fn of(what: &str, victim: &str, how: &[&str]) -> Result<Option<Self>> {
+        if not_run::unless_root(what) {
+            return Ok(None);
+        }
+        let installed = needs::ensure(&[Need::Profiler]);
+        if !on_path("perf") || !perf(&["--version"])?.status.success() {
+            not_run::record(what, &format!("there is no perf: {installed:?}"));
+            return Ok(None);
+        }
+        let salve = Salve::built()?;
+        let directory = tree::scratch("profiler")?;
+        let [old, new] = Source::named(victim)?.programs(directory.path(), &["-O2"])?;
+        let derived = patchfile::derive(&salve, &old, &new)?;
+        let mut victim = Running::start(&mut Command::new(&old), directory.path().join("said"))?;
+        victim.wait_for_line("ready")?;
+        let pid = victim.pid().to_string();
+        let file = derived.file.display().to_string();
+        salve.run(&["apply", "--accept", "direction-unknown", "--pid", &pid, &file])?.expect_code(exit::DONE)?;
+        let kept = directory.path().display().to_string();
+        salve.run(&["debug", &pid, "--dir", &kept])?.expect_code(exit::DONE)?;
+        let recording = Self { victim, directory };
+        let data = recording.path("perf.data");
+        let second = ["-o", &data, "-p", &pid, "--", "sleep", "1"];
+        let recorded = perf(&[&["record", "-q", "-e", "cpu-clock"], how, &second].concat())?;
+        if !recorded.status.success() {
+            not_run::record(what, String::from_utf8_lossy(&recorded.stderr).trim());
+            return Ok(None);
+        }
+        Ok(Some(recording))
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.directory.path().join(name).display().to_string()
+    }
+
+    /// What perf says of it: a command, and more words for it.
+    fn told(&self, command: &str, more: &[&str]) -> Result<String> {
+        let data = self.path("perf.data");
+        let words = [&[command, "-i", &data], more].concat();
+        Ok(String::from_utf8_lossy(&perf(&words)?.stdout).into_owned())
+    }
+}
+
+fn perf(words: &[&str]) -> Result<Output> {
+    let mut perf = Command::new("timeout");
+    perf.args(["60", "perf"]).args(words).env("LC_ALL", "C").output().context("cannot run perf")
+}
+
 #[test]
 fn perf_names_new_functions() -> Result<()> {
-    let what = "perf on a patched process";
-    if not_run::unless_root(what) {
-        return Ok(());
-    }
-    let installed = needs::ensure(&[Need::Profiler]);
-    let perf = |words: &[&str]| Command::new("timeout").args(["60", "perf"]).args(words).env("LC_ALL", "C").output();
-    if !on_path("perf") || !perf(&["--version"])?.status.success() {
-        not_run::record(what, &format!("there is no perf: {installed:?}"));
-        return Ok(());
-    }
-    let salve = Salve::built()?;
-    let directory = tree::scratch("profiler")?;
-    let [old, new] = Source::named("computes.c")?.programs(directory.path(), &["-O2"])?;
-    let derived = patchfile::derive(&salve, &old, &new)?;
-    let mut victim = Running::start(&mut Command::new(&old), directory.path().join("said"))?;
-    victim.wait_for_line("ready")?;
-    let pid = victim.pid().to_string();
-    let file = derived.file.display().to_string();
-    salve.run(&["apply", "--accept", "direction-unknown", "--pid", &pid, &file])?.expect_code(exit::DONE)?;
-    let kept = directory.path().display().to_string();
-    salve.run(&["debug", &pid, "--dir", &kept])?.expect_code(exit::DONE)?;
-    let data = format!("{kept}/perf.data");
-    let recorded = perf(&["record", "-q", "-e", "cpu-clock", "-o", &data, "-p", &pid, "--", "sleep", "1"])?;
-    if !recorded.status.success() {
-        not_run::record(what, String::from_utf8_lossy(&recorded.stderr).trim());
-        return Ok(());
-    }
-    let report = |more: &[&str]| -> Result<String> {
-        let words = [&["report", "-i", &data, "--stdio", "-g", "none", "--sort", "dso,symbol"], more].concat();
-        Ok(String::from_utf8_lossy(&perf(&words)?.stdout).into_owned())
-    };
+    let Some(mut recording) = Recording::of("perf on a patched process", "computes.c", &[])? else { return Ok(()) };
+    let report =
+        |more: &[&str]| recording.told("report", &[&["--stdio", "-g", "none", "--sort", "dso,symbol"], more].concat());
     let names = |text: &str| {
         text.lines().any(|line| line.contains("memfd:salve:") && line.split_whitespace().any(|word| word == "changed"))
     };
     let blind = report(&[])?;
     ensure!(!names(&blind), "it needs no help, so this shows nothing: {blind}");
-    let symfs = format!("{kept}/symfs");
-    let seeing = report(&["--symfs", &symfs])?;
+    let seeing = report(&["--symfs", &recording.path("symfs")])?;
     ensure!(names(&seeing), "{seeing}");
-    victim.must_run()
+    recording.victim.must_run()
 }
 
 /// Frame pointers lead through new code as through old, and each function on the way has its name.
 #[test]
 fn perf_finds_the_way_through_new_functions() -> Result<()> {
     let what = "perf's backtraces through a patched function";
-    if not_run::unless_root(what) {
-        return Ok(());
-    }
-    let installed = needs::ensure(&[Need::Profiler]);
-    let perf = |words: &[&str]| Command::new("timeout").args(["60", "perf"]).args(words).env("LC_ALL", "C").output();
-    if !on_path("perf") || !perf(&["--version"])?.status.success() {
-        not_run::record(what, &format!("there is no perf: {installed:?}"));
-        return Ok(());
-    }
-    let salve = Salve::built()?;
-    let directory = tree::scratch("profiler")?;
-    let [old, new] = Source::named("computes_deep.c")?.programs(directory.path(), &["-O2"])?;
-    let derived = patchfile::derive(&salve, &old, &new)?;
-    let mut victim = Running::start(&mut Command::new(&old), directory.path().join("said"))?;
-    victim.wait_for_line("ready")?;
-    let pid = victim.pid().to_string();
-    let file = derived.file.display().to_string();
-    salve.run(&["apply", "--accept", "direction-unknown", "--pid", &pid, &file])?.expect_code(exit::DONE)?;
-    let kept = directory.path().display().to_string();
-    salve.run(&["debug", &pid, "--dir", &kept])?.expect_code(exit::DONE)?;
-    let data = format!("{kept}/perf.data");
-    let walk = ["record", "-q", "-e", "cpu-clock", "--call-graph", "fp", "-o", &data, "-p", &pid, "--", "sleep", "1"];
-    let recorded = perf(&walk)?;
-    if !recorded.status.success() {
-        not_run::record(what, String::from_utf8_lossy(&recorded.stderr).trim());
-        return Ok(());
-    }
-    let symfs = format!("{kept}/symfs");
-    let script = perf(&["script", "-i", &data, "--symfs", &symfs, "-F", "ip,sym,dso"])?;
-    let script = String::from_utf8_lossy(&script.stdout).into_owned();
+    let Some(mut recording) = Recording::of(what, "computes_deep.c", &["--call-graph", "fp"])? else { return Ok(()) };
+    let script = recording.told("script", &["--symfs", &recording.path("symfs"), "-F", "ip,sym,dso"])?;
     // One sample a paragraph, a frame a line: address, function, file in brackets.
     let way = |sample: &str| -> Vec<(String, bool)> {
         let frames = sample.lines().filter_map(|line| {
@@ -180,7 +179,7 @@ fn perf_finds_the_way_through_new_functions() -> Result<()> {
         .filter(|way| !way.is_empty())
         .fold((0, 0), |(whole, all), way| (whole + u32::from(way == wanted), all + 1));
     ensure!(all > 10 && whole * 10 >= all * 9, "{whole} of {all} samples show the way: {script}");
-    victim.must_run()
+    recording.victim.must_run()
 }
 
 /// The functions of a backtrace, innermost first, from the victim's own on.
