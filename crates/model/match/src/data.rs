@@ -9,6 +9,7 @@
 use crate::content::ContentDifference;
 use crate::side::Side;
 use crate::verify::{Learnt, Verifier};
+use crate::votes::Votes;
 use crate::words::differing;
 use salve_elf::{SectionRole, Va, VaRange};
 use salve_patch::DataRun;
@@ -74,17 +75,6 @@ pub enum DataChangeKind {
     Text { offset: u64, difference: ContentDifference },
     /// The run between two mapped addresses has another length.
     Resized { old_len_bytes: u64, new_len_bytes: u64 },
-}
-
-/// Votes `new → old`, with how many distinct functions cast each.
-pub(crate) type Votes = HashMap<Va, Vec<(Va, u32)>>;
-
-pub(crate) fn vote(votes: &mut Votes, new: Va, old: Va) {
-    let entries = votes.entry(new).or_default();
-    match entries.iter_mut().find(|(va, _)| *va == old) {
-        Some((_, count)) => *count = count.saturating_add(1),
-        None => entries.push((old, 1)),
-    }
 }
 
 impl DataMap {

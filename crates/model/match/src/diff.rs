@@ -6,7 +6,8 @@ use crate::data::{DataChange, DataChangeKind, DataMap};
 use crate::pair::Pairing;
 use crate::side::{Names, Place, Side};
 use crate::takes::{Taking, takes_any, takings};
-use crate::verify::{Class, Learnt, Mismatch, Verifier, code_votes, slot_votes};
+use crate::verify::{Class, Learnt, Mismatch, Verifier};
+use crate::votes::{code_votes, slot_targets, slot_votes};
 use crate::words::WordRun;
 use salve_elf::{Binding, Image, Va, VaRange};
 use salve_patch::{DataRun, JumpTable};
@@ -300,17 +301,11 @@ fn pair_by_takings(takings: &[Taking], pairing: &mut Pairing, unlike: &mut HashS
 
 /// Functions whose addresses stand in corresponding slots.
 fn slot_pairs(old: &Side<'_, '_>, new: &Side<'_, '_>, data: &DataMap) -> Vec<(usize, usize)> {
-    let mut pairs = Vec::new();
-    for reloc in new.image.relocs() {
-        let Binding::Relative { target } = reloc.binding else { continue };
-        let Place::Code { function: g, offset: 0 } = new.place(target) else { continue };
-        let Some(y) = data.old_of(reloc.at, new) else { continue };
-        let Some(Binding::Relative { target }) = old.image.reloc_at(y.old()).map(|r| r.binding) else { continue };
-        if let Place::Code { function: f, offset: 0 } = old.place(target) {
-            pairs.push((f, g));
-        }
-    }
-    pairs
+    let functions = |(before, after)| match (old.place(before), new.place(after)) {
+        (Place::Code { function: f, offset: 0 }, Place::Code { function: g, offset: 0 }) => Some((f, g)),
+        _no_entries => None,
+    };
+    slot_targets(old, new, data).filter_map(functions).collect()
 }
 
 fn gather_evidence(diff: &mut ImageDiff<'_, '_>, unlike: &HashSet<usize>) {

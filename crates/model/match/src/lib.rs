@@ -32,6 +32,7 @@ mod side;
 mod stamp;
 mod takes;
 mod verify;
+mod votes;
 mod words;
 
 pub use align::{AlignedPair, Difference, OperandChange, align, compare_operands};

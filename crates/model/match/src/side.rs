@@ -1,7 +1,7 @@
 //! One image prepared for matching, and what its addresses stand for.
 
 use salve_code::{CodeSummary, Plt, summarize};
-use salve_elf::{Binding, Image, SectionRole, Va};
+use salve_elf::{Binding, Image, SectionRole, Symbol, Va};
 use std::collections::HashMap;
 
 /// Names of symbols, shared by both sides so that equal names are equal numbers.
@@ -146,4 +146,22 @@ impl<'i, 'a> Side<'i, 'a> {
     pub(crate) fn role_at(&self, va: Va) -> Option<SectionRole> {
         self.image.section_at(va).map(|s| s.role)
     }
+}
+
+/// Where each image has what both give one name and version, of the symbols that are `wanted`: `(old, new)`.
+pub(crate) fn namesakes(
+    old: &Side<'_, '_>,
+    new: &Side<'_, '_>,
+    wanted: impl Fn(&Side<'_, '_>, &Symbol<'_>) -> bool,
+) -> Vec<(Va, Va)> {
+    let named = |side: &Side<'_, '_>| {
+        let symbols = side.image.symbols().iter().enumerate().filter(|(_, symbol)| wanted(side, symbol));
+        let mut found: Vec<(u32, Va)> =
+            symbols.filter_map(|(index, symbol)| Some((side.symbol_id(index)?, symbol.value))).collect();
+        found.sort_unstable();
+        found
+    };
+    let olds = named(old);
+    let of_old = |id: u32| olds.binary_search_by_key(&id, |(id, _)| *id).ok().and_then(|index| olds.get(index));
+    named(new).into_iter().filter_map(|(id, after)| of_old(id).map(|(_, before)| (*before, after))).collect()
 }
