@@ -26,6 +26,10 @@ pub struct Carried {
 }
 
 impl Carried {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pairs.is_empty() && self.added.is_empty()
+    }
+
     /// All functions of the new image that the payload holds, sorted.
     pub fn new_functions(&self) -> BTreeSet<usize> {
         self.pairs.iter().map(|p| p.new).chain(self.added.iter().copied()).collect()

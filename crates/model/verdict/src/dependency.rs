@@ -1,9 +1,11 @@
 //! Constants of a dependency's headers, baked in at compile time.
 
+use crate::carry::Carried;
+use crate::registry;
 use iced_x86::Instruction;
 use salve_elf::Va;
-use salve_match::{AlignedPair, OperandChange};
-use salve_patch::{Evidence, Requirement};
+use salve_match::{AlignedPair, ImageDiff, OperandChange, compare_operands};
+use salve_patch::{Evidence, Reason, Requirement};
 
 /// A library whose headers bake its version into programs, and how the
 /// library itself tells its version.
@@ -31,6 +33,29 @@ const VERSIONED: &[Versioned] = &[Versioned {
     },
 }];
 
+/// Numbers that are explained like that, and what each then requires of the library.
+pub(crate) fn reason(diff: &ImageDiff<'_, '_>, carried: &Carried) -> (Option<Reason>, Vec<Requirement>) {
+    let mut requirements = Vec::new();
+    let mut found = Vec::new();
+    for pair in &carried.pairs {
+        let functions = (diff.old.image.functions().get(pair.old), diff.new.image.functions().get(pair.new));
+        let (Some(f), Some(g)) = functions else { continue };
+        for aligned in &diff.difference(pair.old, pair.new).aligned {
+            for change in compare_operands(aligned, f.range, g.range) {
+                let Some(requirement) = explain(diff.new.image.needed(), &change) else { continue };
+                found.push(evidence(&g.display_name(), aligned, &requirement));
+                if !requirements.contains(&requirement) {
+                    requirements.push(requirement);
+                }
+            }
+        }
+    }
+    let reason = (!found.is_empty()).then(|| {
+        registry::DEPENDENCY_CONSTANT.because("a version of a library's headers is baked in and changed", found)
+    });
+    (reason, requirements)
+}
+
 /// The requirement that explains a changed number, if it is a version of a needed library.
 pub(crate) fn explain(needed: &[String], change: &OperandChange) -> Option<Requirement> {
     let OperandChange::Immediate { old, new } = change else { return None };
@@ -48,7 +73,7 @@ pub(crate) fn explain(needed: &[String], change: &OperandChange) -> Option<Requi
     })
 }
 
-pub(crate) fn evidence(function: &str, pair: &AlignedPair, requirement: &Requirement) -> Evidence {
+fn evidence(function: &str, pair: &AlignedPair, requirement: &Requirement) -> Evidence {
     let at = |i: &Instruction| Some(Va::new(i.ip()));
     let Requirement::DependencyConstant { why, .. } = requirement;
     Evidence { function: Some(function.to_owned()), old_va: at(&pair.old), new_va: at(&pair.new), seen: why.clone() }

@@ -14,6 +14,7 @@
     clippy::arithmetic_side_effects
 )]
 
+mod callbacks;
 mod callers;
 mod carry;
 mod columns;
@@ -21,9 +22,11 @@ mod contracts;
 mod data;
 mod dependency;
 mod encoding;
+mod exceptions;
 mod followed;
 mod handed;
 mod identity;
+mod image;
 mod judge;
 mod kept;
 mod layout;
@@ -31,8 +34,10 @@ mod meaning;
 mod objects;
 mod once;
 mod order;
+mod read_only;
 pub mod registry;
 mod resources;
+mod revert;
 mod tables;
 mod unreached;
 mod witness;

@@ -1,10 +1,11 @@
-//! Code that a process runs once, whenever it first gets there.
+//! Code that a process runs once: when it starts, or whenever it first gets there.
 //!
 //! What start-up code did is not done again, and neither is what a function does
 //! behind a guard: the initialiser of a C++ variable with static storage within a
 //! function (Itanium C++ ABI, "One-time Construction API"), and what is handed to
 //! `pthread_once` and its like.
 
+use crate::callers::Callers;
 use crate::carry::Carried;
 use crate::layout::import_at;
 use crate::registry;
@@ -18,6 +19,24 @@ const GUARD: &str = "__cxa_guard_acquire";
 const RELEASE: &str = "__cxa_guard_release";
 const ONCE: &[&str] = &["pthread_once", "call_once", "__pthread_once", "CRYPTO_THREAD_run_once", "g_once_impl"];
 
+/// What runs when the image is loaded or the program starts.
+pub(crate) fn at_startup(diff: &ImageDiff<'_, '_>, carried: &Carried, callers: &Callers) -> Option<Reason> {
+    let evidence: Vec<Evidence> = carried
+        .new_functions()
+        .into_iter()
+        .filter_map(|n| Some((n, diff.new.image.functions().get(n)?)))
+        .filter(|(n, _)| callers.startup.contains(n) || callers.once.contains(n))
+        .map(|(_, f)| Evidence {
+            function: Some(f.display_name()),
+            old_va: None,
+            new_va: Some(f.range.start()),
+            seen: "runs once, when the image is loaded or the program starts".to_owned(),
+        })
+        .collect();
+    (!evidence.is_empty()).then(|| registry::STARTUP_CODE.because("code that runs at start-up changed", evidence))
+}
+
+/// What runs behind a guard.
 pub(crate) fn reason(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Reason> {
     let once = run_once(&diff.new);
     let mut evidence = Vec::new();
