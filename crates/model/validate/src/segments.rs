@@ -7,6 +7,8 @@ use salve_elf::{LoadBias, RuntimeAddr, Va, VaRange};
 use salve_patch::{Distance, PlacedSegment, Segment};
 
 const PAGE_BYTES: u64 = 4096;
+/// `int3`: where nothing is carried, nothing runs.
+pub(crate) const TRAP: u8 = 0xcc;
 
 /// Two places for the payload, on no common grid but that of pages, both clear of the old image and within reach.
 pub(crate) fn distances(map: &Correspondence<'_>) -> [Distance; 2] {
@@ -45,7 +47,7 @@ pub(crate) fn every_page_has_code(image: &Image<'_>, range: VaRange) -> bool {
 
 pub(crate) fn check_filling(segment: &Segment, from: Va, to: Va, executable: bool) -> Result<(), Invalid> {
     let bytes = held(segment, from, to)?;
-    match bytes.iter().position(|b| !(*b == 0 || executable && *b == 0xcc)) {
+    match bytes.iter().position(|b| !(*b == 0 || executable && *b == TRAP)) {
         Some(at) => Err(Invalid::PayloadByte { at: from.wrapping_offset(i64::try_from(at).unwrap_or(0)) }),
         None => Ok(()),
     }
