@@ -1,9 +1,9 @@
 //! Processes that run code which a livepatch replaces in others, and have none of it: because
 //! they were started since or loaded the library since, or were left as they were.
 
-use super::exposure::programs;
 use crate::event::ProcessRef;
 use crate::problem::one_line;
+use crate::view::programs;
 use salve_elf::ContentHash;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};

@@ -68,6 +68,17 @@ pub(crate) struct Left {
 }
 
 impl Left {
+    /// Code and words, and all that is left for that reason.
+    pub(crate) fn by_reason<'a>(
+        all: impl IntoIterator<Item = &'a Self>,
+    ) -> BTreeMap<(&'a str, &'a str), Vec<&'a Self>> {
+        let mut by_reason: BTreeMap<(&str, &str), Vec<&Self>> = BTreeMap::new();
+        for left in all {
+            by_reason.entry((&left.code, &left.why)).or_default().push(left);
+        }
+        by_reason
+    }
+
     pub(crate) fn image(process: &Seen, path: &str, code: &str, why: String) -> Self {
         Self {
             process: Some(process.name.clone()),
@@ -238,11 +249,8 @@ impl HealReport {
     }
 
     fn left_lines(&self, out: &mut dyn Write, verbose: bool) -> io::Result<()> {
-        let mut by_reason: BTreeMap<(&str, &str), Vec<&Left>> = BTreeMap::new();
-        for left in self.left.iter().filter(|left| verbose || !left.is_quiet()) {
-            by_reason.entry((&left.code, &left.why)).or_default().push(left);
-        }
-        for ((code, why), what) in by_reason {
+        let told = self.left.iter().filter(|left| verbose || !left.is_quiet());
+        for ((code, why), what) in Left::by_reason(told) {
             writeln!(out, "left: {} [{}]", one_line(why), one_line(code))?;
             let shown = if verbose { what.len() } else { SHOWN };
             for left in what.iter().take(shown) {

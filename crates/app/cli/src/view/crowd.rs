@@ -3,9 +3,8 @@
 //! On a host of three hundred processes a line for each hides the one that
 //! differs. What is told of single threads, or of a group, stays told one by one.
 
-use super::{bytes_for_people, duration_for_people};
+use super::{bytes_for_people, duration_for_people, numbers};
 use crate::carry::Action;
-use crate::command::exposure::numbers;
 use crate::problem::one_line;
 use core::time::Duration;
 use std::collections::BTreeSet;

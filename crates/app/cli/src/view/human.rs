@@ -273,6 +273,14 @@ pub(crate) fn duration_for_people(duration: Duration) -> String {
     }
 }
 
+/// `2026-01-31 23:59 UTC` of an RFC 3339 time in UTC.
+pub(crate) fn minute(at: &str) -> String {
+    match (at.get(..10), at.get(11..16)) {
+        (Some(day), Some(time)) => format!("{day} {time} UTC"),
+        _other_shape => at.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

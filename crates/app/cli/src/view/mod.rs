@@ -6,9 +6,10 @@ mod human;
 mod image;
 mod not_healed;
 pub(crate) mod page;
-mod timeline;
+mod who;
 
 pub(crate) use crowd::action_lines;
-pub(crate) use human::{bytes_for_people, cve_list, duration_for_people};
+pub(crate) use human::{bytes_for_people, cve_list, duration_for_people, minute};
 pub(crate) use image::{ImageView, PatchView};
 pub(crate) use not_healed::{NotHealedBrief, lines as not_healed_lines};
+pub(crate) use who::{SHOWN, by_program, numbers, programs};

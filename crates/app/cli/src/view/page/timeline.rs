@@ -4,10 +4,11 @@
 //! upper half is hatched and the lower one filled; of what nothing is known
 //! stays empty. The table says the same in words.
 
-use super::cve_list;
-use super::page::{DAYS, Text};
-use crate::command::exposure::minute;
+use super::DAYS;
+use super::text::Text;
 use crate::command::windows::{Since, Standing, Window};
+use crate::event::History;
+use crate::view::{cve_list, minute};
 use core::fmt::{self, Write as _};
 
 /// Rows and lanes; windows that are open come first.
@@ -22,7 +23,29 @@ const LANE: i64 = 40;
 const COLUMNS: usize = 480;
 const TICKS: i64 = 4;
 
-pub(super) fn write(out: &mut String, windows: &[Window], now: i64) -> fmt::Result {
+pub(super) fn write(out: &mut String, history: &History, windows: &[Window], now: i64) -> fmt::Result {
+    write!(
+        out,
+        "<h2>Exposure over time</h2>\n<p><small>An update is exposed from when its new version was put on the disk until the last \
+         process that runs the old code is healed. What is so now is read from the processes; what is over, from the log of events."
+    )?;
+    if history.cut {
+        write!(out, " The older part of the log was not read.")?;
+    }
+    for gap in &history.gaps {
+        write!(out, " Not read: {}.", Text(gap))?;
+    }
+    if history.not_understood > 0 {
+        write!(out, " {} lines were not understood.", history.not_understood)?;
+    }
+    writeln!(out, "</small></p>")?;
+    if let Some(why) = &history.missing {
+        writeln!(out, "<p>There is no log: {}</p>", Text(why))?;
+    }
+    table_and_drawing(out, windows, now)
+}
+
+fn table_and_drawing(out: &mut String, windows: &[Window], now: i64) -> fmt::Result {
     if windows.is_empty() {
         return writeln!(out, "<p>No update is known that was on disk and not in force.</p>");
     }
