@@ -226,16 +226,7 @@ impl Action {
             (Some(why), Some(code)) => writeln!(out, "; {} [{}]", one_line(why), one_line(code))?,
             _no_reason => writeln!(out)?,
         }
-        for blocker in &self.blocking {
-            let function = blocker.function.as_deref().unwrap_or("the whole thread");
-            writeln!(
-                out,
-                "    {}: {}: {}",
-                blocker.place(self.process.pid),
-                one_line(function),
-                one_line(&blocker.detail)
-            )?;
-        }
+        blocker_lines(self.process.pid, &self.blocking, "    ", out)?;
         if verbose {
             for livepatch in &self.livepatches {
                 writeln!(out, "    {} {}", livepatch.id, one_line(&livepatch.path))?;
@@ -254,6 +245,15 @@ pub(crate) fn with_others(pid: u32, group: &[u32]) -> String {
         1..=MOST => format!(", together with {}", others.join(", ")),
         count => format!(", together with {count} others"),
     }
+}
+
+/// Which threads are in the way of process `pid`, and where they are.
+pub(crate) fn blocker_lines(pid: u32, blocking: &[Blocker], indent: &str, out: &mut dyn Write) -> io::Result<()> {
+    for blocker in blocking {
+        let function = blocker.function.as_deref().unwrap_or("the whole thread");
+        writeln!(out, "{indent}{}: {}: {}", blocker.place(pid), one_line(function), one_line(&blocker.detail))?;
+    }
+    Ok(())
 }
 
 pub(crate) fn blocker(blocking: &Blocking) -> Blocker {

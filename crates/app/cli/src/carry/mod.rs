@@ -6,7 +6,7 @@ mod clock;
 mod crew;
 mod unit;
 
-pub(crate) use action::{Action, Ending, blocker, nanoseconds, with_others};
+pub(crate) use action::{Action, Ending, blocker, blocker_lines, nanoseconds, with_others};
 pub(crate) use unit::{Obstacle, Settled, concerning, foreseen, unobstructed};
 
 pub(crate) use clock::Clock;

@@ -1,0 +1,52 @@
+//! A process, and what is to be taken out of it.
+
+use super::wanted::Wanted;
+use crate::event::ProcessRef;
+use crate::machine::processes::{self, Processes};
+use crate::problem::Problem;
+use salve_tracee::{Process, ProcessId, ReadError, Selection, Tie};
+use std::collections::BTreeSet;
+
+pub(super) struct Carrier {
+    pub(super) id: ProcessId,
+    pub(super) name: ProcessRef,
+    pub(super) ties: BTreeSet<Tie>,
+    pub(super) selection: Selection,
+    /// What a Salve that was killed left is taken away in passing.
+    pub(super) untidy: bool,
+}
+
+impl Carrier {
+    pub(super) fn has_something(&self) -> bool {
+        self.untidy || self.selection != Selection::These(Vec::new())
+    }
+}
+
+/// One of many; `None` for one that is not there, or is somebody else's.
+pub(super) fn look_at_any(
+    processes: &Processes,
+    pid: i32,
+    wanted: &Wanted,
+) -> Result<Result<Option<Carrier>, ReadError>, Problem> {
+    let process = match processes::open_any(pid) {
+        Ok(Some(process)) => process,
+        Ok(None) => return Ok(Ok(None)),
+        Err(error) => return Ok(Err(error)),
+    };
+    Ok(processes::those_there(look(processes, &process, wanted)?))
+}
+
+pub(super) fn look(
+    processes: &Processes,
+    process: &Process,
+    wanted: &Wanted,
+) -> Result<Result<Carrier, ReadError>, Problem> {
+    let read = || Ok((processes.patcher.status(process)?, processes.facts(process)?, processes.ties(process)?));
+    let (status, facts, ties) = match read() {
+        Ok(read) => read,
+        Err(error) => return Ok(Err(error)),
+    };
+    let (name, untidy) = (processes::name(&facts), status.has_leftovers());
+    let selection = wanted.among(&status, untidy)?;
+    Ok(Ok(Carrier { id: process.id(), name, ties, selection, untidy }))
+}
