@@ -359,6 +359,15 @@ fn an_ordinary_user_changes_his_own_process_or_is_told_what_it_takes() -> Result
     assert_eq!(run.error_code()?.as_deref(), Some("no-permission"));
     assert!(run.stdout.contains("CAP_CHECKPOINT_RESTORE"), "{}", run.stdout);
     assert_eq!(Text::of(own.pid())?.differences_from(&before), NOTHING);
+    // Who can look at nobody is not told that all is well, nor that nobody carries anything.
+    let file = patch.to_string_lossy();
+    let apply = ["apply", "--all", "--accept", "direction-unknown", &file];
+    for words in [&["status"][..], &["revert", "--all"], &apply] {
+        let events = directory.join("events.jsonl");
+        let run = Run::of(nobody(false).arg(&salve).args(words).arg("--json").arg("--events").arg(events))?;
+        assert_eq!(run.code, Some(exit::FAILED), "{words:?}: {}{}", run.stdout, run.stderr);
+        assert_eq!(run.error_code()?.as_deref(), Some("no-permission"), "{words:?}");
+    }
     ask(true, "apply", own.pid())?.expect_code(exit::DONE)?;
     own.wait_for_line("got 200")?;
     let again = ask(true, "apply", own.pid())?.expect_code(exit::DONE)?;

@@ -3,7 +3,7 @@
 
 use crate::event::ProcessRef;
 use crate::problem::one_line;
-use crate::view::programs;
+use crate::view::{counted, programs};
 use salve_elf::ContentHash;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,12 +46,9 @@ pub(crate) fn find(all: &[Runs]) -> Vec<Without> {
 
 impl Without {
     pub(crate) fn lines(&self, out: &mut dyn Write, verbose: bool) -> io::Result<()> {
-        let count = self.processes.len();
+        let count = counted(self.processes.len(), "process that runs", "processes that run");
         let path = one_line(&self.path);
-        writeln!(
-            out,
-            "without it: {count} processes that run the same {path}; the same command reaches them, or says why not"
-        )?;
+        writeln!(out, "without it: {count} the same {path}; the same command reaches them, or says why not")?;
         programs(&self.processes.iter().collect::<Vec<_>>(), out, verbose)
     }
 }

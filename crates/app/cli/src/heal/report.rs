@@ -7,7 +7,7 @@ use crate::event::{ProcessRef, UpdateRef};
 use crate::exit::Exit;
 use crate::machine::processes::{Seen, Unseen};
 use crate::problem::{Problem, ProblemReport, one_line};
-use crate::view::{ImageView, action_lines, cve_list, not_healed_lines};
+use crate::view::{ImageView, action_lines, cve_list, not_healed_lines, not_looked_at_line};
 use salve_elf::ContentHash;
 use salve_patch::{Cves, NotHealed, Origin, PatchFile};
 use serde::Serialize;
@@ -63,6 +63,9 @@ pub(crate) struct Left {
     pub(crate) path: Option<String>,
     pub(crate) code: String,
     pub(crate) why: String,
+    /// What to do next, for people.
+    #[serde(skip)]
+    hint: Option<String>,
     #[serde(skip)]
     exit: Exit,
 }
@@ -86,6 +89,7 @@ impl Left {
             path: Some(path.to_owned()),
             code: code.to_owned(),
             why,
+            hint: None,
             exit: exit_of(code),
         }
     }
@@ -97,6 +101,7 @@ impl Left {
             path: None,
             code: code.to_owned(),
             why,
+            hint: None,
             exit: exit_of(code),
         }
     }
@@ -104,7 +109,7 @@ impl Left {
     pub(crate) fn problem(update: &UpdateRef, problem: &Problem) -> Self {
         let report = problem.report();
         let why = core::iter::once(report.message).chain(report.causes).collect::<Vec<_>>().join(": ");
-        Self { exit: problem.exit, ..Self::update(update, report.code, why) }
+        Self { exit: problem.exit, hint: report.hint, ..Self::update(update, report.code, why) }
     }
 
     pub(crate) fn unseen(unseen: Unseen) -> Self {
@@ -119,6 +124,7 @@ impl Left {
             path: None,
             code: if unseen.barred { NOT_LOOKED_AT } else { UNREADABLE }.into(),
             why: unseen.why,
+            hint: None,
             exit: if unseen.barred { Exit::Done } else { Exit::Incomplete },
         }
     }
@@ -235,17 +241,15 @@ const SHOWN: usize = 10;
 impl HealReport {
     fn nothing(&self) -> &'static str {
         match self.mode {
-            Mode::Disk => "every process that was looked at runs the code that is on disk",
+            Mode::Disk => "no process that was looked at runs older code than the disk has",
             Mode::Candidate => "no process that was looked at runs code for which the archive has something newer",
             Mode::From => "no process that was looked at runs code of these packages",
         }
     }
 
     fn unseen_line(&self, out: &mut dyn Write) -> io::Result<()> {
-        match self.left.iter().filter(|left| left.is_quiet()).count() {
-            0 => Ok(()),
-            count => writeln!(out, "{count} processes could not be looked at (-v says which, and why)"),
-        }
+        let count = self.left.iter().filter(|left| left.is_quiet()).count();
+        not_looked_at_line(u64::try_from(count).unwrap_or(u64::MAX), out)
     }
 
     fn left_lines(&self, out: &mut dyn Write, verbose: bool) -> io::Result<()> {
@@ -258,6 +262,9 @@ impl HealReport {
             }
             if let Some(rest) = what.len().checked_sub(shown).filter(|rest| *rest > 0) {
                 writeln!(out, "  and {rest} more (-v lists them)")?;
+            }
+            if let Some(hint) = what.iter().find_map(|left| left.hint.as_deref()) {
+                writeln!(out, "  hint: {}", one_line(hint))?;
             }
         }
         Ok(())
@@ -325,6 +332,7 @@ mod tests {
             path: Some("/usr/lib/libz.so.1".into()),
             code: code.into(),
             why: "in words".into(),
+            hint: None,
             exit,
         };
         let view = UpdateView {

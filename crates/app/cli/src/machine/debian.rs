@@ -3,7 +3,7 @@
 
 use super::packages::{Candidate, Offered, Owned, Owner, PackageFacts};
 use crate::problem::Problem;
-use salve_package::apt::{Apt, AptError};
+use salve_package::apt::{Apt, AptError, Upgradable};
 use salve_package::dpkg::{self, ChangeKind, Database, DpkgError, History, Installed};
 use salve_package::{Root, RootError, Version, changelog};
 use salve_patch::{Cves, PackageId};
@@ -41,6 +41,16 @@ impl<'r> Debian<'r> {
 
     fn package(&self, id: &PackageId) -> Option<&Installed> {
         self.database.as_ref()?.package(&id.name, &id.architecture)
+    }
+
+    /// Without apt's lists nothing is newer than anything: that is no answer.
+    fn upgradable<'d>(&self, database: &'d Database<'_>) -> Result<BTreeMap<&'d str, Vec<Upgradable<'d>>>, Problem> {
+        let asked = self.apt.upgradable_and_listed(database);
+        let (by_source, has_lists) = asked.map_err(|error| apt("cannot ask apt for candidates", error))?;
+        if !has_lists {
+            return Err(Problem::failed("apt", "apt has no package lists").hint("`apt-get update` fetches them"));
+        }
+        Ok(by_source)
     }
 
     fn history(&self) -> Option<&History> {
@@ -154,7 +164,7 @@ impl PackageFacts for Debian<'_> {
             return Err(Problem::failed("no-package-database", "there is no package database on this machine")
                 .hint("`salve heal --from NEW.deb --was OLD.deb` needs none"));
         };
-        let by_source = self.apt.upgradable(database).map_err(|error| apt("cannot ask apt for candidates", error))?;
+        let by_source = self.upgradable(database)?;
         let all = by_source.into_values().flatten();
         let wanted = all.filter(|found| names.is_empty() || names.contains(&found.package.id().name));
         Ok(wanted
@@ -168,12 +178,7 @@ impl PackageFacts for Debian<'_> {
     fn offered(&self) -> Result<Vec<Offered>, Problem> {
         // Without a package database nothing is installed that could be newer.
         let Some(database) = &self.database else { return Ok(Vec::new()) };
-        let asked = self.apt.upgradable_and_listed(database);
-        let (by_source, has_lists) = asked.map_err(|error| apt("cannot ask apt for candidates", error))?;
-        if !has_lists {
-            return Err(Problem::failed("apt", "apt has no package lists").hint("`apt-get update` fetches them"));
-        }
-        let offered = by_source.into_values().flatten().filter_map(|found| {
+        let offered = self.upgradable(database)?.into_values().flatten().filter_map(|found| {
             let version = found.policy.candidate.as_ref()?.as_str().to_owned();
             Some(Offered {
                 candidate: Candidate { installed: found.package.id().clone(), version },

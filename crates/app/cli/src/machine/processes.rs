@@ -57,11 +57,12 @@ pub(crate) fn reopen(id: ProcessId) -> Result<Option<Process>, Problem> {
 pub(crate) fn open_named(pid: u32) -> Result<Process, Problem> {
     let number = i32::try_from(pid).unwrap_or(i32::MAX);
     Process::open(number).map_err(|error| match error {
-        OpenError::NoSuchProcess | OpenError::Zombie | OpenError::Read(ReadError::Exited) => {
+        OpenError::NoSuchProcess => Problem::failed("no-such-process", format!("there is no process {pid}")),
+        OpenError::Zombie | OpenError::Read(ReadError::Exited) => {
             Problem::failed("no-such-process", format!("there is no process {pid}")).because(error)
         }
         OpenError::KernelThread => {
-            Problem::refused("kernel-thread", format!("process {pid} is a thread of the kernel")).because(error)
+            Problem::refused("kernel-thread", format!("process {pid} is a thread of the kernel"))
         }
         other => cannot_look(number, other),
     })
@@ -74,7 +75,21 @@ pub(crate) fn cannot_look(pid: i32, error: impl Into<OpenError>) -> Problem {
     if !barred {
         return Problem::failed("unreadable", what).because(error);
     }
-    Problem::failed("no-permission", what).because(error).hint("run it as root, or as the user of the process")
+    Problem::failed("no-permission", what).because(error).hint(more_permission())
+}
+
+/// What somebody lacks who may not look. Who is root already is not sent to become root.
+pub(crate) fn more_permission() -> &'static str {
+    if rustix::process::geteuid().is_root() {
+        "root is barred as well: by a user namespace, a security module, or a capability that was taken away"
+    } else {
+        "run it as root; with CAP_CHECKPOINT_RESTORE a user can look at processes of his own"
+    }
+}
+
+/// Nobody could be looked at. Whoever then said "nothing found" would say that all is well.
+pub(crate) fn blind(why: &str) -> Problem {
+    Problem::failed("no-permission", "no process could be looked at").because(why).hint(more_permission())
 }
 
 /// Who runs on this machine. Everything that one run asks more than once is kept.
@@ -151,7 +166,7 @@ impl Processes {
     }
 
     /// Every process, or those named. One that exits meanwhile is not there;
-    /// one that was named has to be.
+    /// one that was named has to be. That nobody could be looked at is a problem.
     pub(crate) fn survey(&self, named: &[u32]) -> Result<(Vec<Seen>, Vec<Unseen>), Problem> {
         let mut seen = Vec::new();
         let mut unseen = Vec::new();
@@ -159,7 +174,10 @@ impl Processes {
             for pid in list_pids().map_err(cannot_list)? {
                 self.look_at_one(pid, &mut seen, &mut unseen);
             }
-            return Ok((seen, unseen));
+            return match unseen.first() {
+                Some(first) if seen.is_empty() => Err(blind(&first.why)),
+                _somebody_was => Ok((seen, unseen)),
+            };
         }
         let mut named = named.to_vec();
         named.sort_unstable();

@@ -120,7 +120,8 @@ fn held(value: WordValue) -> String {
 impl LivepatchView {
     fn lines(&self, out: &mut dyn Write, verbose: bool) -> io::Result<()> {
         writeln!(out, "  livepatch {}", self.id)?;
-        writeln!(out, "    payload: {} in {} segments", bytes_for_people(self.payload_bytes), self.segments.len())?;
+        let segments = counted(self.segments.len(), "segment", "segments");
+        writeln!(out, "    payload: {} in {segments}", bytes_for_people(self.payload_bytes))?;
         for function in &self.replaced {
             let old = ranges(&function.old_ranges);
             let new = ranges(&function.new_ranges);
@@ -245,6 +246,20 @@ fn revert_words(policy: RevertPolicy) -> &'static str {
         }
         RevertPolicy::Refuse => "refused: an address of the new code may have escaped into the process's state",
     }
+}
+
+/// `1 process`, `2 processes`.
+pub(crate) fn counted<N: Copy + core::fmt::Display + PartialEq + From<u8>>(count: N, one: &str, more: &str) -> String {
+    let what = if count == N::from(1) { one } else { more };
+    format!("{count} {what}")
+}
+
+/// What a report that speaks of all processes could not speak of.
+pub(crate) fn not_looked_at_line(count: u64, out: &mut dyn Write) -> io::Result<()> {
+    if count == 0 {
+        return Ok(());
+    }
+    writeln!(out, "{} could not be looked at (-v says which, and why)", counted(count, "process", "processes"))
 }
 
 /// `12 KiB`, `3.4 MiB`; exact below one KiB.

@@ -62,7 +62,7 @@ impl Exposure {
             return writeln!(out, "what is exposed is not known: {}", one_line(why));
         }
         if self.exposed.is_empty() && self.left.is_empty() {
-            writeln!(out, "exposed: nothing; every process that was looked at runs the code that is on disk")?;
+            writeln!(out, "exposed: nothing; no process that was looked at runs older code than the disk has")?;
         }
         for one in &self.exposed {
             one.lines(out, verbose)?;

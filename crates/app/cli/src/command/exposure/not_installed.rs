@@ -5,6 +5,7 @@ use crate::event::ProcessRef;
 use crate::machine::packages::{Offered, Owner, PackageFacts};
 use crate::machine::processes::Seen;
 use crate::problem::{Problem, one_line};
+use crate::view::counted;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -55,11 +56,8 @@ impl NotInstalled {
         if verbose {
             others.iter().try_for_each(|one| writeln!(out, "{}", one.words()))?;
         } else if !others.is_empty() {
-            let count = others.len();
-            writeln!(
-                out,
-                "not installed: {count} further updates of packages that run, none for security (-v lists them)"
-            )?;
+            let count = counted(others.len(), "further update", "further updates");
+            writeln!(out, "not installed: {count} of packages that run, none for security (-v lists them)")?;
         }
         Ok(())
     }

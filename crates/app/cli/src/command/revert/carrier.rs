@@ -4,7 +4,7 @@ use super::wanted::Wanted;
 use crate::event::ProcessRef;
 use crate::machine::processes::{self, Processes};
 use crate::problem::Problem;
-use salve_tracee::{Process, ProcessId, ReadError, Selection, Tie};
+use salve_tracee::{OpenError, Process, ProcessId, ReadError, Selection, Tie};
 use std::collections::BTreeSet;
 
 pub(super) struct Carrier {
@@ -22,18 +22,18 @@ impl Carrier {
     }
 }
 
-/// One of many; `None` for one that is not there, or is somebody else's.
+/// One of many, which may be gone, or somebody else's.
 pub(super) fn look_at_any(
     processes: &Processes,
     pid: i32,
     wanted: &Wanted,
-) -> Result<Result<Option<Carrier>, ReadError>, Problem> {
-    let process = match processes::open_any(pid) {
-        Ok(Some(process)) => process,
-        Ok(None) => return Ok(Ok(None)),
-        Err(error) => return Ok(Err(error)),
-    };
-    Ok(processes::those_there(look(processes, &process, wanted)?))
+) -> Result<Result<Carrier, ReadError>, Problem> {
+    match Process::open(pid) {
+        Ok(process) => look(processes, &process, wanted),
+        Err(OpenError::NoSuchProcess | OpenError::Zombie | OpenError::KernelThread) => Ok(Err(ReadError::Exited)),
+        Err(OpenError::NoPermission) => Ok(Err(ReadError::NoPermission { what: "process" })),
+        Err(OpenError::Read(error)) => Ok(Err(error)),
+    }
 }
 
 pub(super) fn look(

@@ -10,12 +10,12 @@ mod wanted;
 use super::Context;
 use crate::args::Revert;
 use crate::machine::processes::{self, Processes};
-use crate::problem::Problem;
+use crate::problem::{Problem, chain};
 use carrier::{Carrier, look, look_at_any};
 use groups::Reverting;
 use report::RevertReport;
 use reversion::Reversion;
-use salve_tracee::list_pids;
+use salve_tracee::{ReadError, list_pids};
 use wanted::Wanted;
 
 const LOOKING: &str = "looking at processes";
@@ -29,10 +29,10 @@ pub(crate) fn run(args: &Revert, context: &mut Context) -> Result<RevertReport, 
     }
     let wanted = Wanted::of(args.patch.as_deref())?;
     let processes = Processes::new();
-    let (found, unread) = if args.targets.all {
+    let (found, unread, not_looked_at) = if args.targets.all {
         carriers(&processes, &wanted, context)?
     } else {
-        (named_carriers(&args.targets.pids, &processes, &wanted, context)?, Vec::new())
+        (named_carriers(&args.targets.pids, &processes, &wanted, context)?, Vec::new(), 0)
     };
     let reverting = Reverting { processes: &processes, while_off: args.while_off };
     let mut ends = reverting.all(&found, args.wait, context);
@@ -43,29 +43,41 @@ pub(crate) fn run(args: &Revert, context: &mut Context) -> Result<RevertReport, 
         return Err(Problem::failed("no-such-livepatch", format!("no process carries livepatch {text}"))
             .hint("`salve status` lists what is applied"));
     }
-    Ok(RevertReport { processes: ends })
+    Ok(RevertReport { processes: ends, not_looked_at })
 }
 
-/// Everybody who has something of what is wanted, and whoever could not be looked at.
+/// Everybody who has something of what is wanted, whoever could not be read, and how many are somebody else's.
 fn carriers(
     processes: &Processes,
     wanted: &Wanted,
     context: &Context,
-) -> Result<(Vec<Carrier>, Vec<Reversion>), Problem> {
+) -> Result<(Vec<Carrier>, Vec<Reversion>, u64), Problem> {
     let mut pids =
         list_pids().map_err(|error| Problem::failed("no-proc", "cannot list the processes").because(error))?;
     pids.sort_unstable();
     pids.dedup();
     let progress = context.console.progress(pids.len(), LOOKING);
-    let (mut found, mut unread) = (Vec::new(), Vec::new());
+    let (mut found, mut unread, mut barred) = (Vec::new(), Vec::new(), Vec::new());
+    let mut looked_at_some = false;
     for pid in pids {
         progress.step(&format!("pid {pid}"));
         match look_at_any(processes, pid, wanted)? {
-            Ok(one) => found.extend(one.filter(Carrier::has_something)),
+            Ok(one) => {
+                looked_at_some = true;
+                found.extend(one.has_something().then_some(one));
+            }
+            Err(ReadError::Exited) => {}
+            Err(error @ ReadError::NoPermission { .. }) => {
+                context.console.note(&format!("pid {pid} was not looked at: {}", chain(&error)));
+                barred.push(error);
+            }
             Err(error) => unread.push(Reversion::unread(pid, &error)),
         }
     }
-    Ok((found, unread))
+    match barred.first() {
+        Some(first) if !looked_at_some => Err(processes::blind(&chain(first))),
+        _somebody_was => Ok((found, unread, u64::try_from(barred.len()).unwrap_or(u64::MAX))),
+    }
 }
 
 /// Those that were named, each of which can be looked at, and whoever of their groups has something.
@@ -87,7 +99,7 @@ fn named_carriers(
     }
     // What one of a group gets, all get.
     for id in processes.tied_to(found.iter().map(|one| (one.id, &one.ties)))? {
-        let one = look_at_any(processes, id.pid, wanted)?;
+        let one = processes::those_there(look_at_any(processes, id.pid, wanted)?);
         found.extend(one.map_err(|error| processes::cannot_look(id.pid, error))?.filter(Carrier::has_something));
     }
     Ok(found)

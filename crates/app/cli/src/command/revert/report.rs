@@ -5,7 +5,7 @@ use crate::carry::{blocker_lines, with_others};
 use crate::console::Report;
 use crate::exit::Exit;
 use crate::problem::one_line;
-use crate::view::duration_for_people;
+use crate::view::{duration_for_people, not_looked_at_line};
 use core::time::Duration;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -13,6 +13,8 @@ use std::io::{self, Write};
 #[derive(Serialize)]
 pub(crate) struct RevertReport {
     pub(super) processes: Vec<Reversion>,
+    /// Somebody else's, which may carry livepatches.
+    pub(super) not_looked_at: u64,
 }
 
 impl Report for RevertReport {
@@ -22,7 +24,7 @@ impl Report for RevertReport {
 
     fn human(&self, out: &mut dyn Write, verbose: bool) -> io::Result<()> {
         if self.processes.is_empty() {
-            return writeln!(out, "no process carries a livepatch");
+            writeln!(out, "no process carries a livepatch")?;
         }
         for end in &self.processes {
             write!(out, "pid {} {}: {}", end.process.pid, one_line(&end.process.program), end.outcome.words())?;
@@ -42,6 +44,6 @@ impl Report for RevertReport {
                 end.livepatches.iter().try_for_each(|id| writeln!(out, "  {id}"))?;
             }
         }
-        Ok(())
+        not_looked_at_line(self.not_looked_at, out)
     }
 }

@@ -3,7 +3,7 @@
 use crate::event::UpdateKey;
 use crate::machine::disk::Disk;
 use crate::problem::one_line;
-use crate::view::{bytes_for_people, cve_list};
+use crate::view::{bytes_for_people, counted, cve_list};
 use salve_elf::ContentHash;
 use salve_patch::{Cves, Origin};
 use salve_tracee::{LivepatchState, LivepatchStatus};
@@ -133,16 +133,12 @@ impl Carried {
         }
         writeln!(out, "  {}  {}: {}", self.short(), self.what(), self.state_words())?;
         let path = one_line(&self.path);
+        let functions = counted(self.functions.len(), "function", "functions");
+        let words = counted(self.words, "word of tables", "words of tables");
         match (self.functions.len(), self.words) {
-            (0, words) if words > 0 => writeln!(out, "    image {path}, {words} words of tables")?,
-            (functions, 0) => writeln!(out, "    image {path}, {functions} functions: {}", self.names(verbose))?,
-            (functions, words) => {
-                writeln!(
-                    out,
-                    "    image {path}, {words} words of tables, {functions} functions: {}",
-                    self.names(verbose)
-                )?;
-            }
+            (0, 1..) => writeln!(out, "    image {path}, {words}")?,
+            (_, 0) => writeln!(out, "    image {path}, {functions}: {}", self.names(verbose))?,
+            (1.., 1..) => writeln!(out, "    image {path}, {words}, {functions}: {}", self.names(verbose))?,
         }
         writeln!(out, "    CVEs: {}", cve_list(&self.cves))?;
         if verbose {

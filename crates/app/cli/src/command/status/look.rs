@@ -62,6 +62,7 @@ fn look_at_all(
         single: false,
     };
     let mut all = Vec::new();
+    let mut barred = None;
     for pid in pids {
         let seen = match Process::open(pid) {
             Ok(process) => look_at(processes, &process, &mut disk),
@@ -81,9 +82,14 @@ fn look_at_all(
             Err(ReadError::Exited) => {}
             Err(error) => {
                 report.not_looked_at = report.not_looked_at.saturating_add(1);
-                console.note(&format!("pid {pid} was not looked at: {}", chain(&error)));
+                let why = chain(&error);
+                console.note(&format!("pid {pid} was not looked at: {why}"));
+                barred.get_or_insert(why);
             }
         }
+    }
+    if let (Some(why), 0) = (barred, report.looked_at) {
+        return Err(processes::blind(&why));
     }
     report.without = without::find(&all);
     Ok(report)

@@ -9,7 +9,7 @@ use crate::event::ProcessRef;
 use crate::exit::Exit;
 use crate::problem::one_line;
 use crate::switch;
-use crate::view::programs;
+use crate::view::{not_looked_at_line, programs};
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -110,9 +110,6 @@ impl Report for StatusReport {
         } else {
             self.by_livepatch(out)?;
         }
-        if self.not_looked_at > 0 {
-            writeln!(out, "{} processes could not be looked at (-v says which, and why)", self.not_looked_at)?;
-        }
-        Ok(())
+        not_looked_at_line(self.not_looked_at, out)
     }
 }

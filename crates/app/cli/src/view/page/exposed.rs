@@ -14,7 +14,7 @@ pub(super) fn write(out: &mut String, exposure: &Exposure) -> fmt::Result {
     if exposure.exposed.is_empty() {
         writeln!(
             out,
-            "<p>Every process that was looked at runs the code that is on disk, or cannot be judged (below).</p>"
+            "<p>No process that was looked at is known to run older code than the disk has; what cannot be judged is below.</p>"
         )?;
     } else {
         writeln!(
