@@ -104,6 +104,32 @@ fn two_plain_files_prove_no_direction_and_are_applied_only_when_a_person_says_so
 }
 
 #[test]
+fn a_dry_run_of_apply_shows_the_plan_and_changes_nothing() -> Result<()> {
+    if not_run::unless_root("a dry run of apply") {
+        return Ok(());
+    }
+    let salve = Salve::built()?;
+    let programs = Programs::compile(&[])?;
+    let derived = derive(&salve, &programs.old, &programs.new)?;
+    let mut victim = Spinner::start(&programs.old, 2)?;
+    let before = Text::of(victim.pid())?;
+    let pid = victim.pid().to_string();
+    let words = ["apply", "--dry-run", "--pid", &pid, "--accept", "direction-unknown"];
+    let words: Vec<_> = words.iter().map(AsRef::as_ref).chain([derived.file.as_os_str()]).collect();
+    // A change freeze does not keep a plan from being shown.
+    let off = derived.file.with_extension("off");
+    std::fs::write(&off, "")?;
+    let run = Run::of(salve.command(&words).arg("--json").env("SALVE_OFF", &off))?.expect_code(exit::DONE)?;
+    assert_eq!(run.only_outcome()?.0, "planned");
+    let report = run.report()?;
+    assert_eq!(report.pointer("/result/dry_run"), Some(&Value::Bool(true)));
+    assert_eq!(report.pointer("/event_log/written"), Some(&Value::from(0)), "a dry run decides nothing");
+    assert_eq!(Text::of(victim.pid())?.differences_from(&before), NOTHING);
+    victim.wait_for_answer(false)?;
+    victim.must_run()
+}
+
+#[test]
 fn a_patch_for_another_image_with_the_same_build_id_is_not_applied() -> Result<()> {
     if not_run::unless_root("a forged build-id") {
         return Ok(());

@@ -192,6 +192,9 @@ pub(crate) struct Apply {
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) targets: Targets,
+    /// Show what would be done and change nothing
+    #[arg(long, short = 'n')]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) consent: Consent,
 }

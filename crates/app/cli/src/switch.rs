@@ -76,6 +76,14 @@ impl Switch {
         self.files.first().map_or(Path::new(FILE), PathBuf::as_path)
     }
 
+    /// A switch that is thrown and that `salve on` does not take back, if it is the only one.
+    pub(crate) fn second(&self) -> Option<PathBuf> {
+        match self.state() {
+            State::Off { path, .. } if path != self.file() => Some(path),
+            State::Off { .. } | State::On => None,
+        }
+    }
+
     pub(crate) fn state(&self) -> State {
         self.files.iter().find_map(|path| look(path)).unwrap_or(State::On)
     }
@@ -95,9 +103,12 @@ impl Switch {
     pub(crate) fn check(&self) -> Result<(), Problem> {
         match self.state().words() {
             None => Ok(()),
-            Some(words) => {
-                Err(Problem::refused(CODE, words).hint("`salve on` switches it on again; --dry-run shows a plan"))
-            }
+            Some(words) => Err(Problem::refused(CODE, words).hint(match self.second() {
+                None => "`salve on` switches it on again; --dry-run shows a plan".to_owned(),
+                Some(second) => {
+                    format!("{} is not `salve on`'s to take away; --dry-run shows a plan", second.display())
+                }
+            })),
         }
     }
 
@@ -106,8 +117,8 @@ impl Switch {
     pub(crate) fn off(&self, said: &str) -> Result<bool, Problem> {
         let path = self.file();
         let failed = |error: std::io::Error| {
-            let problem = Problem::failed("cannot-switch", format!("cannot write {}", path.display())).because(error);
-            problem.hint("run it as root")
+            let problem = Problem::failed("cannot-switch", format!("cannot write {}", path.display()));
+            because(problem, error)
         };
         let directory = path.parent().unwrap_or(Path::new("/"));
         fs::DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(failed)?;
@@ -149,10 +160,19 @@ impl Switch {
         let path = self.file();
         let Some(State::Off { said, .. }) = look(path) else { return Ok(None) };
         fs::remove_file(path).map_err(|error| {
-            let problem = Problem::failed("cannot-switch", format!("cannot remove {}", path.display()));
-            problem.because(error).hint("run it as root")
+            because(Problem::failed("cannot-switch", format!("cannot remove {}", path.display())), error)
         })?;
         Ok(Some(said))
+    }
+}
+
+fn because(problem: Problem, error: std::io::Error) -> Problem {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied if !rustix::process::geteuid().is_root() => {
+            problem.because(error).hint("run it as root")
+        }
+        std::io::ErrorKind::IsADirectory => problem.because(error).hint("remove what is there by hand"),
+        _other => problem.because(error),
     }
 }
 
@@ -212,6 +232,19 @@ mod tests {
         assert_eq!(switch.on().expect("removed").as_deref(), Some("by root: load"));
         assert_eq!(switch.on().expect("on already"), None);
         assert!(switch.permit().is_ok());
+    }
+
+    #[test]
+    fn a_second_switch_is_not_taken_back_with_the_first() {
+        let (dir, switch) = switch();
+        let second = dir.path().join("second");
+        fs::write(&second, "the vendor's").expect("written");
+        assert!(switch.off("by root").expect("written"));
+        assert_eq!(switch.second(), None, "the first one is what `salve on` takes back");
+        assert_eq!(switch.on().expect("removed").as_deref(), Some("by root"));
+        assert_eq!(switch.second(), Some(second.clone()));
+        let hint = switch.check().map_err(|problem| problem.report().hint.unwrap_or_default());
+        assert!(hint.is_err_and(|hint| hint.contains(&second.display().to_string()) && !hint.contains("again")));
     }
 
     #[test]

@@ -4,14 +4,14 @@ use super::Context;
 use crate::args::Apply;
 use crate::carry::{self, Action, Ending, Obstacle, Settled, Task, livepatch_refs};
 use crate::command::{file, updates};
-use crate::console::Report;
+use crate::console::{Console, Report};
 use crate::event::UpdateRef;
 use crate::exit::Exit;
 use crate::machine::processes::{Processes, Seen, Unseen};
 use crate::plan::{self, Decision, Leave, Step, steps};
 use crate::problem::Problem;
 use crate::view::{PatchView, action_lines};
-use salve_patch::{Origin, PatchFile};
+use salve_patch::{ImageReport, Origin, PatchFile};
 use salve_tracee::{Change, ProcessId};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -23,6 +23,7 @@ pub(crate) const DIRECTION_UNKNOWN: &str = "direction-unknown";
 
 #[derive(Serialize)]
 pub(crate) struct ApplyReport {
+    dry_run: bool,
     file: PathBuf,
     update: UpdateRef,
     patch: PatchView,
@@ -33,16 +34,18 @@ pub(crate) struct ApplyReport {
 }
 
 pub(crate) fn run(args: &Apply, context: &mut Context) -> Result<ApplyReport, Problem> {
-    context.switch.check()?;
+    if !args.dry_run {
+        context.switch.check()?;
+    }
     file::check_handed_over(&args.file, &context.actor)?;
     let (patch, sha256) = file::read_patch(&args.file)?;
     let accepted: BTreeSet<String> = args.consent.accept.iter().cloned().collect();
-    check_direction(&patch, &accepted)?;
+    check_direction(&patch, &accepted).inspect_err(|_| warn_of_stray(&accepted, &patch.images))?;
     let view = PatchView::of(&patch, &args.file, sha256);
     let update = updates::update_of(&patch);
     let processes = Processes::new();
     if let Some(why) = processes.list_problem() {
-        context.console.note(&format!("the list of processes to leave alone is not understood: {why}"));
+        Console::warn(&format!("nobody is touched: the list of processes to leave alone is not understood: {why}"));
     }
     let (seen, unseen) = processes.survey(&args.targets.pids)?;
     let mut not_looked_at = tell(&unseen, context);
@@ -71,6 +74,18 @@ pub(crate) fn run(args: &Apply, context: &mut Context) -> Result<ApplyReport, Pr
     actions.extend(left);
     let named = seen.iter().filter(|process| !process.relative).map(|process| process.id).collect();
     let mut tasks = carry::concerning(tasks, &done, &named);
+    if actions.iter().any(|action| action.outcome == Ending::NeedsAccept) {
+        warn_of_stray(&accepted, &patch.images);
+    }
+    let report = |mut processes: Vec<Action>, not_looked_at| {
+        processes.sort_by_key(|action| action.process.pid);
+        let (dry_run, file, update) = (args.dry_run, args.file.clone(), update.clone());
+        ApplyReport { dry_run, file, update, patch: view, processes, not_looked_at }
+    };
+    if args.dry_run {
+        actions.extend(tasks.iter().map(|task| carry::foreseen(&processes.patcher, task)));
+        return Ok(report(actions, not_looked_at));
+    }
     for image in &patch.images {
         updates::record_judged(&mut context.log, &update, image, &args.consent.accept);
     }
@@ -103,8 +118,17 @@ pub(crate) fn run(args: &Apply, context: &mut Context) -> Result<ApplyReport, Pr
         let fresh = steps.iter().filter_map(|step| Some((newcomers.get(step.runner)?, step)));
         tasks = fresh.filter_map(|(process, step)| planned(process, step, &patch, &update, true).ok()).collect();
     }
-    actions.sort_by_key(|action| action.process.pid);
-    Ok(ApplyReport { file: args.file.clone(), update, patch: view, processes: actions, not_looked_at })
+    Ok(report(actions, not_looked_at))
+}
+
+/// Where consent is missing: what was accepted and is no reason here may be it, mistyped.
+pub(crate) fn warn_of_stray<'i>(accepted: &BTreeSet<String>, images: impl IntoIterator<Item = &'i ImageReport>) {
+    let reasons: BTreeSet<&str> =
+        images.into_iter().flat_map(|image| &image.reasons).map(|reason| reason.code.as_str()).collect();
+    let stray = accepted.iter().filter(|code| *code != DIRECTION_UNKNOWN && !reasons.contains(code.as_str()));
+    for code in stray {
+        Console::warn(&format!("--accept {code}: nothing here has that reason"));
+    }
 }
 
 /// Names them. Somebody else's are as they should be; any other may carry old code.
@@ -220,6 +244,10 @@ impl Report for ApplyReport {
             return writeln!(out, "no process runs what this patch file is for");
         }
         writeln!(out)?;
-        action_lines(self.processes.iter(), out, verbose)
+        action_lines(self.processes.iter(), out, verbose)?;
+        if self.processes.iter().any(|action| action.outcome == Ending::Deferred) {
+            writeln!(out, "deferred: a longer --wait tries until the threads have left; a restart does it too")?;
+        }
+        Ok(())
     }
 }

@@ -19,7 +19,7 @@ pub(crate) mod updates;
 pub(crate) mod windows;
 mod without;
 
-pub(crate) use apply::{obstacle, settled};
+pub(crate) use apply::{obstacle, settled, warn_of_stray};
 
 use crate::args::{Cli, Command, Heal, Status};
 use crate::carry::Interrupt;

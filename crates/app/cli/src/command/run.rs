@@ -63,7 +63,7 @@ pub(super) fn run(args: &Run, global: &Global, console: Console) -> Exit {
 /// Everything that can be known before there is a process. `None` where the patch
 /// file changes nothing.
 fn prepare<'a>(args: &'a Run, actor: &Actor, console: Console) -> Result<Option<Job<'a>>, Problem> {
-    Switch::of_this_host().check()?;
+    Switch::of_this_host().check().map_err(|problem| problem.hint("--unpatched-ok starts it as it is"))?;
     file::check_handed_over(&args.patch, actor)?;
     let (patch, _) = file::read_patch(&args.patch)?;
     let accepted: BTreeSet<String> = args.accept.iter().cloned().collect();

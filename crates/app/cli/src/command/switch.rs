@@ -59,14 +59,20 @@ fn said(actor: &Actor, why: Option<&str>) -> String {
 
 impl Report for SwitchReport {
     fn exit(&self) -> Exit {
-        match self.quiet {
-            Some(false) => Exit::Incomplete,
-            Some(true) | None => Exit::Done,
+        match (self.quiet, &self.switch) {
+            (Some(false), _) => Exit::Incomplete,
+            // `salve on` took its own switch back, and another one is thrown.
+            (None, State::Off { .. }) => Exit::Refused,
+            (Some(true), _) | (None, State::On) => Exit::Done,
         }
     }
 
     fn human(&self, out: &mut dyn Write, _verbose: bool) -> io::Result<()> {
         match self.switch.words() {
+            Some(words) if self.quiet.is_none() => {
+                writeln!(out, "{words}")?;
+                writeln!(out, "that is a second switch, from SALVE_OFF: it is not for `salve on` to take back")
+            }
             Some(words) => {
                 writeln!(out, "{words}")?;
                 writeln!(out, "nothing is changed any more; processes keep what they carry (`salve status`)")
@@ -74,5 +80,23 @@ impl Report for SwitchReport {
             None if self.changed => writeln!(out, "Salve is switched on again"),
             None => writeln!(out, "Salve is on, and was"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn on_is_not_done_while_another_switch_is_thrown() {
+        let off = || State::Off { path: "/vendor/off".into(), said: String::new() };
+        let report = |switch, quiet| SwitchReport { switch, changed: true, quiet };
+        assert_eq!(report(off(), None).exit(), Exit::Refused);
+        assert_eq!(report(State::On, None).exit(), Exit::Done);
+        assert_eq!(report(off(), Some(true)).exit(), Exit::Done);
+        assert_eq!(report(off(), Some(false)).exit(), Exit::Incomplete);
+        let mut text = Vec::new();
+        report(off(), None).human(&mut text, false).expect("written");
+        assert!(String::from_utf8_lossy(&text).contains("second switch"), "{text:?}");
     }
 }

@@ -86,7 +86,9 @@ pub(crate) fn ending_of(decision: &Decision) -> Option<(Ending, String, String)>
         Decision::Already => (Ending::AlreadyApplied, String::new(), String::new()),
         Decision::Unchanged => (Ending::Unchanged, String::new(), String::new()),
         Decision::NeedsAccept { codes } => {
-            (Ending::NeedsAccept, first(codes), format!("review: {}; --accept takes each of them", listed(codes)))
+            let options: Vec<String> = codes.iter().map(|code| format!("--accept {code}")).collect();
+            let why = format!("review: {}; taken with {}", listed(codes), options.join(" "));
+            (Ending::NeedsAccept, first(codes), why)
         }
         Decision::Refused { codes } => (Ending::Refused, first(codes), format!("refused: {}", listed(codes))),
         Decision::Ambiguous { why } => (Ending::Refused, "ambiguous".into(), why.clone()),

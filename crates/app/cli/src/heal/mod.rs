@@ -18,7 +18,8 @@ mod tests;
 
 use crate::args::Heal;
 use crate::carry::{self, Action, Ending, Task, livepatch_refs};
-use crate::command::{Context, obstacle, settled as settled_by, updates};
+use crate::command::{Context, obstacle, settled as settled_by, updates, warn_of_stray};
+use crate::console::Console;
 use crate::event::{Event, LeftSubject};
 use crate::machine::deriver::Deriving;
 use crate::machine::packages::PackageFacts;
@@ -42,7 +43,7 @@ pub(crate) fn run(
 ) -> Result<HealReport, Problem> {
     let processes = Processes::new();
     if let Some(why) = processes.list_problem() {
-        context.console.note(&format!("the list of processes to leave alone is not understood: {why}"));
+        Console::warn(&format!("nobody is touched: the list of processes to leave alone is not understood: {why}"));
     }
     let (mut seen, unseen) = processes.survey(&args.pids)?;
     if !args.pids.is_empty() {
@@ -70,6 +71,9 @@ pub(crate) fn run(
     let mut actions = core::mem::take(&mut resolved.settled);
     let (tasks, settled) = healer.plan(&seen, &resolved.blocked);
     actions.extend(settled);
+    if actions.iter().any(|action| action.outcome == Ending::NeedsAccept) {
+        warn_of_stray(&accepted, offered.iter().flat_map(Offered::images));
+    }
     if args.dry_run {
         actions.extend(tasks.iter().map(|task| carry::foreseen(&processes.patcher, task)));
     } else {
