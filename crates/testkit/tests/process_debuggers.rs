@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use salve_testkit::needs::{self, Need, on_path};
 use salve_testkit::running::Running;
-use salve_testkit::salve::{Salve, exit};
+use salve_testkit::salve::{Run, Salve, exit};
 use salve_testkit::victim::Source;
 use salve_testkit::{not_run, patchfile, tree};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -47,8 +47,9 @@ impl Scene {
         let file = derived.file.display().to_string();
         words.push(&file);
         salve.run(&words)?.expect_code(exit::DONE)?;
-        let kept = scene.directory.path().display().to_string();
-        salve.run(&["debug", &pid, "--dir", &kept])?.expect_code(exit::DONE)?;
+        // A relative directory: gdb reads the script from another one.
+        let debug = ["debug", &pid, "--dir", "."].map(AsRef::<std::ffi::OsStr>::as_ref);
+        Run::of(salve.command(&debug).current_dir(scene.directory.path()))?.expect_code(exit::DONE)?;
         ensure!(scene.ask("go")? == "inside 205", "it does not run the new code");
         Ok(scene)
     }

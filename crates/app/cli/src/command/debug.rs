@@ -35,16 +35,17 @@ struct Payload {
 pub(crate) fn run(args: &Debug) -> Result<DebugReport, Problem> {
     let processes = Processes::new();
     let process = processes::open_named(args.pid)?;
-    let cannot_look = |error: ReadError| {
-        Problem::failed("no-permission", format!("cannot look at process {}", args.pid))
-            .because(error)
-            .hint("run it as root, or as the user of the process")
-    };
+    let cannot_look = |error: ReadError| processes::cannot_look(process.pid(), error);
     let found = processes.patcher.debug_files(&process).map_err(cannot_look)?;
     let facts = processes.facts(&process).map_err(cannot_look)?;
     let mut report = DebugReport { process: processes::name(&facts), files: Vec::new(), script: None, symfs: None };
+    // gdb takes a relative path from where it was started, wherever the script lies.
+    let dir = match &args.dir {
+        Some(dir) => Some(std::path::absolute(dir).map_err(|error| cannot_write(dir, error))?),
+        None => None,
+    };
     for one in &found {
-        let file = match &args.dir {
+        let file = match &dir {
             Some(dir) => keep(one, dir)?,
             None => one.live.clone(),
         };
@@ -55,7 +56,7 @@ pub(crate) fn run(args: &Debug) -> Result<DebugReport, Problem> {
             bias: format!("{:#x}", one.bias.raw()),
         });
     }
-    if let Some(dir) = &args.dir {
+    if let Some(dir) = &dir {
         let script = dir.join(format!("salve-{}.gdb", args.pid));
         let mut text = Vec::new();
         report.commands(&mut text).map_err(|error| cannot_write(&script, error))?;
