@@ -35,7 +35,11 @@ fn completions_and_manual_pages_come_from_the_same_command_line() {
     let dir = tempfile::tempdir().expect("a directory for the test");
     let path = dir.path().to_str().expect("text");
     assert_eq!(salve(&["man", "--dir", path]).code, 0);
-    assert!(dir.path().join("salve-heal.1").is_file());
+    let heal = std::fs::read_to_string(dir.path().join("salve-heal.1")).expect("a page for heal");
+    assert!(heal.contains(&format!("salve {}", env!("CARGO_PKG_VERSION"))), "whose page it is: {heal}");
+    for section in ["VERDICTS", "\"EXIT STATUS\"", "FILES", "\"SEE ALSO\""] {
+        assert!(heal.contains(&format!(".SH {section}\n")), "{section}: {heal}");
+    }
     assert_eq!(salve(&["man", "--dir", "/nonexistent"]).code, 1);
 }
 
