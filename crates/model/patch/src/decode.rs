@@ -42,7 +42,7 @@ pub enum DecodeError {
     NotElf,
     #[error("ELF file, but no 64-bit little-endian x86-64 shared object")]
     WrongElf,
-    #[error("file ends at {have:#x}, and {what} needs it to reach {need:#x}")]
+    #[error("file ends at {have:#x}, before the end of its {what} at {need:#x}")]
     Truncated { what: &'static str, need: u64, have: u64 },
     #[error("ELF file without the section {name}: no patch file")]
     NotAPatch { name: &'static str },

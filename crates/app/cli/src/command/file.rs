@@ -72,7 +72,12 @@ pub(crate) fn read_patch(path: &Path) -> Result<(PatchFile, ContentHash), Proble
 /// Writes a whole file or none: beside its place first, then into it.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
     let cannot = |error: std::io::Error| {
-        Problem::failed("cannot-write", format!("cannot write {}", path.display())).because(error)
+        let problem = Problem::failed("cannot-write", format!("cannot write {}", path.display()));
+        match error.kind() {
+            std::io::ErrorKind::NotFound => problem.because(error).hint("the directory has to exist"),
+            std::io::ErrorKind::IsADirectory => problem.because(error).hint("name a file in it"),
+            _other => problem.because(error),
+        }
     };
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
