@@ -41,7 +41,7 @@ pub use content::{ContentDifference, text_at};
 pub use data::{Correspondence, DataChange, DataChangeKind, DataMap};
 pub use diff::{ChangedPair, ImageDiff, PairEvidence, SiteDifference, diff};
 pub use flow::{Destination, Flow, Handover, follow};
-pub use noise::{DataStamp, NoiseContext, data_stamp, noise, only_stamps};
+pub use noise::{DataStamp, NoiseContext, data_stamp, new_names, noise, only_stamps};
 pub use readers::{Purpose, Reader, exported_names, object_around, readers};
 pub use side::{Place, Side};
 pub use stamp::without_lines;

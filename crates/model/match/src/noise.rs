@@ -118,6 +118,9 @@ const WRITE_OUT: &[&str] = &[
     "error",
 ];
 
+/// Imports that tell whether two texts are the same.
+const COMPARE: &[&str] = &["bcmp", "memcmp", "strcasecmp", "strcmp", "strcoll", "strncasecmp", "strncmp", "strstr"];
+
 /// What two builds call themselves, for telling stamps from other text.
 #[derive(Clone, Debug, Default)]
 pub struct NoiseContext {
@@ -206,6 +209,9 @@ fn arrives(
         return PASS_ON.contains(&import).then(|| format!("goes to {import}, which passes text on"));
     }
     let others = locations.sources(diff, destination)?;
+    if is_compared(&diff.old, destination, 0) {
+        return None;
+    }
     (others >= 3).then(|| match destination.target {
         Some(target) => format!(
             "goes to {} at {target}, which gets source locations from {others} places",
@@ -213,6 +219,75 @@ fn arrives(
         ),
         None => format!("goes to a callback, which gets source locations from {others} places"),
     })
+}
+
+/// Whether somebody who gets the text hands it to an import that compares texts.
+fn is_compared(side: &Side<'_, '_>, destination: Destination, depth: u8) -> bool {
+    const DEEPEST: u8 = 3;
+    if let Some(import) = import_name(side, destination.target) {
+        return COMPARE.contains(&import);
+    }
+    let (Some(target), Handover::Register(argument)) = (destination.target, destination.by) else { return false };
+    let target = through_stub(side, target);
+    let function = side.image.function_index_at(target).and_then(|index| side.image.functions().get(index));
+    let Some(function) = function.filter(|f| f.range.start() == target && depth < DEEPEST) else { return false };
+    let onward = match follow_argument(side, function.range, argument) {
+        Flow::Calls(onward) => onward,
+        // It is kept, or looked at: whoever compares it whole does so here, or is not found.
+        Flow::Examined { .. } => return hands_to_comparison(side, function.range, argument),
+    };
+    onward.into_iter().any(|next| is_compared(side, next, depth.saturating_add(1)))
+}
+
+/// The image's own function behind a stub, where the loader takes no other.
+fn through_stub(side: &Side<'_, '_>, target: Va) -> Va {
+    let Some(slot) = side.plt.slot_of(target) else { return target };
+    match side.image.reloc_at(slot).map(|reloc| reloc.binding) {
+        Some(Binding::Relative { target }) => target,
+        Some(Binding::Symbol { symbol, .. }) => {
+            let own = side.image.symbols().get(symbol).filter(|symbol| symbol.defined);
+            own.map_or(target, |symbol| symbol.value)
+        }
+        _ => target,
+    }
+}
+
+/// Whether the function itself hands this argument to an import that compares texts.
+fn hands_to_comparison(side: &Side<'_, '_>, range: VaRange, argument: u8) -> bool {
+    let value = salve_code::affine::argument(usize::from(argument));
+    salve_code::affine::forms(side.image, range).calls.iter().any(|call| {
+        let target = salve_code::decode_at(side.image, call.at).map(|i| Va::new(i.near_branch_target()));
+        import_name(side, target).is_some_and(|import| COMPARE.contains(&import))
+            && call.arguments.iter().any(|form| form.terms.as_slice() == [(value, 1)] && form.constant == 0)
+    })
+}
+
+/// Where a function of the new image compares something with the new build's name.
+pub fn new_names(diff: &ImageDiff<'_, '_>, function: usize, context: &NoiseContext) -> Vec<Evidence> {
+    let stamps = Stamps::new(context.versions.as_ref());
+    let side = &diff.new;
+    let (Some(function), Some(code)) = (side.image.functions().get(function), side.code.get(function)) else {
+        return Vec::new();
+    };
+    let mut evidence = Vec::new();
+    for reference in code.references.iter().filter(|reference| reference.kind == ReferenceKind::Address) {
+        let text = text_at(side, reference.target, 1).and_then(|text| core::str::from_utf8(text).ok());
+        let Some(text) = text.filter(|text| stamps.names_the_new(text)) else { continue };
+        let at = function.range.start().wrapping_offset(i64::from(reference.at));
+        let compared = match follow(side, function.range, at) {
+            Flow::Calls(destinations) => destinations.into_iter().any(|to| is_compared(side, to, 0)),
+            Flow::Examined { .. } => false,
+        };
+        if compared {
+            evidence.push(Evidence {
+                function: Some(function.display_name()),
+                old_va: None,
+                new_va: Some(at),
+                seen: format!("{text:?} names the new build and is compared with something"),
+            });
+        }
+    }
+    evidence
 }
 
 /// Says where a text arrives, if everything it reaches only writes it out.

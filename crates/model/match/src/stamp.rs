@@ -47,6 +47,11 @@ impl Stamps {
         Self { versions: spellings }
     }
 
+    /// Whether a text has the new version in it and not the old one.
+    pub(crate) fn names_the_new(&self, text: &str) -> bool {
+        self.versions.iter().any(|(old, new)| text.contains(new.as_str()) && !text.contains(old.as_str()))
+    }
+
     /// What kind of stamp the two texts differ in, if in nothing else.
     pub(crate) fn difference(&self, old: &str, new: &str) -> Option<Stamp> {
         if old == new {

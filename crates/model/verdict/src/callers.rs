@@ -15,8 +15,9 @@ pub(crate) struct Callers {
     exported: BTreeSet<usize>,
     /// Functions that the loader or the C library runs once.
     pub(crate) startup: BTreeSet<usize>,
-    /// `main`, and functions that it alone calls, outside every loop, and that
-    /// have no loop themselves: they have run when a livepatch arrives.
+    /// `main`, and functions that it alone calls, outside every loop, and that have no
+    /// loop in which they call anybody, and those that only they call in this way: they
+    /// have run when a livepatch arrives.
     pub(crate) once: BTreeSet<usize>,
 }
 
@@ -94,27 +95,19 @@ impl Callers {
     fn run_once(&self, side: &Side<'_, '_>) -> BTreeSet<usize> {
         let Some(main) = main_of(side) else { return BTreeSet::new() };
         let mut once = BTreeSet::from([main]);
-        let (Some(f), Some(code)) = (side.image.functions().get(main), side.code.get(main)) else { return once };
-        let loops = loops_in(side, f.range);
-        let straight =
-            |index: usize| side.image.functions().get(index).is_some_and(|g| loops_in(side, g.range).is_empty());
-        let mut again = BTreeSet::new();
-        let mut called = BTreeSet::new();
-        for reference in &code.references {
-            let Place::Code { function, .. } = side.place(reference.target) else { continue };
-            let at = f.range.start().wrapping_offset(i64::from(reference.at));
-            if reference.kind == ReferenceKind::Call && !loops.iter().any(|l| l.contains(at)) {
-                called.insert(function);
-            } else {
-                again.insert(function);
+        let mut looked_at = BTreeSet::new();
+        while let Some(caller) = once.iter().copied().find(|function| !looked_at.contains(function)) {
+            looked_at.insert(caller);
+            for callee in called_once(side, caller) {
+                let callers = self.direct.get(&callee);
+                let from_here = |one: &usize| once.contains(one) && called_once(side, *one).contains(&callee);
+                let only_these = callers.is_some_and(|callers| callers.iter().all(from_here));
+                if only_these && !self.is_held(callee) && ends(side, callee) && once.insert(callee) {
+                    // Somebody who was looked at may call one that only this one called besides.
+                    looked_at.clear();
+                }
             }
         }
-        let only_main = |function: usize| {
-            self.direct.get(&function).is_some_and(|callers| callers.iter().all(|caller| *caller == main))
-        };
-        once.extend(
-            called.difference(&again).filter(|g| only_main(**g) && !self.is_held(**g) && straight(**g)).copied(),
-        );
         once
     }
 
@@ -170,6 +163,34 @@ fn main_of(side: &Side<'_, '_>) -> Option<usize> {
             Place::Code { function, offset: 0 } => Some(function),
             _ => None,
         }
+    })
+}
+
+/// Functions that this one calls outside every loop, and nowhere else.
+fn called_once(side: &Side<'_, '_>, caller: usize) -> BTreeSet<usize> {
+    let (Some(f), Some(code)) = (side.image.functions().get(caller), side.code.get(caller)) else {
+        return BTreeSet::new();
+    };
+    let loops = loops_in(side, f.range);
+    let (mut called, mut again) = (BTreeSet::new(), BTreeSet::new());
+    for reference in &code.references {
+        let Place::Code { function, .. } = side.place(reference.target) else { continue };
+        let at = f.range.start().wrapping_offset(i64::from(reference.at));
+        let once = reference.kind == ReferenceKind::Call && !loops.iter().any(|l| l.contains(at));
+        if !once || !called.insert(function) {
+            again.insert(function);
+        }
+    }
+    called.difference(&again).copied().collect()
+}
+
+/// Whether it has no loop in which it calls anybody: others may go on for as long as the program.
+fn ends(side: &Side<'_, '_>, function: usize) -> bool {
+    let Some(f) = side.image.functions().get(function) else { return false };
+    loops_in(side, f.range).into_iter().all(|range| {
+        let calls =
+            |i: iced_x86::Instruction| matches!(i.flow_control(), FlowControl::Call | FlowControl::IndirectCall);
+        !salve_code::decode(side.image, range).into_iter().flatten().any(calls)
     })
 }
 

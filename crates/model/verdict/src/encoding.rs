@@ -64,6 +64,9 @@ fn by_address(forms: &Forms) -> BTreeMap<Va, &Access> {
     forms.accesses.iter().map(|access| (access.at, access)).collect()
 }
 
+/// What lies so many bytes behind the start of an object is a part of it.
+const SMALLEST_PART: i64 = 8;
+
 /// Both versions store something, but not the same.
 fn stored_otherwise(old: &Access, new: &Access, forms: (&Forms, &Forms)) -> Option<String> {
     let (a, b) = (old.stored.as_ref()?, new.stored.as_ref()?);
@@ -85,6 +88,12 @@ fn stored_otherwise(old: &Access, new: &Access, forms: (&Forms, &Forms)) -> Opti
         factors
     };
     let (x, y) = (factors(a), factors(b));
+    if let ([1], [1]) = (x.as_slice(), y.as_slice())
+        && a.constant != b.constant
+        && a.constant.min(b.constant) >= SMALLEST_PART
+    {
+        return Some(format!("stores what lies {:#x} bytes behind something, before {:#x}", b.constant, a.constant));
+    }
     (x.len() == y.len() && x != y).then(|| format!("stores multiples by {y:?}, before by {x:?}"))
 }
 

@@ -50,6 +50,10 @@ enum With {
     Variable(Va),
     /// Without the number of a source line that it may name.
     Text(String),
+    /// An argument of the function itself, and so many bytes more.
+    Argument(Origin, i64),
+    /// What was loaded so many bytes behind such an argument.
+    Loaded(Origin, i64),
     Unknown,
 }
 
@@ -116,12 +120,30 @@ impl Handout {
                 With::Number(number) => format!("{number:#x}"),
                 With::Variable(va) => format!("{va} in the old image"),
                 With::Text(text) => format!("{text:?}"),
+                With::Argument(_, 0) => "what it was given".to_owned(),
+                With::Argument(_, more) => format!("{more:#x} bytes behind what it was given"),
+                With::Loaded(_, at) => format!("what is {at:#x} bytes behind what it was given"),
                 With::Unknown => return None,
             };
             Some(if to_memory { what } else { format!("argument {} {what}", at.saturating_add(1)) })
         });
         let known: Vec<String> = known.collect();
         format!("{} {}", if to_memory { "to memory at" } else { "with" }, known.join(", "))
+    }
+}
+
+/// What a value is in terms of what the function was given.
+fn given(forms: &Forms, form: &Form) -> With {
+    match form.terms.as_slice() {
+        [(origin @ Origin::Entry(_), 1)] => With::Argument(*origin, form.constant),
+        [(Origin::Made(at, _), 1)] if form.constant == 0 => {
+            let load = forms.accesses.iter().find(|access| access.at.raw() == *at && !access.writes);
+            match load.map(|load| (load.address.terms.as_slice(), load.address.constant)) {
+                Some(([(origin @ Origin::Entry(_), 1)], constant)) => With::Loaded(*origin, constant),
+                _ => With::Unknown,
+            }
+        }
+        _ => With::Unknown,
     }
 }
 
@@ -147,7 +169,12 @@ impl Version<'_, '_, '_> {
                 };
                 let others = call.arguments.iter().enumerate();
                 // The function itself is no part of what goes along.
-                let with = others.map(|(at, form)| if at == argument { With::Unknown } else { self.with(form) });
+                let with = others.map(|(at, form)| match self.with(form) {
+                    _ if at == argument => With::Unknown,
+                    // What goes along stands beside it; registers further on may be no argument.
+                    With::Unknown if at <= argument.saturating_add(1) => given(forms, form),
+                    with => with,
+                });
                 found.push(Handout { function, taker, with: with.collect() });
             }
         }

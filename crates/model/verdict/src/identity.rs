@@ -9,7 +9,7 @@
 //! memory is not found.
 
 use crate::carry::Carried;
-use crate::followed::Followed;
+use crate::followed::{Followed, Versions};
 use crate::objects::callee;
 use crate::registry;
 use crate::tables::is_brought;
@@ -59,6 +59,51 @@ pub(crate) fn reason(
     evidence.extend(through_slots(&diff.new, &constants));
     (!evidence.is_empty())
         .then(|| registry::CONSTANT_ADDRESS.because("the address of a constant serves as an identity", evidence))
+}
+
+/// Constants whose address replaced code keeps in an object, while code that stays knows them
+/// by their old address.
+#[derive(Default)]
+pub(crate) struct Stored {
+    evidence: Vec<Evidence>,
+}
+
+impl Stored {
+    pub(crate) fn look(&mut self, diff: &ImageDiff<'_, '_>, versions: &Versions<'_>) {
+        let side = &diff.new;
+        for access in versions.after.accesses.iter().filter(|access| access.writes) {
+            let Some([(Origin::Static(at), 1)]) = access.stored.as_ref().map(|form| form.terms.as_slice()) else {
+                continue;
+            };
+            let constant = Va::new(*at);
+            let role = side.image.section_at(constant).map(|section| section.role);
+            // Texts are merged, so nobody knows one by its address.
+            let is_text = text_at(side, constant, 1).is_some();
+            let was_stored = || {
+                let old = diff.data.old_of(constant, side).map(salve_match::Correspondence::old);
+                let stored = versions.before.accesses.iter().filter_map(|access| access.stored.as_ref());
+                stored.into_iter().any(|form| match form.terms.as_slice() {
+                    [(Origin::Static(before), 1)] => old == Some(Va::new(*before)),
+                    _ => false,
+                })
+            };
+            if role == Some(SectionRole::ReadOnlyData) && !is_text && was_stored() {
+                self.evidence.push(Evidence {
+                    function: Some(versions.g.display_name()),
+                    old_va: Some(versions.f.range.start()),
+                    new_va: Some(access.at),
+                    seen: format!(
+                        "stores the address of the constant at {constant}, as the old version did of its own"
+                    ),
+                });
+            }
+        }
+    }
+
+    pub(crate) fn reason(self) -> Option<Reason> {
+        let summary = "objects hold the address of a constant of which replaced code has a copy";
+        (!self.evidence.is_empty()).then(|| registry::CONSTANT_ADDRESS.because(summary, self.evidence))
+    }
 }
 
 /// Comparisons with the address that a slot of data holds.

@@ -6,8 +6,8 @@ use crate::followed::{Followed, each_rewritten};
 use crate::layout::Layout;
 use crate::words::Words;
 use crate::{
-    callbacks, columns, contracts, data, dependency, encoding, exceptions, handed, identity, image, meaning, objects,
-    once, order, read_only, registry, resources, revert, tables, unreached, witness,
+    callbacks, columns, contracts, data, dependency, encoding, exceptions, handed, identity, image, kept, labels,
+    meaning, objects, once, order, read_only, registry, resources, revert, shared, tables, unreached, witness,
 };
 use salve_elf::VaRange;
 use salve_match::{ImageDiff, NoiseContext, noise};
@@ -70,6 +70,7 @@ pub fn judge(diff: &ImageDiff<'_, '_>, context: &NoiseContext) -> Judgement {
         judgement.revert = judgement.revert.max(RevertPolicy::KeepMapped);
         judgement.words = words;
     }
+    reasons.extend(kept::mixed(diff, &judgement.carried, &reasons, !judgement.noise.is_empty(), context));
     if !judgement.noise.is_empty() {
         let summary = format!("{} functions differ in build stamps only and stay", judgement.noise.len());
         reasons.push(registry::BUILD_STAMP.because(summary, Vec::new()));
@@ -98,7 +99,7 @@ fn of_payload(diff: &ImageDiff<'_, '_>, carried: &Carried, copied: Option<VaRang
     reasons.extend(image::text_relocations(diff));
     reasons.extend(Layout::of(diff, carried).reasons(diff, carried));
     reasons.extend(values(diff, carried, &followed));
-    reasons.extend(order::reason(diff, carried));
+    reasons.extend(order::reason(diff, carried, &followed));
     reasons.extend(resources::reasons(diff, carried));
     reasons.extend(contracts::reason(diff, carried, &followed));
     reasons.extend(identity::reason(diff, carried, copied, &followed));
@@ -108,6 +109,7 @@ fn of_payload(diff: &ImageDiff<'_, '_>, carried: &Carried, copied: Option<VaRang
         let summary = "where a table begins and another ends is not the same in both images";
         reasons.push(registry::DATA_RESIZED.because(summary, doubts));
     }
+    reasons.extend(labels::reason(diff, carried));
     reasons.extend(exceptions::reason(diff, carried));
     reasons.extend(read_only::reason(diff, carried));
     reasons.extend(columns::reason(diff, carried, &followed));
@@ -129,16 +131,22 @@ fn values(diff: &ImageDiff<'_, '_>, carried: &Carried, followed: &Followed<'_, '
     let mut encoding = encoding::Encoding::default();
     let mut meaning = meaning::Meaning::of(carried);
     let mut handed = handed::HandedOut::default();
+    let mut shared = shared::Shared::default();
+    let mut stored = identity::Stored::default();
     each_rewritten(diff, carried, followed, |versions| {
         objects.look(diff, followed, versions);
         encoding.look(diff, versions);
         meaning.look(diff, versions);
         handed.look(diff, versions);
+        shared.look(diff, versions);
+        stored.look(diff, versions);
     });
     let mut reasons = objects.reasons();
     reasons.extend(encoding.reason());
     reasons.extend(handed.reason());
     reasons.extend(meaning.reasons(diff, carried));
+    reasons.extend(shared.reason(diff, carried));
+    reasons.extend(stored.reason());
     reasons
 }
 

@@ -9,12 +9,15 @@
 //! it nor calls who does; or it matters.
 
 use crate::carry::Carried;
+use crate::registry;
 use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 use salve_code::ReferenceKind;
 use salve_elf::{Binding, VaRange};
 use salve_match::{
-    ImageDiff, NoiseContext, Place, Purpose, Reader, Side, exported_names, object_around, only_stamps, readers,
+    ImageDiff, NoiseContext, Place, Purpose, Reader, Side, exported_names, new_names, object_around, only_stamps,
+    readers,
 };
+use salve_patch::{Evidence, Reason};
 use std::collections::{BTreeSet, HashMap};
 
 /// What became known; the text says how.
@@ -93,6 +96,24 @@ impl<'d, 'i, 'a> Kept<'d, 'i, 'a> {
         let readers: Vec<String> = examined.into_iter().chain(exports).take(8).collect();
         Standing::Named(format!("no replaced code depends on it; of its {count} readers {}", readers.join("; ")))
     }
+}
+
+/// Replaced code that compares with the new name, where other code or data keep the old one.
+pub(crate) fn mixed(
+    diff: &ImageDiff<'_, '_>,
+    carried: &Carried,
+    reasons: &[Reason],
+    noise: bool,
+    context: &NoiseContext,
+) -> Option<Reason> {
+    let keeps = |reason: &Reason| [registry::BUILD_STAMP.code, registry::BUILD_NAME_KEPT.code].contains(&&*reason.code);
+    if !noise && !reasons.iter().any(keeps) {
+        return None;
+    }
+    let replaced = carried.new_functions().into_iter();
+    let evidence: Vec<Evidence> = replaced.flat_map(|function| new_names(diff, function, context)).collect();
+    let summary = "replaced code compares with the name of the new build, while the old one is still given";
+    (!evidence.is_empty()).then(|| registry::NAMES_MIXED.because(summary, evidence))
 }
 
 fn said(side: &Side<'_, '_>, reader: &Reader) -> String {

@@ -29,6 +29,7 @@ mod identity;
 mod image;
 mod judge;
 mod kept;
+mod labels;
 mod layout;
 mod meaning;
 mod objects;
@@ -38,8 +39,10 @@ mod read_only;
 pub mod registry;
 mod resources;
 mod revert;
+mod shared;
 mod tables;
 mod unreached;
+mod uses;
 mod witness;
 mod words;
 

@@ -49,7 +49,7 @@ struct Seen {
 
 /// Replaced functions that are followed for one image; with more of them every question is
 /// answered with a doubt, which asks for review.
-const MOST_FOLLOWED: usize = 400;
+pub(crate) const MOST_FOLLOWED: usize = 400;
 
 /// What was found so far.
 pub(crate) struct Meaning {

@@ -9,9 +9,12 @@
 //! shifts where it had some: one more of them is no other hash.
 
 use crate::carry::Carried;
+use crate::followed::{Followed, Handed};
 use crate::layout::import_at;
+use crate::objects::callee;
 use crate::registry;
 use iced_x86::{Instruction, Mnemonic, OpKind};
+use salve_code::affine::{Origin, argument};
 use salve_elf::{Va, VaRange};
 use salve_match::{ImageDiff, Place, Side};
 use salve_patch::{Evidence, Reason};
@@ -38,8 +41,8 @@ const ORDERING: &[&str] = &[
     "OPENSSL_LH_new",
 ];
 
-pub(crate) fn reason(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Reason> {
-    let orders = orders(&diff.new);
+pub(crate) fn reason(diff: &ImageDiff<'_, '_>, carried: &Carried, followed: &Followed<'_, '_, '_>) -> Option<Reason> {
+    let orders = orders(&diff.new, followed);
     let mut evidence = Vec::new();
     for pair in &carried.pairs {
         let functions = (diff.old.image.functions().get(pair.old), diff.new.image.functions().get(pair.new));
@@ -70,31 +73,50 @@ pub(crate) fn reason(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Reas
 }
 
 /// Functions of the image whose address is near a call of one of [`ORDERING`].
-fn orders(side: &Side<'_, '_>) -> BTreeMap<usize, &'static str> {
+fn orders(side: &Side<'_, '_>, followed: &Followed<'_, '_, '_>) -> BTreeMap<usize, &'static str> {
     /// Arguments are made ready within so many instructions.
     const FURTHEST: usize = 16;
     let mut orders = BTreeMap::new();
-    for (function, code) in side.image.functions().iter().zip(&side.code) {
-        let calls_one = |r: &salve_code::Reference| {
-            let at = function.range.start().wrapping_offset(i64::from(r.at));
-            let import = salve_code::decode_at(side.image, at).and_then(|i| import_at(side, &i))?;
-            ORDERING.iter().find(|name| **name == import).copied()
-        };
-        if !code.references.iter().any(|r| calls_one(r).is_some()) {
-            continue;
-        }
-        let code: Vec<Instruction> = salve_code::decode(side.image, function.range).into_iter().flatten().collect();
-        for (index, instruction) in code.iter().enumerate() {
-            let Some(import) = import_at(side, instruction) else { continue };
-            let Some(import) = ORDERING.iter().find(|name| **name == import) else { continue };
-            for before in code.get(index.saturating_sub(FURTHEST)..index).unwrap_or_default() {
-                if let Some(callback) = address_taken(side, before) {
-                    orders.entry(callback).or_insert(*import);
+    // Functions that hand an argument on to one of them are as good.
+    let mut wrappers: BTreeMap<usize, &'static str> = BTreeMap::new();
+    loop {
+        let known = wrappers.len();
+        for (index, (function, code)) in side.image.functions().iter().zip(&side.code).enumerate() {
+            let ordering = |instruction: &Instruction| {
+                let import = import_at(side, instruction);
+                let named = import.and_then(|import| ORDERING.iter().find(|name| **name == import).copied());
+                named.or_else(|| match callee(side, instruction)? {
+                    Place::Code { function, offset: 0 } => wrappers.get(&function).copied(),
+                    _ => None,
+                })
+            };
+            let at = |r: &salve_code::Reference| function.range.start().wrapping_offset(i64::from(r.at));
+            let calls_one = |r: &salve_code::Reference| {
+                salve_code::decode_at(side.image, at(r)).and_then(|instruction| ordering(&instruction))
+            };
+            let Some(named) = code.references.iter().find_map(calls_one) else { continue };
+            let code: Vec<Instruction> = salve_code::decode(side.image, function.range).into_iter().flatten().collect();
+            for (index, instruction) in code.iter().enumerate() {
+                let Some(import) = ordering(instruction) else { continue };
+                for before in code.get(index.saturating_sub(FURTHEST)..index).unwrap_or_default() {
+                    if let Some(callback) = address_taken(side, before) {
+                        orders.entry(callback).or_insert(import);
+                    }
                 }
             }
+            let is_argument = |origin: Origin| (0..6).any(|n| origin == argument(n));
+            let hands_on = |handed: &Handed| {
+                let instruction = salve_code::decode_at(side.image, handed.call);
+                handed.whole && is_argument(handed.from) && instruction.is_some_and(|i| ordering(&i).is_some())
+            };
+            if !wrappers.contains_key(&index) && followed.digest(index).handed.iter().any(hands_on) {
+                wrappers.insert(index, named);
+            }
+        }
+        if wrappers.len() == known {
+            return orders;
         }
     }
-    orders
 }
 
 /// The function whose address the instruction makes or loads.

@@ -63,7 +63,7 @@ registry! {
     DEPENDENCY_CONSTANT = "dependency-constant", Safe,
         "a constant of a dependency's headers changed; the library mapped in each process is checked before anything is written";
     CONSTANT_ADDRESS = "constant-address", Review,
-        "the address of a constant is compared, and replaced code uses a new copy of that constant";
+        "the address of a constant is compared or kept, and replaced code uses a new copy of that constant";
     STARTUP_CODE = "startup-code", Review,
         "code changed that runs once or at start-up only: what it did in a running process is not done again";
     CHANGED_INITIALISER = "changed-initialiser", Review,
@@ -86,6 +86,8 @@ registry! {
         "replaced code takes a field or an argument for something else than it did; objects that exist hold the old meaning";
     FIELD_ADDED = "field-added", Review,
         "replaced code writes and reads a field that old code does not know; objects that exist hold nothing there";
+    SHARED_STATE = "shared-state", Review,
+        "two replaced functions each do something else with the same field or variable than before: what old code left there may not be what new code expects";
     ORDER_CHANGED = "order-changed", Review,
         "a comparison or a hash changed by which things are kept in order; what old code filed stays where it is";
     ELEMENT_SIZE = "element-size", Review,
@@ -102,6 +104,10 @@ registry! {
         "changed code hands out a function together with another number, text or variable, or keeps it elsewhere: what old code handed out stays as it was";
     CALLBACK_GONE = "callback-gone", Review,
         "a function whose address was taken is gone; old state may still call it";
+    LABEL_ADDRESS = "label-address", Review,
+        "the address of a place inside a replaced function is a value: what holds it leads into the other version";
+    NAMES_MIXED = "names-mixed", Review,
+        "replaced code compares something with the name of the new build, while other code goes on to give that of the old one";
     RESOURCE_PAIR_MOVED = "resource-pair-moved", Review,
         "an acquire and its release moved between functions; state made by old code may not balance in new code";
     CALL_MOVED = "call-moved", Review,

@@ -62,11 +62,19 @@ pub struct Tested {
     pub len_bytes: usize,
 }
 
+/// A value of a register that is shifted, masked or turned round by an instruction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Worked {
+    pub at: Va,
+    pub value: Form,
+}
+
 /// What became known about one function.
 #[derive(Clone, Debug, Default)]
 pub struct Forms {
     pub comparisons: Vec<Comparison>,
     pub tested: Vec<Tested>,
+    pub worked: Vec<Worked>,
     pub accesses: Vec<Access>,
     pub calls: Vec<Call>,
     /// By how much pointers move from one turn of a loop to the next.

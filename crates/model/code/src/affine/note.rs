@@ -2,7 +2,7 @@
 
 use super::form::{Form, Origin, Store};
 use super::state::State;
-use super::{Access, Call, Comparison, Forms, LOADED, Tested};
+use super::{Access, Call, Comparison, Forms, LOADED, Tested, Worked};
 use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind};
 use salve_elf::{Va, VaRange};
 use smallvec::smallvec;
@@ -33,6 +33,15 @@ pub(super) fn note(
         found.comparisons.push(Comparison { at: Va::new(instruction.ip()), left, right });
     }
     found.tested.extend(tested(state, store, instruction));
+    if works_on_bits(instruction) {
+        for operand in 0..instruction.op_count().min(2) {
+            if instruction.op_kind(operand) == OpKind::Register
+                && let Some(value) = state.get(instruction.op_register(operand))
+            {
+                found.worked.push(Worked { at: Va::new(instruction.ip()), value: store.form(value).clone() });
+            }
+        }
+    }
     if matches!(instruction.mnemonic(), Mnemonic::Lea | Mnemonic::Nop) {
         return;
     }
@@ -71,6 +80,19 @@ fn access(
         is_integer,
         is_float: is_float(instruction),
     })
+}
+
+/// Takes bits of what it is given, moves them or changes them, and not its own to test or clear it.
+fn works_on_bits(instruction: &Instruction) -> bool {
+    use Mnemonic::{And, Bswap, Bt, Btc, Btr, Bts, Not, Or, Rol, Ror, Sar, Shl, Shr, Test, Xor};
+    let with_itself = instruction.op_count() == 2
+        && instruction.op1_kind() == OpKind::Register
+        && instruction.op0_register() == instruction.op1_register();
+    let works = matches!(
+        instruction.mnemonic(),
+        And | Bswap | Bt | Btc | Btr | Bts | Not | Or | Rol | Ror | Sar | Shl | Shr | Test | Xor
+    );
+    works && !with_itself
 }
 
 /// A comparison with a number; `test` of a register with itself is one with zero.

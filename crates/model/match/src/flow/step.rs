@@ -1,13 +1,14 @@
 //! What one instruction does with the value: passes it on, overwrites it, or examines it.
 
-use super::Destination;
 use super::call::call;
 use super::frame::Frame;
 use super::stack::move_stack;
 use super::state::{State, number};
+use super::{Destination, Handover};
 use iced_x86::{
     FlowControl, Instruction, InstructionInfo, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register,
 };
+use salve_elf::Va;
 use std::collections::BTreeSet;
 
 /// Where it is afterwards, or how it is examined.
@@ -26,8 +27,13 @@ pub(super) fn step(
         FlowControl::Return => {
             return if state.holds(Register::RAX) { Err("returned") } else { Ok(State::default()) };
         }
-        FlowControl::IndirectBranch if !state.registers.is_empty() && !instruction.is_ip_rel_memory_operand() => {
-            return Err("jumps to where the code does not say");
+        FlowControl::IndirectBranch if !instruction.is_ip_rel_memory_operand() && !state.is_gone() => {
+            if !state.registers.is_empty() {
+                return Err("jumps to where the code does not say");
+            }
+            // What is left in the frame there is no more than what a call leaves.
+            let call_at = Va::new(instruction.ip());
+            destinations.insert(Destination { call_at, target: None, by: Handover::Lingering });
         }
         _ => {}
     }
