@@ -86,6 +86,29 @@ fn a_patch_goes_in_once_and_comes_out_without_a_trace_on_one_thread_and_on_ten()
 }
 
 #[test]
+fn a_revert_that_names_another_livepatch_says_which_one_the_process_carries() -> Result<()> {
+    if not_run::unless_root("a revert that names another livepatch") {
+        return Ok(());
+    }
+    let salve = Salve::built()?;
+    let programs = Programs::compile(&[])?;
+    let derived = derive(&salve, &programs.old, &programs.new)?;
+    let mut victim = Spinner::start(&programs.old, 1)?;
+    apply(&salve, &derived.file, victim.pid(), "30s")?.expect_code(exit::DONE)?;
+    let pid = victim.pid().to_string();
+    let other = "0123456789abcdef";
+    let run = salve.json(&["revert", "--pid", &pid, other])?.expect_code(exit::DONE)?;
+    let end = &run.report()?["result"]["processes"][0];
+    assert_eq!((end["outcome"].as_str(), end["code"].as_str()), (Some("nothing-to-revert"), Some("other-livepatch")));
+    assert!(end["why"].as_str().is_some_and(|why| why.starts_with("it carries ")), "{end}");
+    victim.wait_for_answer(true)?;
+    revert(&salve, victim.pid(), "30s")?.expect_code(exit::DONE)?;
+    let run = salve.json(&["revert", "--pid", &pid, other])?.expect_code(exit::DONE)?;
+    assert_eq!(run.report()?["result"]["processes"][0]["code"], Value::Null);
+    Ok(())
+}
+
+#[test]
 fn two_plain_files_prove_no_direction_and_are_applied_only_when_a_person_says_so() -> Result<()> {
     if not_run::unless_root("direction unknown") {
         return Ok(());

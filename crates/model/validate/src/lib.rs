@@ -124,6 +124,7 @@ mod image;
 mod imports;
 mod index;
 mod invalid;
+mod loaded;
 mod loader;
 mod lockstep;
 mod marks;
@@ -136,6 +137,7 @@ mod unwind;
 mod words;
 
 pub use invalid::{ImageFault, Invalid, Mismatch, Side};
+pub use loaded::loads_the_same;
 
 use accounting::check as check_accounting;
 use correspond::Correspondence;

@@ -11,5 +11,6 @@
 )]
 
 mod livepatch;
+mod loaded;
 mod mutations;
 mod victim;

@@ -1,9 +1,10 @@
 //! A process, and what is to be taken out of it.
 
-use super::wanted::Wanted;
+use super::wanted::{Wanted, in_force};
 use crate::event::ProcessRef;
 use crate::machine::processes::{self, Processes};
 use crate::problem::Problem;
+use salve_patch::LivepatchId;
 use salve_tracee::{OpenError, Process, ProcessId, ReadError, Selection, Tie};
 use std::collections::BTreeSet;
 
@@ -12,6 +13,8 @@ pub(super) struct Carrier {
     pub(super) name: ProcessRef,
     pub(super) ties: BTreeSet<Tie>,
     pub(super) selection: Selection,
+    /// What it carries besides.
+    pub(super) others: Vec<LivepatchId>,
     /// What a Salve that was killed left is taken away in passing.
     pub(super) untidy: bool,
 }
@@ -48,5 +51,9 @@ pub(super) fn look(
     };
     let (name, untidy) = (processes::name(&facts), status.has_leftovers());
     let selection = wanted.among(&status, untidy)?;
-    Ok(Ok(Carrier { id: process.id(), name, ties, selection, untidy }))
+    let others = match &selection {
+        Selection::All => Vec::new(),
+        Selection::These(ids) => in_force(&status).filter(|id| !ids.contains(id)).collect(),
+    };
+    Ok(Ok(Carrier { id: process.id(), name, ties, selection, others, untidy }))
 }

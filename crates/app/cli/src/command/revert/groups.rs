@@ -122,10 +122,21 @@ fn groups(found: &[Carrier]) -> (Vec<Vec<&Carrier>>, Vec<Reversion>) {
     for group in together(&bound) {
         let members = group.into_iter().filter_map(|index| found.get(index));
         let (active, idle): (Vec<&Carrier>, Vec<&Carrier>) = members.partition(|one| one.has_something());
-        nothing.extend(idle.into_iter().map(plain));
+        nothing.extend(idle.into_iter().map(idle_end));
         groups.push(active);
     }
     (groups, nothing)
+}
+
+/// Who has nothing of what was named may have something else: whoever mistyped an id has to see that.
+fn idle_end(one: &Carrier) -> Reversion {
+    let end = plain(one);
+    let Some(first) = one.others.first() else { return end };
+    let why = match one.others.len() {
+        1 => format!("it carries {first}, which was not named"),
+        several => format!("it carries {first} and {} more, which were not named", several.saturating_sub(1)),
+    };
+    end.because(RevertEnding::NothingToRevert, "other-livepatch", why)
 }
 
 fn plain(one: &Carrier) -> Reversion {

@@ -27,7 +27,7 @@ impl Wanted {
         Ok(Self::Ids(patch.images.iter().filter_map(ImageReport::livepatch_id).collect()))
     }
 
-    /// Those of the wanted livepatches that this process carries, in whatever state.
+    /// Those of the wanted livepatches that this process carries.
     ///
     /// Where a Salve was killed, threads of the process may still be finishing what it began:
     /// what is not in force at this look can be at the next, and is meant as well.
@@ -37,7 +37,7 @@ impl Wanted {
             Self::Ids(ids) if untidy => return Ok(Selection::These(ids.clone())),
             Self::All | Self::Ids(_) | Self::Beginning(_) => {}
         }
-        let there = || status.livepatches.iter().filter(|l| l.state != LivepatchState::Reverted).map(|l| l.livepatch);
+        let there = || in_force(status);
         let ids: Vec<LivepatchId> = match self {
             Self::All => there().collect(),
             Self::Ids(ids) => there().filter(|id| ids.contains(id)).collect(),
@@ -52,4 +52,9 @@ impl Wanted {
         }
         Ok(Selection::These(distinct))
     }
+}
+
+/// What a process carries, in whatever state but reverted.
+pub(super) fn in_force(status: &ProcessStatus) -> impl Iterator<Item = LivepatchId> {
+    status.livepatches.iter().filter(|one| one.state != LivepatchState::Reverted).map(|one| one.livepatch)
 }

@@ -15,6 +15,7 @@ mod tests;
 mod text;
 mod timeline;
 
+use crate::command::file;
 use crate::command::status::StatusReport;
 use crate::command::windows::Window;
 use crate::event::{History, ProcessRef, seconds};
@@ -46,17 +47,11 @@ border-bottom: 1px solid #ddd; overflow-wrap: anywhere; } th { font-weight: 600;
 </style>
 ";
 
-/// Writes the page beside the file and moves it into place, so that nobody reads half of it.
-pub(crate) fn write(file: &Path, report: &StatusReport, history: &History, windows: &[Window]) -> Result<(), Problem> {
+/// Writes the page, whole or not at all, so that nobody reads half of it.
+pub(crate) fn write(path: &Path, report: &StatusReport, history: &History, windows: &[Window]) -> Result<(), Problem> {
     let mut page = String::new();
     let _never_fails_on_a_string = compose(&mut page, report, history, windows, &host_name(), &host::wall_clock());
-    let problem = |error: std::io::Error| {
-        Problem::failed("cannot-write", format!("cannot write {}", file.display())).because(error)
-    };
-    let directory = file.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut beside = tempfile::NamedTempFile::new_in(directory).map_err(problem)?;
-    std::io::Write::write_all(&mut beside, page.as_bytes()).map_err(problem)?;
-    beside.persist(file).map_err(|error| problem(error.error)).map(drop)
+    file::write_whole(path, page.as_bytes())
 }
 
 fn host_name() -> String {
