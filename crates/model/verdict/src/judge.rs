@@ -131,7 +131,7 @@ fn values(diff: &ImageDiff<'_, '_>, carried: &Carried, followed: &Followed<'_, '
     let mut encoding = encoding::Encoding::default();
     let mut meaning = meaning::Meaning::of(carried);
     let mut handed = handed::HandedOut::default();
-    let mut shared = shared::Shared::default();
+    let mut shared = shared::Shared::of(carried);
     let mut stored = identity::Stored::default();
     each_rewritten(diff, carried, followed, |versions| {
         objects.look(diff, followed, versions);

@@ -8,14 +8,14 @@
 //! goes through bytes and mixes them into a number, and does so by other factors and
 //! shifts where it had some: one more of them is no other hash.
 
+use crate::callers::led_to;
 use crate::carry::Carried;
 use crate::followed::{Followed, Handed};
-use crate::layout::import_at;
-use crate::objects::callee;
+use crate::layout::call_target;
 use crate::registry;
 use iced_x86::{Instruction, Mnemonic, OpKind};
-use salve_code::affine::{Origin, argument};
-use salve_elf::{Va, VaRange};
+use salve_code::affine::argument;
+use salve_elf::{Binding, Va, VaRange};
 use salve_match::{ImageDiff, Place, Side};
 use salve_patch::{Evidence, Reason};
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,32 +82,22 @@ fn orders(side: &Side<'_, '_>, followed: &Followed<'_, '_, '_>) -> BTreeMap<usiz
     loop {
         let known = wrappers.len();
         for (index, (function, code)) in side.image.functions().iter().zip(&side.code).enumerate() {
-            let ordering = |instruction: &Instruction| {
-                let import = import_at(side, instruction);
-                let named = import.and_then(|import| ORDERING.iter().find(|name| **name == import).copied());
-                named.or_else(|| match callee(side, instruction)? {
-                    Place::Code { function, offset: 0 } => wrappers.get(&function).copied(),
-                    _ => None,
-                })
-            };
-            let at = |r: &salve_code::Reference| function.range.start().wrapping_offset(i64::from(r.at));
-            let calls_one = |r: &salve_code::Reference| {
-                salve_code::decode_at(side.image, at(r)).and_then(|instruction| ordering(&instruction))
-            };
-            let Some(named) = code.references.iter().find_map(calls_one) else { continue };
+            let named = code.references.iter().find_map(|r| ordering(side, r.target, &wrappers));
+            let Some(named) = named else { continue };
             let code: Vec<Instruction> = salve_code::decode(side.image, function.range).into_iter().flatten().collect();
             for (index, instruction) in code.iter().enumerate() {
-                let Some(import) = ordering(instruction) else { continue };
+                let import = call_target(instruction).and_then(|target| ordering(side, target, &wrappers));
+                let Some(import) = import else { continue };
                 for before in code.get(index.saturating_sub(FURTHEST)..index).unwrap_or_default() {
                     if let Some(callback) = address_taken(side, before) {
                         orders.entry(callback).or_insert(import);
                     }
                 }
             }
-            let is_argument = |origin: Origin| (0..6).any(|n| origin == argument(n));
             let hands_on = |handed: &Handed| {
-                let instruction = salve_code::decode_at(side.image, handed.call);
-                handed.whole && is_argument(handed.from) && instruction.is_some_and(|i| ordering(&i).is_some())
+                let call = salve_code::decode_at(side.image, handed.call).and_then(|call| call_target(&call));
+                let is_argument = (0..6).any(|n| handed.from == argument(n));
+                handed.whole && is_argument && call.is_some_and(|call| ordering(side, call, &wrappers).is_some())
             };
             if !wrappers.contains_key(&index) && followed.digest(index).handed.iter().any(hands_on) {
                 wrappers.insert(index, named);
@@ -119,9 +109,27 @@ fn orders(side: &Side<'_, '_>, followed: &Followed<'_, '_, '_>) -> BTreeMap<usiz
     }
 }
 
+/// Which of [`ORDERING`] a call leads to, through a function that hands on to it as well.
+fn ordering(side: &Side<'_, '_>, target: Va, wrappers: &BTreeMap<usize, &'static str>) -> Option<&'static str> {
+    let slot = side.plt.slot_of(target).unwrap_or(target);
+    let bound = side.image.reloc_at(slot).map(|reloc| reloc.binding);
+    if let Some(Binding::Symbol { symbol, .. }) = bound
+        && let Some(named) = side.image.symbols().get(symbol)
+        && let Some(import) = ORDERING.iter().find(|name| **name == named.name)
+    {
+        return Some(import);
+    }
+    if wrappers.is_empty() {
+        return None;
+    }
+    match led_to(side, slot) {
+        Place::Code { function, offset: 0 } => wrappers.get(&function).copied(),
+        _ => None,
+    }
+}
+
 /// The function whose address the instruction makes or loads.
 fn address_taken(side: &Side<'_, '_>, instruction: &Instruction) -> Option<usize> {
-    use salve_elf::Binding;
     if !instruction.is_ip_rel_memory_operand() {
         return None;
     }

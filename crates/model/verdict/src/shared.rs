@@ -13,7 +13,7 @@ use crate::carry::Carried;
 use crate::followed::Versions;
 use crate::meaning::MOST_FOLLOWED;
 use crate::registry;
-use crate::uses::{InOld, Place, Use, Uses};
+use crate::uses::{Callee, InOld, Place, Use, Uses};
 use salve_code::affine::{Form, Forms, Origin, argument, forms};
 use salve_elf::{Function, Va};
 use salve_match::ImageDiff;
@@ -31,21 +31,26 @@ struct Change {
     writes: BTreeSet<Place>,
     /// What it compared with two numbers at least.
     states: BTreeSet<Place>,
-    /// What it accessed before.
+    /// What it accessed before, and what it finds now.
     known: BTreeSet<Place>,
+    finds: BTreeSet<Place>,
     /// Offsets that are accessed in one object each.
     objects: Vec<BTreeSet<i64>>,
 }
 
 /// What was found so far.
-#[derive(Default)]
 pub(crate) struct Shared {
+    replaced: usize,
     changes: Vec<Change>,
 }
 
 impl Shared {
+    pub(crate) fn of(carried: &Carried) -> Self {
+        Self { replaced: carried.pairs.len(), changes: Vec::new() }
+    }
+
     pub(crate) fn look(&mut self, diff: &ImageDiff<'_, '_>, versions: &Versions<'_>) {
-        if self.changes.len() > MOST_FOLLOWED {
+        if self.replaced > MOST_FOLLOWED {
             return;
         }
         let Versions { f, g, before, after, .. } = *versions;
@@ -154,25 +159,32 @@ impl Shared {
             writes,
             states,
             known: old.of.keys().copied().collect(),
+            finds: new
+                .of
+                .iter()
+                .filter(|(_, uses)| uses.iter().any(Use::finds_something))
+                .map(|(place, _)| *place)
+                .collect(),
             objects,
         });
     }
 
     pub(crate) fn reason(mut self, diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Reason> {
-        if carried.pairs.len() > MOST_FOLLOWED {
+        if self.replaced > MOST_FOLLOWED {
+            // That is said already, with what a field is taken for.
             return None;
         }
         self.look_at_others(diff, carried);
         self.forget_moved();
         let mut by_place: BTreeMap<Place, Vec<&Change>> = BTreeMap::new();
         for change in &self.changes {
-            for place in change.places.keys() {
+            for place in change.places.keys().chain(&change.finds).collect::<BTreeSet<_>>() {
                 by_place.entry(*place).or_default().push(change);
             }
         }
         let mut evidence = Vec::new();
         for (place, changes) in &by_place {
-            for change in changes {
+            for change in changes.iter().filter(|change| change.places.contains_key(place)) {
                 if change.says_otherwise_what_comes_next(*place) {
                     evidence.push(change.evidence(*place));
                     continue;
@@ -216,7 +228,8 @@ impl Change {
         };
         let passes = |one: &Self, other: &Self| {
             let moves = one.stops_writing(place) && other.begins_to_write(place);
-            moves || leaves(one) && other.any(place, Use::finds_something)
+            let made_otherwise = one.is_made_otherwise(place) && other.finds.contains(&place);
+            moves || made_otherwise || leaves(one) && other.any(place, Use::finds_something)
         };
         let in_form = || self.any(place, Use::tells_the_form) && other.any(place, Use::tells_the_form);
         let is_new = || !self.known.contains(&place) && !other.known.contains(&place) && place != Place::Field(0);
@@ -229,6 +242,18 @@ impl Change {
     fn says_otherwise_what_comes_next(&self, place: Place) -> bool {
         let more = |(gained, _): &(Vec<Use>, Vec<Use>)| gained.iter().any(|what| matches!(what, Use::Tested(_)));
         self.states.contains(&place) && self.writes.contains(&place) && self.places.get(&place).is_some_and(more)
+    }
+
+    /// What is kept there comes from the same import, which is asked for another size or kind.
+    fn is_made_otherwise(&self, place: Place) -> bool {
+        let made = |uses: &[Use]| -> BTreeSet<Callee> {
+            let makers = uses.iter().filter_map(|what| match what {
+                Use::Result(callee, _) => Some(callee.clone()),
+                _ => None,
+            });
+            makers.collect()
+        };
+        self.places.get(&place).is_some_and(|(gained, lost)| !made(gained).is_disjoint(&made(lost)))
     }
 
     fn begins_to_write(&self, place: Place) -> bool {

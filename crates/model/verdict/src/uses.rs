@@ -43,8 +43,9 @@ pub(crate) enum Use {
     Number(i64),
     /// Something times the one and plus the other number is stored.
     Value(i64, i64),
-    /// What this call returned is stored.
-    Result(Callee),
+    /// What this call returned is stored: of the first arguments the number that each is, or
+    /// that is added to something.
+    Result(Callee, Vec<(bool, i64)>),
     /// It becomes itself and so much more.
     Adds(i64),
     /// It is changed, or what is stored was made, by this instruction and number.
@@ -77,7 +78,7 @@ impl Use {
         match self {
             Self::Number(_)
             | Self::Value(..)
-            | Self::Result(_)
+            | Self::Result(..)
             | Self::Adds(_)
             | Self::Made(..)
             | Self::Written
@@ -125,7 +126,11 @@ impl fmt::Display for Use {
             Self::Number(number) => write!(f, "stores {number:#x}"),
             Self::Value(1, 0) | Self::Written => f.write_str("stores something"),
             Self::Value(factor, more) => write!(f, "stores something × {factor} + {more}"),
-            Self::Result(callee) => write!(f, "stores what {callee} returns"),
+            Self::Result(callee, given) => {
+                let given: Vec<String> =
+                    given.iter().map(|(whole, n)| format!("{}{n:#x}", if *whole { "" } else { "…+" })).collect();
+                write!(f, "stores what {callee}({}) returns", given.join(", "))
+            }
             Self::Adds(number) => write!(f, "adds {number}"),
             Self::Made(mnemonic, number) => write!(f, "stores what {mnemonic:?}{} makes", by(number)),
             Self::Stored(bytes) => write!(f, "stores {bytes} bytes"),
@@ -324,12 +329,27 @@ impl Reader<'_, '_, '_> {
                 _ => Use::Value(1, form.constant),
             },
             [(Origin::Returned(at), 1)] if form.constant == 0 => match self.callee(Va::new(*at)) {
-                Callee::Import(name) if !GIVE_BACK.contains(&name.as_str()) => Use::Result(Callee::Import(name)),
+                Callee::Import(name) if !GIVE_BACK.contains(&name.as_str()) => {
+                    let given = self.given(Va::new(*at), &name);
+                    Use::Result(Callee::Import(name), given)
+                }
                 Callee::Import(_) | Callee::Own(_) | Callee::Unknown => Use::Value(1, 0),
             },
             [(_, factor)] => Use::Value(*factor, form.constant),
             _ => Use::Written,
         }
+    }
+
+    /// Numbers among the arguments of a call that makes something: its size, its flags.
+    fn given(&self, call: Va, import: &str) -> Vec<(bool, i64)> {
+        let sizes: Vec<usize> =
+            layout::ALLOCATORS.iter().filter(|(name, _)| *name == import).map(|(_, at)| *at).collect();
+        let arguments = self.forms.calls.iter().find(|one| one.at == call).map(|one| one.arguments.iter().enumerate());
+        let number = |(at, form): (usize, &Form)| {
+            let whole = form.terms.is_empty();
+            (sizes.contains(&at) || whole && at < ARGUMENTS).then_some((whole, form.constant))
+        };
+        arguments.into_iter().flatten().filter_map(number).collect()
     }
 
     fn callee(&self, call: Va) -> Callee {
