@@ -38,6 +38,9 @@ struct Change {
     objects: Vec<BTreeSet<i64>>,
 }
 
+/// Enough for a person to judge by.
+const MOST_EVIDENCE: usize = 64;
+
 /// What was found so far.
 pub(crate) struct Shared {
     replaced: usize,
@@ -195,6 +198,7 @@ impl Shared {
                 }
             }
         }
+        evidence.truncate(MOST_EVIDENCE);
         let summary = "replaced functions do something else with the same field or variable";
         (!evidence.is_empty()).then(|| registry::SHARED_STATE.because(summary, evidence))
     }

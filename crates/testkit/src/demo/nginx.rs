@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Why this update asks for a person; all of them, sorted.
-const REASONS: [&str; 4] = ["constant-address", "data-unwitnessed", "field-offset", "new-callback"];
+const REASONS: [&str; 5] = ["constant-address", "data-unwitnessed", "field-offset", "new-callback", "shared-state"];
 /// The part of the update that acts when the configuration is parsed: a script that is
 /// compiled from then on ends with this function, which the old program does not have.
 const HANDED_OUT_BY_PARSING: &str = "ngx_http_script_complex_value_end_code";
