@@ -209,7 +209,7 @@ fn arrives(
         return PASS_ON.contains(&import).then(|| format!("goes to {import}, which passes text on"));
     }
     let others = locations.sources(diff, destination)?;
-    if is_compared(&diff.old, destination, 0) {
+    if locations.is_compared(diff, destination) {
         return None;
     }
     (others >= 3).then(|| match destination.target {
@@ -342,9 +342,16 @@ type Sources = HashMap<(Option<Va>, Handover), BTreeSet<Va>>;
 #[derive(Default)]
 struct LocationParameters {
     sources: Option<Sources>,
+    /// Whether they are compared with others.
+    compared: HashMap<(Option<Va>, Handover), bool>,
 }
 
 impl LocationParameters {
+    fn is_compared(&mut self, diff: &ImageDiff<'_, '_>, destination: Destination) -> bool {
+        let parameter = (destination.target, destination.by);
+        *self.compared.entry(parameter).or_insert_with(|| is_compared(&diff.old, destination, 0))
+    }
+
     /// From how many places this parameter gets a source location.
     fn sources(&mut self, diff: &ImageDiff<'_, '_>, destination: Destination) -> Option<usize> {
         let sources = self.sources.get_or_insert_with(|| find_locations(&diff.old));

@@ -14,6 +14,7 @@ use crate::followed::{Followed, Handed};
 use crate::layout::call_target;
 use crate::registry;
 use iced_x86::{Instruction, Mnemonic, OpKind};
+use salve_code::ReferenceKind;
 use salve_code::affine::argument;
 use salve_elf::{Binding, Va, VaRange};
 use salve_match::{ImageDiff, Place, Side};
@@ -82,7 +83,11 @@ fn orders(side: &Side<'_, '_>, followed: &Followed<'_, '_, '_>) -> BTreeMap<usiz
     loop {
         let known = wrappers.len();
         for (index, (function, code)) in side.image.functions().iter().zip(&side.code).enumerate() {
-            let named = code.references.iter().find_map(|r| ordering(side, r.target, &wrappers));
+            let mut calls = code
+                .references
+                .iter()
+                .filter(|r| matches!(r.kind, ReferenceKind::Call | ReferenceKind::Jump | ReferenceKind::Indirect));
+            let named = calls.find_map(|r| ordering(side, r.target, &wrappers));
             let Some(named) = named else { continue };
             let code: Vec<Instruction> = salve_code::decode(side.image, function.range).into_iter().flatten().collect();
             for (index, instruction) in code.iter().enumerate() {
