@@ -10,6 +10,7 @@
 //! the instructions around it are not the same; then nobody can tell, either.
 
 use crate::carry::Carried;
+use crate::frame_pointer::FramePointer;
 use crate::registry;
 use iced_x86::{FlowControl, Instruction, MemorySize, Mnemonic, OpKind, Register};
 use salve_code::is_immediate;
@@ -352,44 +353,6 @@ fn evidence(shift: &Shift) -> Evidence {
 fn is_sum(instruction: &Instruction) -> bool {
     instruction.mnemonic() == Mnemonic::Lea
         && (instruction.memory_index() != Register::None || instruction.op0_register().size() < 8)
-}
-
-/// What a function has in `rbp`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum FramePointer {
-    /// The start of its frame.
-    Set,
-    /// What it had before: a part of a function that lies elsewhere (`.cold`) goes on with
-    /// that one's frame, or with an object.
-    Inherited,
-    /// Anything.
-    Object,
-}
-
-impl FramePointer {
-    fn of<'i>(instructions: impl Iterator<Item = &'i Instruction>) -> Self {
-        let mut found = Self::Inherited;
-        for i in instructions.filter(|i| i.op0_kind() == OpKind::Register && i.op0_register() == Register::RBP) {
-            match i.mnemonic() {
-                Mnemonic::Mov if i.op1_kind() == OpKind::Register && i.op1_register() == Register::RSP => {
-                    return Self::Set;
-                }
-                Mnemonic::Push | Mnemonic::Pop | Mnemonic::Cmp | Mnemonic::Test => {}
-                _ => found = Self::Object,
-            }
-        }
-        found
-    }
-
-    /// Whether what is at this distance from it is in a frame: an object is reached from its
-    /// start on.
-    fn is_frame(self, displacement: i64) -> bool {
-        match self {
-            Self::Set => true,
-            Self::Inherited => displacement < 0,
-            Self::Object => false,
-        }
-    }
 }
 
 /// Where a call or jump leads, or the slot it goes through.

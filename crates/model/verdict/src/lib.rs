@@ -24,6 +24,7 @@ mod dependency;
 mod encoding;
 mod exceptions;
 mod followed;
+mod frame_pointer;
 mod handed;
 mod identity;
 mod image;

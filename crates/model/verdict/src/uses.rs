@@ -4,13 +4,15 @@
 //! which number it is compared or masked, whether it is followed as an address, to whom it
 //! is handed. That it is read says nothing by itself.
 
+mod kind;
+
 use crate::layout;
 use iced_x86::{Instruction, Mnemonic, OpKind};
+pub(crate) use kind::{Callee, Use};
 use salve_code::affine::{Access, Form, Forms, Origin};
 use salve_elf::{SectionRole, Va};
 use salve_match::{Place as Target, Side};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt;
 
 /// Where a value is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,129 +28,6 @@ const GIVE_BACK: [&str; 6] = ["memcpy", "memmove", "memset", "strcat", "strcpy",
 /// Registers by number (psABI §3.2.1).
 const RSP: u8 = 4;
 const RBP: u8 = 5;
-
-/// Who is called, told alike in both images.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Callee {
-    Import(String),
-    /// By its index in the old image.
-    Own(usize),
-    Unknown,
-}
-
-/// What is done with a place.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Use {
-    /// A number is stored.
-    Number(i64),
-    /// Something times the one and plus the other number is stored.
-    Value(i64, i64),
-    /// What this call returned is stored: of the first arguments the number that each is, or
-    /// that is added to something.
-    Result(Callee, Vec<(bool, i64)>),
-    /// It becomes itself and so much more.
-    Adds(i64),
-    /// It is changed, or what is stored was made, by this instruction and number.
-    Made(Mnemonic, Option<u64>),
-    /// It is written in another way.
-    Written,
-    /// What is stored has so many bytes.
-    Stored(usize),
-    /// So many bytes of it are read.
-    Read(usize),
-    /// It is compared with a number.
-    Tested(u64),
-    /// It is compared with something.
-    Compared,
-    /// Its bits are taken or moved by this instruction and number.
-    Worked(Mnemonic, Option<u64>),
-    /// It is an address that is followed.
-    Followed,
-    /// It counts elements of so many bytes.
-    Counts(i64),
-    /// It, times the one and plus the other number, is this argument of that call.
-    Handed(Callee, usize, i64, i64),
-    /// Its address is this argument of that call.
-    Lent(Callee, usize),
-}
-
-impl Use {
-    /// Whether somebody else may find something else there than before.
-    pub(crate) fn leaves_something(&self) -> bool {
-        match self {
-            Self::Number(_)
-            | Self::Value(..)
-            | Self::Result(..)
-            | Self::Adds(_)
-            | Self::Made(..)
-            | Self::Written
-            | Self::Stored(_)
-            | Self::Lent(..) => true,
-            Self::Read(_)
-            | Self::Tested(_)
-            | Self::Compared
-            | Self::Worked(..)
-            | Self::Followed
-            | Self::Counts(_)
-            | Self::Handed(..) => false,
-        }
-    }
-
-    /// Whether it depends on what somebody else left there.
-    pub(crate) fn finds_something(&self) -> bool {
-        !self.leaves_something() || matches!(self, Self::Adds(_) | Self::Made(..) | Self::Lent(..))
-    }
-
-    /// Whether it says by itself in which form the value is.
-    pub(crate) fn tells_the_form(&self) -> bool {
-        match self {
-            Self::Made(..) | Self::Worked(..) | Self::Adds(_) | Self::Counts(_) => true,
-            Self::Value(factor, more) => (*factor, *more) != (1, 0),
-            _ => false,
-        }
-    }
-}
-
-impl fmt::Display for Callee {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Import(name) => f.write_str(name),
-            Self::Own(_) => f.write_str("a function"),
-            Self::Unknown => f.write_str("somebody"),
-        }
-    }
-}
-
-impl fmt::Display for Use {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let by = |number: &Option<u64>| number.map(|n| format!(" by {n:#x}")).unwrap_or_default();
-        match self {
-            Self::Number(number) => write!(f, "stores {number:#x}"),
-            Self::Value(1, 0) | Self::Written => f.write_str("stores something"),
-            Self::Value(factor, more) => write!(f, "stores something × {factor} + {more}"),
-            Self::Result(callee, given) => {
-                let given: Vec<String> =
-                    given.iter().map(|(whole, n)| format!("{}{n:#x}", if *whole { "" } else { "…+" })).collect();
-                write!(f, "stores what {callee}({}) returns", given.join(", "))
-            }
-            Self::Adds(number) => write!(f, "adds {number}"),
-            Self::Made(mnemonic, number) => write!(f, "stores what {mnemonic:?}{} makes", by(number)),
-            Self::Stored(bytes) => write!(f, "stores {bytes} bytes"),
-            Self::Read(bytes) => write!(f, "reads {bytes} bytes"),
-            Self::Tested(number) => write!(f, "compares it with {number:#x}"),
-            Self::Compared => f.write_str("compares it"),
-            Self::Worked(mnemonic, number) => write!(f, "uses its bits ({mnemonic:?}{})", by(number)),
-            Self::Followed => f.write_str("follows it as an address"),
-            Self::Counts(bytes) => write!(f, "counts {bytes} bytes by it"),
-            Self::Handed(callee, argument, ..) => {
-                write!(f, "hands it to {callee} (argument {})", argument.saturating_add(1))
-            }
-            Self::Lent(callee, argument) => {
-                write!(f, "hands its address to {callee} (argument {})", argument.saturating_add(1))
-            }
-        }
-    }
-}
 
 /// What one version of a function does with what.
 #[derive(Clone, Debug, Default)]
