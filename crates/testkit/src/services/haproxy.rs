@@ -11,7 +11,6 @@ use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(super) struct Haproxy;
 
@@ -73,7 +72,7 @@ struct Alive {
     master: Running,
     plain: SocketAddr,
     tls: SocketAddr,
-    reloads: Arc<AtomicU64>,
+    reloads: Reloads,
     wrk: Option<Wrk>,
     _backend: Backend,
 }
@@ -93,15 +92,17 @@ impl Live for Alive {
 
     fn meanwhile(&mut self, _root: &Root, round: u32) -> Result<()> {
         if round == 1 {
-            self.reloads.fetch_add(1, Ordering::SeqCst);
-            Root::signal(&mut self.master, Signal::USR2)?;
-            std::thread::sleep(std::time::Duration::from_millis(500));
+            self.reloads.during(|| {
+                Root::signal(&mut self.master, Signal::USR2)?;
+                std::thread::sleep(std::time::Duration::from_millis(500));
+                Ok(())
+            })?;
         }
         Ok(())
     }
 
     fn afterwards(&mut self, root: &Root, _meter: &Meter) -> Result<Vec<String>> {
-        let reloads = self.reloads.load(Ordering::SeqCst);
+        let reloads = self.reloads.count();
         let wrk = self.wrk.take().map(|wrk| wrk.end(root, WRK_LOG, reloads)).transpose()?;
         let reloads = format!("{reloads} reloads of the master while it was healed");
         Ok(wrk.into_iter().chain([reloads]).collect())

@@ -12,7 +12,6 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(super) struct Nginx;
 
@@ -87,7 +86,7 @@ struct Alive {
     upgrades: u32,
     plain: SocketAddr,
     tls: SocketAddr,
-    reloads: Arc<AtomicU64>,
+    reloads: Reloads,
     wrk: Option<Wrk>,
     _backend: Backend,
 }
@@ -95,7 +94,6 @@ struct Alive {
 impl Alive {
     /// Another master and its workers take over the listening sockets ("Upgrading Executable on the Fly").
     fn upgrade(&mut self, root: &Root) -> Result<()> {
-        self.reloads.fetch_add(1, Ordering::SeqCst);
         let tell = |signal: Signal, master: Identity| -> Result<()> {
             let pid = i32::try_from(master.pid).ok().and_then(Pid::from_raw).context("no process id")?;
             kill_process(pid, signal).context("cannot signal the master")
@@ -137,19 +135,18 @@ impl Live for Alive {
 
     fn meanwhile(&mut self, root: &Root, round: u32) -> Result<()> {
         match round {
-            1 => {
-                self.reloads.fetch_add(1, Ordering::SeqCst);
+            1 => self.reloads.during(|| {
                 root.must_run(&["nginx", "-s", "reload"])?;
                 std::thread::sleep(std::time::Duration::from_millis(500));
                 Ok(())
-            }
-            2 => self.upgrade(root),
+            }),
+            2 => self.reloads.clone().during(|| self.upgrade(root)),
             _ => Ok(()),
         }
     }
 
     fn afterwards(&mut self, root: &Root, _meter: &Meter) -> Result<Vec<String>> {
-        let reloads = self.reloads.load(Ordering::SeqCst);
+        let reloads = self.reloads.count();
         let wrk = self.wrk.take().map(|wrk| wrk.end(root, WRK_LOG, reloads)).transpose()?;
         let errors = std::fs::read_to_string(root.path("/var/log/nginx/error.log")).context("it left no log")?;
         let grave = errors.lines().find(|line| ["[alert]", "[crit]", "[emerg]"].iter().any(|word| line.contains(word)));

@@ -19,8 +19,32 @@ const TLS_PAUSE: Duration = Duration::from_millis(20);
 /// Connections of `wrk`.
 const WRK_CONNECTIONS: u64 = 4;
 
-/// How often the server was reloaded: whoever holds a connection from before may lose it.
-pub(super) type Reloads = Arc<AtomicU64>;
+/// How often a server was reloaded, which ends connections that are kept. Odd while it is.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reloads(Arc<AtomicU64>);
+
+impl Reloads {
+    pub(super) fn during<T>(&self, reload: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        let result = reload();
+        self.0.fetch_add(1, Ordering::SeqCst);
+        result
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.now().div_ceil(2)
+    }
+
+    fn now(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// Whether one that was opened then may have been ended by a reload.
+    fn may_have_ended(&self, opened_at: u64) -> bool {
+        let now = self.now();
+        now != opened_at || now % 2 == 1
+    }
+}
 
 /// Clients that ask for `target(path)` and have to get what `path` stands for.
 pub(super) fn plain(
@@ -31,7 +55,7 @@ pub(super) fn plain(
     target: impl Fn(&str) -> String + Copy + Send + 'static,
 ) {
     for index in 0..2 {
-        let of_kept = (Arc::clone(meter), Arc::clone(reloads));
+        let of_kept = (Arc::clone(meter), reloads.clone());
         clients.add(format!("kept {index}"), move || kept(&of_kept.0, server, &of_kept.1, index, target));
         let meter = Arc::clone(meter);
         clients.add(format!("fresh {index}"), move || {
@@ -51,13 +75,13 @@ pub(super) fn plain(
 fn kept(
     meter: &Meter,
     server: SocketAddr,
-    reloads: &AtomicU64,
+    reloads: &Reloads,
     index: usize,
     target: impl Fn(&str) -> String,
 ) -> Result<()> {
     let mut turn = 0_u64;
     while meter.goes_on() {
-        let opened_at = reloads.load(Ordering::SeqCst);
+        let opened_at = reloads.now();
         let mut connection = Connection::open(server)?;
         while meter.goes_on() {
             turn += 1;
@@ -65,7 +89,7 @@ fn kept(
             let since = std::time::Instant::now();
             let outcome = connection.fetch(&target(&path), &body_of(&path)).map(drop);
             let lost = outcome.is_err();
-            if lost && reloads.load(Ordering::SeqCst) != opened_at {
+            if lost && reloads.may_have_ended(opened_at) {
                 break;
             }
             meter.note(since.elapsed(), outcome);
