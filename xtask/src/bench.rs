@@ -59,7 +59,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if std::env::var_os("SALVE_BIN_DIR").is_none() {
         cargo::build_programs()?;
     }
-    println!("{} runs of each; the machine: {}", arguments.runs, machine());
+    println!("{} runs of each; the machine: {}", arguments.runs, salve_testkit::services::machine());
     let mut table = Table::default();
     if arguments.part == Some(Part::Peers) {
         stop::on_stage(&mut table, arguments.runs, |table, stage| peers::measure(table, stage, &arguments.peers))?;
@@ -79,16 +79,4 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     println!("\n{table}");
     Ok(())
-}
-
-fn machine() -> String {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let cpuinfo = read("/proc/cpuinfo");
-    let model = cpuinfo.lines().find_map(|l| l.strip_prefix("model name")).unwrap_or(": unknown processor");
-    let count = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    format!(
-        "{} × {count}, Linux {}",
-        model.trim_start_matches([' ', '\t', ':']),
-        read("/proc/sys/kernel/osrelease").trim()
-    )
 }

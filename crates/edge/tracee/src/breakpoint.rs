@@ -7,7 +7,7 @@ use core::time::Duration;
 use libc::{c_int, c_long, c_ulong};
 use salve_elf::RuntimeAddr;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// `struct perf_event_attr` as far as it went in its second version (`PERF_ATTR_SIZE_VER1`).
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,17 +47,60 @@ struct Owner {
 
 /// Whether this machine gives any.
 #[derive(Debug)]
-enum First {
+enum First<T> {
     NotAsked,
     Asked,
     /// Kept for as long as this process lives.
-    There(#[expect(dead_code, reason = "what is open counts, and nobody reads it")] OwnedFd),
+    There(T),
     /// Its processors, or who runs this, have none.
     None,
 }
 
-static FIRST: Mutex<First> = Mutex::new(First::NotAsked);
-static TOLD: Condvar = Condvar::new();
+/// Opens one aside, so that nobody waits for it longer than he wants to.
+#[derive(Debug)]
+struct Aside<T> {
+    first: Mutex<First<T>>,
+    told: Condvar,
+}
+
+impl<T: Send + 'static> Aside<T> {
+    const fn new() -> Self {
+        Self { first: Mutex::new(First::NotAsked), told: Condvar::new() }
+    }
+
+    /// Whether it is open, or is so within `patience`; the first to ask has it opened.
+    fn is_there_within(
+        &'static self,
+        patience: Duration,
+        open: impl FnOnce() -> Result<T, Errno> + Send + 'static,
+    ) -> bool {
+        let mut first = self.now();
+        if matches!(*first, First::NotAsked) {
+            *first = First::Asked;
+            let open = move || {
+                let opened = open().map_or(First::None, First::There);
+                *self.now() = opened;
+                self.told.notify_all();
+            };
+            if std::thread::Builder::new().name("salve-breakpoint".to_owned()).spawn(open).is_err() {
+                *first = First::NotAsked;
+            }
+        }
+        let asked = |first: &mut First<T>| matches!(first, First::Asked);
+        let (first, _) = self.told.wait_timeout_while(first, patience, asked).unwrap_or_else(PoisonError::into_inner);
+        matches!(*first, First::There(_))
+    }
+
+    fn may_exist(&self) -> bool {
+        !matches!(*self.now(), First::None)
+    }
+
+    fn now(&self) -> MutexGuard<'_, First<T>> {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+static FIRST: Aside<OwnedFd> = Aside::new();
 
 /// Whether breakpoints can be set at once, or in so short a while.
 ///
@@ -66,26 +109,12 @@ static TOLD: Condvar = Condvar::new();
 /// hundred threads and two builds shared two processors. So one is opened aside, and kept;
 /// each further one takes microseconds.
 pub(crate) fn are_ready_within(patience: Duration) -> bool {
-    let mut first = FIRST.lock().unwrap_or_else(PoisonError::into_inner);
-    if matches!(*first, First::NotAsked) {
-        *first = First::Asked;
-        let open = || {
-            let opened = open(0, RuntimeAddr::new(0)).map_or(First::None, First::There);
-            *FIRST.lock().unwrap_or_else(PoisonError::into_inner) = opened;
-            TOLD.notify_all();
-        };
-        if std::thread::Builder::new().name("salve-breakpoint".to_owned()).spawn(open).is_err() {
-            *first = First::NotAsked;
-        }
-    }
-    let asked = |first: &mut First| matches!(first, First::Asked);
-    let (first, _) = TOLD.wait_timeout_while(first, patience, asked).unwrap_or_else(PoisonError::into_inner);
-    matches!(*first, First::There(_))
+    FIRST.is_there_within(patience, || open(0, RuntimeAddr::new(0)))
 }
 
 /// Whether there may be any, as far as is known.
 pub(crate) fn may_exist() -> bool {
-    !matches!(*FIRST.lock().unwrap_or_else(PoisonError::into_inner), First::None)
+    FIRST.may_exist()
 }
 
 #[derive(Debug)]
@@ -142,4 +171,32 @@ impl Breakpoint {
 
 fn check(result: c_long) -> Result<c_long, Errno> {
     if result == -1 { Err(Errno::of(&std::io::Error::last_os_error())) } else { Ok(result) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    const AT_ONCE: Duration = Duration::from_millis(1);
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_breakpoint_that_takes_long_to_open_is_not_waited_for_and_is_there_later() {
+        static SLOW: Aside<u8> = Aside::new();
+        let (go, gone) = mpsc::channel::<()>();
+        let open = move || gone.recv().map(|()| 1).map_err(|_| Errno(libc::EIO));
+        assert!(!SLOW.is_there_within(AT_ONCE, open) && SLOW.may_exist());
+        // Nobody opens a second one meanwhile.
+        assert!(!SLOW.is_there_within(AT_ONCE, || Ok(2)));
+        go.send(()).unwrap();
+        assert!(SLOW.is_there_within(LONG, || Ok(3)));
+    }
+
+    #[test]
+    fn where_there_are_none_nobody_asks_again() {
+        static NONE: Aside<u8> = Aside::new();
+        assert!(!NONE.is_there_within(LONG, || Err(Errno(libc::ENOENT))));
+        assert!(!NONE.may_exist() && !NONE.is_there_within(LONG, || Ok(1)));
+    }
 }

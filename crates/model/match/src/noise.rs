@@ -19,6 +19,7 @@
 use crate::content::{ContentDifference, text_around, text_at};
 use crate::diff::{ChangedPair, ImageDiff, SiteDifference};
 use crate::flow::{Destination, Flow, Handover, follow, follow_argument};
+use crate::readers::COMPARING;
 use crate::side::Side;
 use crate::stamp::{Stamp, Stamps};
 use salve_code::ReferenceKind;
@@ -117,9 +118,6 @@ const WRITE_OUT: &[&str] = &[
     "warnx",
     "error",
 ];
-
-/// Imports that tell whether two texts are the same.
-const COMPARE: &[&str] = &["bcmp", "memcmp", "strcasecmp", "strcmp", "strcoll", "strncasecmp", "strncmp", "strstr"];
 
 /// What two builds call themselves, for telling stamps from other text.
 #[derive(Clone, Debug, Default)]
@@ -225,7 +223,7 @@ fn arrives(
 fn is_compared(side: &Side<'_, '_>, destination: Destination, depth: u8) -> bool {
     const DEEPEST: u8 = 3;
     if let Some(import) = import_name(side, destination.target) {
-        return COMPARE.contains(&import);
+        return COMPARING.contains(&import);
     }
     let (Some(target), Handover::Register(argument)) = (destination.target, destination.by) else { return false };
     let target = through_stub(side, target);
@@ -257,34 +255,37 @@ fn hands_to_comparison(side: &Side<'_, '_>, range: VaRange, argument: u8) -> boo
     let value = salve_code::affine::argument(usize::from(argument));
     salve_code::affine::forms(side.image, range).calls.iter().any(|call| {
         let target = salve_code::decode_at(side.image, call.at).map(|i| Va::new(i.near_branch_target()));
-        import_name(side, target).is_some_and(|import| COMPARE.contains(&import))
+        import_name(side, target).is_some_and(|import| COMPARING.contains(&import))
             && call.arguments.iter().any(|form| form.terms.as_slice() == [(value, 1)] && form.constant == 0)
     })
 }
 
-/// Where a function of the new image compares something with the new build's name.
-pub fn new_names(diff: &ImageDiff<'_, '_>, function: usize, context: &NoiseContext) -> Vec<Evidence> {
+/// Where functions of the new image compare something with the new build's name.
+pub fn new_names(
+    diff: &ImageDiff<'_, '_>,
+    functions: impl IntoIterator<Item = usize>,
+    context: &NoiseContext,
+) -> Vec<Evidence> {
     let stamps = Stamps::new(context.versions.as_ref());
     let side = &diff.new;
-    let (Some(function), Some(code)) = (side.image.functions().get(function), side.code.get(function)) else {
-        return Vec::new();
-    };
     let mut evidence = Vec::new();
-    for reference in code.references.iter().filter(|reference| reference.kind == ReferenceKind::Address) {
-        let text = text_at(side, reference.target, 1).and_then(|text| core::str::from_utf8(text).ok());
-        let Some(text) = text.filter(|text| stamps.names_the_new(text)) else { continue };
-        let at = function.range.start().wrapping_offset(i64::from(reference.at));
-        let compared = match follow(side, function.range, at) {
-            Flow::Calls(destinations) => destinations.into_iter().any(|to| is_compared(side, to, 0)),
-            Flow::Examined { .. } => false,
-        };
-        if compared {
-            evidence.push(Evidence {
-                function: Some(function.display_name()),
-                old_va: None,
-                new_va: Some(at),
-                seen: format!("{text:?} names the new build and is compared with something"),
-            });
+    for (function, code) in functions.into_iter().filter_map(|n| side.image.functions().get(n).zip(side.code.get(n))) {
+        for reference in code.references.iter().filter(|reference| reference.kind == ReferenceKind::Address) {
+            let text = text_at(side, reference.target, 1).and_then(|text| core::str::from_utf8(text).ok());
+            let Some(text) = text.filter(|text| stamps.names_the_new(text)) else { continue };
+            let at = function.range.start().wrapping_offset(i64::from(reference.at));
+            let compared = match follow(side, function.range, at) {
+                Flow::Calls(destinations) => destinations.into_iter().any(|to| is_compared(side, to, 0)),
+                Flow::Examined { .. } => false,
+            };
+            if compared {
+                evidence.push(Evidence {
+                    function: Some(function.display_name()),
+                    old_va: None,
+                    new_va: Some(at),
+                    seen: format!("{text:?} names the new build and is compared with something"),
+                });
+            }
         }
     }
     evidence

@@ -34,12 +34,13 @@ pub enum Purpose {
 }
 
 /// Imports that compare two texts or two areas of memory.
-const COMPARING: &[&str] = &[
+pub(crate) const COMPARING: &[&str] = &[
     "strcmp",
     "strncmp",
     "strcasecmp",
     "strncasecmp",
     "strcoll",
+    "strstr",
     "strverscmp",
     "memcmp",
     "bcmp",

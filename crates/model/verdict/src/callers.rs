@@ -94,21 +94,25 @@ impl Callers {
 
     fn run_once(&self, side: &Side<'_, '_>) -> BTreeSet<usize> {
         let Some(main) = main_of(side) else { return BTreeSet::new() };
-        let mut once = BTreeSet::from([main]);
-        let mut looked_at = BTreeSet::new();
-        while let Some(caller) = once.iter().copied().find(|function| !looked_at.contains(function)) {
-            looked_at.insert(caller);
-            for callee in called_once(side, caller) {
+        // What each of them calls, outside its loops.
+        let mut once = BTreeMap::from([(main, called_once(side, main))]);
+        loop {
+            let candidates: BTreeSet<usize> = once.values().flatten().copied().collect();
+            let only_these = |callee: usize| {
                 let callers = self.direct.get(&callee);
-                let from_here = |one: &usize| once.contains(one) && called_once(side, *one).contains(&callee);
-                let only_these = callers.is_some_and(|callers| callers.iter().all(from_here));
-                if only_these && !self.is_held(callee) && ends(side, callee) && once.insert(callee) {
-                    // Somebody who was looked at may call one that only this one called besides.
-                    looked_at.clear();
-                }
+                callers
+                    .is_some_and(|callers| callers.iter().all(|one| once.get(one).is_some_and(|c| c.contains(&callee))))
+            };
+            let more: Vec<usize> = candidates
+                .into_iter()
+                .filter(|callee| !once.contains_key(callee) && !self.is_held(*callee))
+                .filter(|callee| only_these(*callee) && ends(side, *callee))
+                .collect();
+            if more.is_empty() {
+                return once.into_keys().collect();
             }
+            once.extend(more.into_iter().map(|callee| (callee, called_once(side, callee))));
         }
-        once
     }
 
     /// Functions that only start-up functions call run at start-up only.
@@ -166,7 +170,7 @@ fn main_of(side: &Side<'_, '_>) -> Option<usize> {
     })
 }
 
-/// Functions that this one calls outside every loop, and nowhere else.
+/// Functions that this one calls outside every loop, and not within one.
 fn called_once(side: &Side<'_, '_>, caller: usize) -> BTreeSet<usize> {
     let (Some(f), Some(code)) = (side.image.functions().get(caller), side.code.get(caller)) else {
         return BTreeSet::new();
@@ -176,10 +180,12 @@ fn called_once(side: &Side<'_, '_>, caller: usize) -> BTreeSet<usize> {
     for reference in &code.references {
         let Place::Code { function, .. } = side.place(reference.target) else { continue };
         let at = f.range.start().wrapping_offset(i64::from(reference.at));
-        let once = reference.kind == ReferenceKind::Call && !loops.iter().any(|l| l.contains(at));
-        if !once || !called.insert(function) {
-            again.insert(function);
-        }
+        let list = if reference.kind == ReferenceKind::Call && !loops.iter().any(|l| l.contains(at)) {
+            &mut called
+        } else {
+            &mut again
+        };
+        list.insert(function);
     }
     called.difference(&again).copied().collect()
 }

@@ -17,7 +17,7 @@ use salve_match::{
     ImageDiff, NoiseContext, Place, Purpose, Reader, Side, exported_names, new_names, object_around, only_stamps,
     readers,
 };
-use salve_patch::{Evidence, Reason};
+use salve_patch::Reason;
 use std::collections::{BTreeSet, HashMap};
 
 /// What became known; the text says how.
@@ -110,8 +110,7 @@ pub(crate) fn mixed(
     if !noise && !reasons.iter().any(keeps) {
         return None;
     }
-    let replaced = carried.new_functions().into_iter();
-    let evidence: Vec<Evidence> = replaced.flat_map(|function| new_names(diff, function, context)).collect();
+    let evidence = new_names(diff, carried.new_functions(), context);
     let summary = "replaced code compares with the name of the new build, while the old one is still given";
     (!evidence.is_empty()).then(|| registry::NAMES_MIXED.because(summary, evidence))
 }

@@ -12,6 +12,7 @@
 use crate::carry::Carried;
 use crate::frame_pointer::FramePointer;
 use crate::registry;
+use core::cell::OnceCell;
 use iced_x86::{FlowControl, Instruction, MemorySize, Mnemonic, OpKind, Register};
 use salve_code::is_immediate;
 use salve_elf::{Binding, Va, VaRange};
@@ -227,15 +228,18 @@ impl Layout {
         let mut explained = BTreeSet::new();
         // Would be a layout if all that is aligned belonged together.
         let mut doubtful = BTreeSet::new();
+        // A field that moved to where no object of the old image has any.
+        let all_known = OnceCell::new();
+        let known = || all_known.get_or_init(|| displacements(&diff.old, 0..diff.old.image.functions().len()));
         for (delta, all) in &by_delta {
             let shifts: Vec<&Shift> = all.iter().copied().filter(|s| !s.rewritten).collect();
-            let shifts = match (is_layout(&shifts), is_shared(all) && reaches_beyond(diff, &shifts)) {
-                (true, _) => shifts,
-                (false, true) => all.clone(),
-                (false, false) => {
-                    doubtful.extend(is_layout(all).then_some(*delta));
-                    continue;
-                }
+            let shifts = if is_layout(&shifts) {
+                shifts
+            } else if is_shared(all) && shifts.iter().any(|shift| !known().contains(&shift.new)) {
+                all.clone()
+            } else {
+                doubtful.extend(is_layout(all).then_some(*delta));
+                continue;
             };
             explained.insert(*delta);
             let functions: BTreeSet<&str> = shifts.iter().map(|s| s.function.as_str()).collect();
@@ -331,12 +335,6 @@ fn is_shared(shifts: &[&Shift]) -> bool {
     let functions: BTreeSet<&str> = shifts.iter().map(|s| s.function.as_str()).collect();
     let fields: BTreeSet<i64> = shifts.iter().map(|s| s.old).collect();
     functions.len() >= 2 && fields.len() >= 2
-}
-
-/// Whether a field moved to where no object of the old image has any.
-fn reaches_beyond(diff: &ImageDiff<'_, '_>, shifts: &[&Shift]) -> bool {
-    let used = displacements(&diff.old, 0..diff.old.image.functions().len());
-    shifts.iter().any(|shift| !used.contains(&shift.new))
 }
 
 fn evidence(shift: &Shift) -> Evidence {

@@ -15,21 +15,13 @@
 use crate::carry::Carried;
 use crate::followed::Versions;
 use crate::registry;
+use crate::uses::Place;
 use iced_x86::{ConditionCode, FlowControl, Instruction, Mnemonic, OpKind};
 use salve_code::affine::{Access, Forms, Origin, argument};
 use salve_elf::{Va, VaRange};
 use salve_match::{ImageDiff, Side};
 use salve_patch::{Evidence, Reason};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Where a value is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Field {
-    /// At this offset of an object.
-    Offset(i64),
-    /// A variable, by its address in the old image.
-    Variable(Va),
-}
 
 /// Offsets from the start of objects, with widths in bytes.
 type Places = BTreeSet<(i64, usize)>;
@@ -125,18 +117,18 @@ impl Seen {
 #[derive(Default)]
 struct Known {
     /// Numbers that a field is compared with for equality.
-    marks: BTreeMap<(Field, usize), BTreeSet<u64>>,
-    integers: BTreeSet<(Field, usize)>,
-    floats: BTreeSet<(Field, usize)>,
+    marks: BTreeMap<(Place, usize), BTreeSet<u64>>,
+    integers: BTreeSet<(Place, usize)>,
+    floats: BTreeSet<(Place, usize)>,
 }
 
 impl Known {
     fn of(side: &Side<'_, '_>, forms: &Forms, old_of: &dyn Fn(Va) -> Option<Va>) -> Self {
         let field = |access: &Access| match access.address.terms.as_slice() {
             [(Origin::Static(at), 1)] => {
-                old_of(Va::new(*at).wrapping_offset(access.address.constant)).map(Field::Variable)
+                old_of(Va::new(*at).wrapping_offset(access.address.constant)).map(Place::Variable)
             }
-            [(_, 1)] => Some(Field::Offset(access.address.constant)),
+            [(_, 1)] => Some(Place::Field(access.address.constant)),
             _ => None,
         };
         let mut known = Self::default();
@@ -171,14 +163,14 @@ impl Known {
             let gone: Vec<u64> = before.difference(after).copied().collect();
             let appeared: Vec<u64> = after.difference(before).copied().collect();
             if let (Some(from), Some(to)) = (gone.first(), appeared.first()) {
-                said.push(format!("{} is compared with {to:#x}, before with {from:#x}", field.name()));
+                said.push(format!("{field} is compared with {to:#x}, before with {from:#x}"));
             }
         }
         said
     }
 
     fn kinds_changed(&self, new: &Self) -> Vec<String> {
-        let only = |known: &Self, key: &(Field, usize)| match (known.integers.contains(key), known.floats.contains(key))
+        let only = |known: &Self, key: &(Place, usize)| match (known.integers.contains(key), known.floats.contains(key))
         {
             (true, false) => Some("an integer"),
             (false, true) => Some("a floating-point number"),
@@ -188,18 +180,9 @@ impl Known {
         keys.iter()
             .filter_map(|key| {
                 let (from, to) = (only(self, key)?, only(new, key)?);
-                (from != to).then(|| format!("{} is {to}, before {from}", key.0.name()))
+                (from != to).then(|| format!("{} is {to}, before {from}", key.0))
             })
             .collect()
-    }
-}
-
-impl Field {
-    fn name(self) -> String {
-        match self {
-            Self::Offset(offset) => format!("the field at offset {offset:#x}"),
-            Self::Variable(at) => format!("the variable at {at}"),
-        }
     }
 }
 

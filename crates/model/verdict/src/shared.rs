@@ -295,15 +295,11 @@ impl Change {
     fn evidence(&self, place: Place) -> Evidence {
         let none = (Vec::new(), Vec::new());
         let (gained, lost) = self.places.get(&place).unwrap_or(&none);
-        let what = match place {
-            Place::Field(offset) => format!("the field at offset {offset:#x}"),
-            Place::Variable(at) => format!("the variable at {at}"),
-        };
         let list = |uses: &[Use]| uses.iter().take(3).map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let seen = match (gained.is_empty(), lost.is_empty()) {
-            (false, true) => format!("{what}: {}, which it did not", list(gained)),
-            (true, false) => format!("{what}: {} no more", list(lost)),
-            _ => format!("{what}: {}; before {}", list(gained), list(lost)),
+            (false, true) => format!("{place}: {}, which it did not", list(gained)),
+            (true, false) => format!("{place}: {} no more", list(lost)),
+            _ => format!("{place}: {}; before {}", list(gained), list(lost)),
         };
         Evidence { function: Some(self.name.clone()), old_va: self.old_va, new_va: self.new_va, seen }
     }

@@ -13,6 +13,7 @@ use salve_code::affine::{Access, Form, Forms, Origin};
 use salve_elf::{SectionRole, Va};
 use salve_match::{Place as Target, Side};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 
 /// Where a value is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +22,15 @@ pub(crate) enum Place {
     Field(i64),
     /// A variable, by its address in the old image.
     Variable(Va),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Field(offset) => write!(f, "the field at offset {offset:#x}"),
+            Self::Variable(at) => write!(f, "the variable at {at}"),
+        }
+    }
 }
 
 /// Imports that return their first argument.

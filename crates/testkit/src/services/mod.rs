@@ -52,6 +52,8 @@ mod surroundings;
 mod watched;
 mod web;
 
+pub use surroundings::machine;
+
 use crate::debian::Root;
 use anyhow::Result;
 use meter::{Clients, Meter};

@@ -7,7 +7,8 @@ pub(super) fn today() -> Result<String> {
     Ok(String::from_utf8_lossy(&date.stdout).trim().to_owned())
 }
 
-pub(super) fn machine() -> String {
+/// The processors and the kernel.
+pub fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpuinfo = read("/proc/cpuinfo");
     let model = cpuinfo.lines().find_map(|l| l.strip_prefix("model name")).unwrap_or(": unknown processor");
