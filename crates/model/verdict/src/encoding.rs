@@ -32,8 +32,10 @@ impl Encoding {
         let (old, new) = (by_address(before), by_address(after));
         for aligned in &diff.difference(versions.old, versions.new).aligned {
             let (old_at, new_at) = (Va::new(aligned.old.ip()), Va::new(aligned.new.ip()));
-            let accesses = old.get(&old_at).zip(new.get(&new_at));
-            let stored = accesses.and_then(|(a, b)| stored_otherwise(a, b, (before, after)));
+            // Several, where a vector register is stored.
+            let (a, b) = (old.get(&old_at).into_iter().flatten(), new.get(&new_at).into_iter().flatten());
+            let mut pairs = a.flat_map(|a| b.clone().map(move |b| (a, b)));
+            let stored = pairs.find_map(|(a, b)| stored_otherwise(a, b, (before, after)));
             if let Some(how) = stored {
                 seen(Some(old_at), Some(new_at), how);
             } else if let Some((from, to)) = flag_moved(aligned).filter(|_| meets_objects) {
@@ -60,8 +62,12 @@ impl Encoding {
     }
 }
 
-fn by_address(forms: &Forms) -> BTreeMap<Va, &Access> {
-    forms.accesses.iter().map(|access| (access.at, access)).collect()
+fn by_address(forms: &Forms) -> BTreeMap<Va, Vec<&Access>> {
+    let mut accesses: BTreeMap<Va, Vec<&Access>> = BTreeMap::new();
+    for access in &forms.accesses {
+        accesses.entry(access.at).or_default().push(access);
+    }
+    accesses
 }
 
 /// What lies so many bytes behind the start of an object is a part of it.

@@ -80,6 +80,9 @@ pub(crate) struct Digest {
     pub(crate) indexed: BTreeSet<Va>,
     /// Arguments and addresses that are compared with what is not calculated from them.
     pub(crate) compared: Vec<(Origin, Va)>,
+    /// Comparisons of what is reached by steps from constants with what is: the end of a loop
+    /// over a table.
+    pub(crate) walks: BTreeSet<Va>,
     /// By call, then by argument.
     pub(crate) handed: Vec<Handed>,
 }
@@ -99,6 +102,10 @@ impl Digest {
         }
         let apart = |form: &Form, origin| !form.terms.is_empty() && form.terms.iter().all(|(o, _)| *o != origin);
         for comparison in &forms.comparisons {
+            if [&comparison.left, &comparison.right].iter().all(|side| forms.reached_from(side).is_some()) {
+                digest.walks.insert(comparison.at);
+                continue;
+            }
             let sides = (&comparison.left, &comparison.right);
             for (one, other) in [sides, (sides.1, sides.0)] {
                 let origin = only(one).filter(|origin| known(*origin) && apart(other, *origin));

@@ -13,7 +13,7 @@ use crate::callers::own;
 use crate::followed::Versions;
 use crate::objects::callee;
 use crate::registry;
-use iced_x86::Mnemonic;
+use iced_x86::{Instruction, Mnemonic};
 use salve_code::affine::{Form, Forms, Origin};
 use salve_code::decode_at;
 use salve_elf::{SectionRole, Va};
@@ -206,7 +206,8 @@ impl Version<'_, '_, '_> {
 
     /// What a slot is bound to that the instruction at `at` loads.
     fn loaded(&self, at: Va) -> Option<Place> {
-        let load = decode_at(self.side.image, at).filter(|load| load.mnemonic() == Mnemonic::Mov)?;
+        let moves = |load: &Instruction| matches!(load.mnemonic(), Mnemonic::Mov | Mnemonic::Movq | Mnemonic::Movhps);
+        let load = decode_at(self.side.image, at).filter(moves)?;
         let slot = load.is_ip_rel_memory_operand().then(|| Va::new(load.ip_rel_memory_address()))?;
         match self.side.place(slot) {
             Place::Slot(binding) => own(self.side, binding),

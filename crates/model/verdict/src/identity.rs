@@ -10,10 +10,11 @@
 
 use crate::carry::Carried;
 use crate::followed::{Followed, Versions};
+use crate::layout::symbol_at;
 use crate::objects::callee;
 use crate::registry;
 use crate::tables::is_brought;
-use iced_x86::{ConditionCode, FlowControl, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
+use iced_x86::{ConditionCode, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 use salve_code::ReferenceKind;
 use salve_code::affine::{Origin, argument};
 use salve_elf::{Binding, SectionRole, Va, VaRange};
@@ -26,6 +27,8 @@ const DEEPEST: u8 = 2;
 /// Functions tracked for one image; beyond that every question is answered with a
 /// doubt, which asks for review.
 const MOST_TRACKED: usize = 1500;
+/// Less may be a number whose first byte is printable.
+const SHORTEST_TEXT: usize = 4;
 
 pub(crate) fn reason(
     diff: &ImageDiff<'_, '_>,
@@ -43,7 +46,7 @@ pub(crate) fn reason(
             if !constants.contains(&constant) && !may_be_part(&diff.new, &constants, constant) {
                 continue;
             }
-            let near = is_compared(&diff.new, function.range, at);
+            let near = is_compared(followed, index, at);
             if near || (may_be_token(&diff.new, constant) && comparisons.has(index, Origin::Static(constant.raw()))) {
                 evidence.push(Evidence {
                     function: Some(function.display_name()),
@@ -56,7 +59,7 @@ pub(crate) fn reason(
             }
         }
     }
-    evidence.extend(through_slots(&diff.new, &constants));
+    evidence.extend(through_slots(followed, &constants));
     (!evidence.is_empty())
         .then(|| registry::CONSTANT_ADDRESS.because("the address of a constant serves as an identity", evidence))
 }
@@ -76,9 +79,8 @@ impl Stored {
                 continue;
             };
             let constant = Va::new(*at);
-            let role = side.image.section_at(constant).map(|section| section.role);
             // Texts are merged, so nobody knows one by its address.
-            let is_text = text_at(side, constant, 1).is_some();
+            let is_text = text_at(side, constant, 1).is_some() || is_end_of_text(side, constant);
             let was_stored = || {
                 let old = diff.data.old_of(constant, side).map(salve_match::Correspondence::old);
                 let stored = versions.before.accesses.iter().filter_map(|access| access.stored.as_ref());
@@ -87,7 +89,7 @@ impl Stored {
                     _ => false,
                 })
             };
-            if role == Some(SectionRole::ReadOnlyData) && !is_text && was_stored() {
+            if is_constant(side, constant) && !is_text && was_stored() {
                 self.evidence.push(Evidence {
                     function: Some(versions.g.display_name()),
                     old_va: Some(versions.f.range.start()),
@@ -106,8 +108,18 @@ impl Stored {
     }
 }
 
+/// Whether an empty text is the end of one that begins before it: linkers merge such.
+fn is_end_of_text(side: &Side<'_, '_>, constant: Va) -> bool {
+    let start = side.anchor_up_to(constant.wrapping_offset(-1));
+    start.is_some_and(|start| {
+        let text = text_at(side, start, SHORTEST_TEXT).and_then(|text| i64::try_from(text.len()).ok());
+        text == Some(constant.wrapping_distance_from(start))
+    })
+}
+
 /// Comparisons with the address that a slot of data holds.
-fn through_slots(side: &Side<'_, '_>, constants: &BTreeSet<Va>) -> Vec<Evidence> {
+fn through_slots(followed: &Followed<'_, '_, '_>, constants: &BTreeSet<Va>) -> Vec<Evidence> {
+    let side = followed.side;
     let slots: BTreeMap<Va, Va> = side
         .image
         .relocs()
@@ -118,12 +130,12 @@ fn through_slots(side: &Side<'_, '_>, constants: &BTreeSet<Va>) -> Vec<Evidence>
         })
         .collect();
     let mut evidence = Vec::new();
-    for (function, code) in side.image.functions().iter().zip(&side.code) {
+    for (index, (function, code)) in side.image.functions().iter().zip(&side.code).enumerate() {
         for reference in code.references.iter().filter(|r| r.kind == ReferenceKind::Memory) {
             let Some(constant) = slots.get(&reference.target) else { continue };
             let at = function.range.start().wrapping_offset(i64::from(reference.at));
             let here = salve_code::decode_at(side.image, at).is_some_and(|i| i.mnemonic() == Mnemonic::Cmp);
-            if here || is_compared(side, function.range, at) {
+            if here || is_compared(followed, index, at) {
                 evidence.push(Evidence {
                     function: Some(function.display_name()),
                     old_va: None,
@@ -139,8 +151,6 @@ fn through_slots(side: &Side<'_, '_>, constants: &BTreeSet<Va>) -> Vec<Evidence>
 /// Whether the constant at `va` may be an element of a table that begins at one of `constants`.
 fn may_be_part(side: &Side<'_, '_>, constants: &BTreeSet<Va>, va: Va) -> bool {
     const LONGEST: u64 = 4096;
-    // Less may be a number whose first byte is printable.
-    const SHORTEST_TEXT: usize = 4;
     let from = Va::new(va.raw().saturating_sub(LONGEST));
     let is_text = |at: Va| text_at(side, at, SHORTEST_TEXT).is_some();
     if is_text(va) {
@@ -238,19 +248,45 @@ fn taken(diff: &ImageDiff<'_, '_>, function: usize, copied: Option<VaRange>) -> 
     code.references
         .iter()
         .filter(|r| r.kind == ReferenceKind::Address)
-        .filter(|r| {
-            let constant = side.image.section_at(r.target).is_some_and(|s| s.role == SectionRole::ReadOnlyData);
-            constant || copied.is_some_and(|copied| is_brought(diff, copied, r.target))
-        })
+        .filter(|r| is_constant(side, r.target) || copied.is_some_and(|copied| is_brought(diff, copied, r.target)))
         .map(|r| (f.range.start().wrapping_offset(i64::from(r.at)), r.target))
         .collect()
 }
 
+/// Registers that a call need not preserve (psABI §3.2.1). A compiler that knows the callee may
+/// rely on what that one leaves alone.
+const CALLEES: [Register; 9] = [
+    Register::RAX,
+    Register::RCX,
+    Register::RDX,
+    Register::RSI,
+    Register::RDI,
+    Register::R8,
+    Register::R9,
+    Register::R10,
+    Register::R11,
+];
+
+/// Whether the call is one of a function that this image does not have.
+fn calls_elsewhere(side: &Side<'_, '_>, call: &Instruction) -> bool {
+    symbol_at(side, call).is_some_and(|symbol| !symbol.defined)
+}
+
+/// An address of a constant, or the end of one: the last constant of its section ends where the
+/// next section begins.
+fn is_constant(side: &Side<'_, '_>, va: Va) -> bool {
+    let role = |va| side.image.section_at(va).map(|section| section.role);
+    role(va) == Some(SectionRole::ReadOnlyData) || role(va.wrapping_offset(-1)) == Some(SectionRole::ReadOnlyData)
+}
+
 /// Whether the register that gets the address at `at` is compared, or subtracted from what may
-/// be the address of the old one, before it is overwritten.
-fn is_compared(side: &Side<'_, '_>, range: VaRange, at: Va) -> bool {
+/// be the address of the old one, before it is overwritten. A loop over a table compares where
+/// it is with the end of that table, and neither is an address that somebody kept.
+fn is_compared(followed: &Followed<'_, '_, '_>, function: usize, at: Va) -> bool {
     const FURTHEST: usize = 64;
-    let Ok(rest) = VaRange::try_from((at, range.end())) else { return false };
+    let side = followed.side;
+    let Some(f) = side.image.functions().get(function) else { return false };
+    let Ok(rest) = VaRange::try_from((at, f.range.end())) else { return false };
     let Some(decoder) = salve_code::decode(side.image, rest) else { return false };
     let mut instructions = decoder.into_iter();
     let Some(register) = instructions.next().map(|i| i.op0_register().full_register()) else { return false };
@@ -261,14 +297,17 @@ fn is_compared(side: &Side<'_, '_>, range: VaRange, at: Va) -> bool {
     for instruction in instructions.take(FURTHEST) {
         let operand =
             |n| instruction.op_kind(n) == OpKind::Register && instruction.op_register(n).full_register() == register;
-        if matches!(instruction.mnemonic(), Mnemonic::Cmp | Mnemonic::Sub) && (operand(0) || operand(1)) {
+        if matches!(instruction.mnemonic(), Mnemonic::Cmp | Mnemonic::Sub)
+            && (operand(0) || operand(1))
+            && !followed.digest(function).walks.contains(&Va::new(instruction.ip()))
+        {
             return true;
         }
-        if matches!(
-            instruction.flow_control(),
-            FlowControl::Return | FlowControl::UnconditionalBranch | FlowControl::IndirectBranch
-        ) {
-            return false;
+        match instruction.flow_control() {
+            FlowControl::Return | FlowControl::UnconditionalBranch | FlowControl::IndirectBranch => return false,
+            // What another image does with a register that belongs to the callee nobody here knows.
+            FlowControl::Call if CALLEES.contains(&register) && calls_elsewhere(side, &instruction) => return false,
+            _ => {}
         }
         let overwritten = factory
             .info(&instruction)

@@ -15,7 +15,7 @@ use crate::registry;
 use core::cell::OnceCell;
 use iced_x86::{FlowControl, Instruction, MemorySize, Mnemonic, OpKind, Register};
 use salve_code::is_immediate;
-use salve_elf::{Binding, Va, VaRange};
+use salve_elf::{Binding, Symbol, Va, VaRange};
 use salve_match::{AlignedPair, Difference, ImageDiff, OperandChange, Side, compare_operands};
 use salve_patch::{Evidence, Reason};
 use std::collections::{BTreeMap, BTreeSet};
@@ -368,10 +368,15 @@ pub(crate) fn call_target(instruction: &Instruction) -> Option<Va> {
 
 /// The import that a direct call reaches through its stub or slot.
 pub(crate) fn import_at<'a>(side: &Side<'_, 'a>, instruction: &Instruction) -> Option<&'a str> {
+    symbol_at(side, instruction).map(|symbol| symbol.name)
+}
+
+/// The symbol that the dynamic linker looks up for a call, in this image or another.
+pub(crate) fn symbol_at<'s, 'a>(side: &'s Side<'_, 'a>, instruction: &Instruction) -> Option<&'s Symbol<'a>> {
     let target = call_target(instruction)?;
     let slot = side.plt.slot_of(target).unwrap_or(target);
     match side.image.reloc_at(slot)?.binding {
-        Binding::Symbol { symbol, .. } => side.image.symbols().get(symbol).map(|s| s.name),
+        Binding::Symbol { symbol, .. } => side.image.symbols().get(symbol),
         Binding::Relative { .. } | Binding::Indirect { .. } | Binding::ThreadLocal { .. } | Binding::Copy { .. } => {
             None
         }

@@ -188,7 +188,7 @@ impl Shared {
         let mut evidence = Vec::new();
         for (place, changes) in &by_place {
             for change in changes.iter().filter(|change| change.places.contains_key(place)) {
-                if change.says_otherwise_what_comes_next(*place) {
+                if change.says_otherwise_what_comes_next(*place) || change.stores_other_multiples(*place) {
                     evidence.push(change.evidence(*place));
                     continue;
                 }
@@ -241,11 +241,23 @@ impl Change {
         (passes(self, other) || passes(other, self)) && one()
     }
 
-    /// A state that it tells by several numbers and sets itself, and tells by others now: those
-    /// that old code left mean what they meant.
+    /// A state that it tells by several numbers and sets itself, and tells by others now or by
+    /// some of its bits: those that old code left mean what they meant, and old code that runs
+    /// again does not know what new code leaves.
     fn says_otherwise_what_comes_next(&self, place: Place) -> bool {
-        let more = |(gained, _): &(Vec<Use>, Vec<Use>)| gained.iter().any(|what| matches!(what, Use::Tested(_)));
+        let more = |(gained, _): &(Vec<Use>, Vec<Use>)| gained.iter().any(Use::tells_a_state);
         self.states.contains(&place) && self.writes.contains(&place) && self.places.get(&place).is_some_and(more)
+    }
+
+    /// What it stores there it stores in other units: objects that exist hold the old ones.
+    fn stores_other_multiples(&self, place: Place) -> bool {
+        let factors = |uses: &[Use]| -> BTreeSet<i64> {
+            uses.iter().filter_map(|what| if let Use::Value(factor, _) = what { Some(*factor) } else { None }).collect()
+        };
+        self.places.get(&place).is_some_and(|(gained, lost)| {
+            let (now, before) = (factors(gained), factors(lost));
+            !now.is_empty() && !before.is_empty() && now.is_disjoint(&before)
+        })
     }
 
     /// What is kept there comes from the same import, which is asked for another size or kind.

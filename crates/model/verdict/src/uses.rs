@@ -22,6 +22,8 @@ pub(crate) enum Place {
     Field(i64),
     /// A variable, by its address in the old image.
     Variable(Va),
+    /// `errno` of the thread.
+    ErrorNumber,
 }
 
 impl fmt::Display for Place {
@@ -29,12 +31,15 @@ impl fmt::Display for Place {
         match self {
             Self::Field(offset) => write!(f, "the field at offset {offset:#x}"),
             Self::Variable(at) => write!(f, "the variable at {at}"),
+            Self::ErrorNumber => f.write_str("errno"),
         }
     }
 }
 
 /// Imports that return their first argument.
 const GIVE_BACK: [&str; 6] = ["memcpy", "memmove", "memset", "strcat", "strcpy", "strncpy"];
+/// Returns where the C library keeps `errno`.
+const ERRNO: &str = "__errno_location";
 /// Registers by number (psABI §3.2.1).
 const RSP: u8 = 4;
 const RBP: u8 = 5;
@@ -161,6 +166,9 @@ impl Reader<'_, '_, '_> {
             // Its own frame, or that of the function of which it is a part.
             [(Origin::Entry(RSP), 1)] => None,
             [(Origin::Entry(RBP), 1)] if address.constant < 0 => None,
+            [(Origin::Returned(at), 1)] if self.callee(Va::new(*at)) == Callee::Import(ERRNO.to_owned()) => {
+                Some(Place::ErrorNumber)
+            }
             [(_, 1)] => Some(Place::Field(address.constant)),
             _ => None,
         }
@@ -185,7 +193,12 @@ impl Reader<'_, '_, '_> {
     fn access(&mut self, access: &Access) {
         match access.address.terms.as_slice() {
             [(Origin::Made(..), 1)] => self.loaded(&access.address, |_, _| Use::Followed),
-            [_, _, ..] | [(_, 2..)] => self.loaded(&access.address, |factor, _| Use::Counts(factor)),
+            terms @ ([_, _, ..] | [(_, 2..)]) => {
+                // What is not multiplied while all else is, is where the elements begin.
+                let begins = terms.iter().filter(|(_, factor)| *factor == 1).count() == 1;
+                let what = |factor, _| if factor == 1 && begins { Use::Followed } else { Use::Counts(factor) };
+                self.loaded(&access.address, what);
+            }
             _ => {}
         }
         let Some(place) = self.place(&access.address) else { return };
@@ -198,6 +211,18 @@ impl Reader<'_, '_, '_> {
             self.found.add(place, Use::Read(access.len_bytes));
             if of_bits {
                 self.found.add(place, Use::Worked(instruction.mnemonic(), number(&instruction)));
+            }
+            return;
+        }
+        if let Some((low, high)) = access.stored.as_ref().and_then(|form| two_numbers(form, access.len_bytes)) {
+            let second = match place {
+                Place::Field(at) => Place::Field(at.wrapping_add(4)),
+                Place::Variable(at) => Place::Variable(at.wrapping_offset(4)),
+                Place::ErrorNumber => place,
+            };
+            for (place, number) in [(place, low), (second, high)] {
+                self.found.add(place, Use::Stored(4));
+                self.found.add(place, Use::Number(number));
             }
             return;
         }
@@ -254,6 +279,14 @@ impl Reader<'_, '_, '_> {
             _ => Callee::Unknown,
         }
     }
+}
+
+/// Two fields of four bytes that are stored as one constant, as in the lanes of a vector: the
+/// upper half of a number by itself is all zeros or all ones.
+fn two_numbers(form: &Form, len_bytes: usize) -> Option<(i64, i64)> {
+    let number = form.as_constant().filter(|_| len_bytes == 8)?;
+    let (low, high) = (number & 0xffff_ffff, number.wrapping_shr(32) & 0xffff_ffff);
+    (high != 0 && high != 0xffff_ffff).then_some((low, high))
 }
 
 fn is_text(place: Place, access: &Access) -> bool {

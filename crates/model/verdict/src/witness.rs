@@ -11,6 +11,7 @@ use crate::carry::Carried;
 use crate::registry;
 use crate::tables::is_brought;
 use iced_x86::Instruction;
+use salve_code::ReferenceKind;
 use salve_elf::{Binding, SectionRole, Va, VaRange};
 use salve_match::{Correspondence, ImageDiff, Side};
 use salve_patch::{Evidence, Reason};
@@ -26,6 +27,7 @@ pub(crate) fn reasons(
     witnesses: &Witnesses,
 ) -> Vec<Reason> {
     let symbolic = symbolic(diff);
+    let inside = inside(diff, carried);
     let mut elsewhere = Vec::new();
     let mut contradicted = Vec::new();
     let mut unwitnessed = Vec::new();
@@ -45,6 +47,9 @@ pub(crate) fn reasons(
                 });
             }
             let Some(Correspondence::Between(old)) = found else { continue };
+            if inside.contains(&reference.target) || is_same_constant(diff, reference.target) {
+                continue;
+            }
             let seen = |what: &str| Evidence {
                 function: Some(f.display_name()),
                 old_va: Some(old),
@@ -72,6 +77,48 @@ pub(crate) fn reasons(
         reasons.push(registry::DATA_UNWITNESSED.because(summary, unwitnessed));
     }
     reasons
+}
+
+/// Addresses in the middle of variables that identical code places: an access that begins in a
+/// variable does not reach into another one.
+fn inside(diff: &ImageDiff<'_, '_>, carried: &Carried) -> BTreeSet<Va> {
+    let mut accesses: BTreeMap<Va, i64> = BTreeMap::new();
+    for function in carried.new_functions() {
+        let (Some(code), Some(f)) = (diff.new.code.get(function), diff.new.image.functions().get(function)) else {
+            continue;
+        };
+        for reference in code.references.iter().filter(|r| r.kind == ReferenceKind::Memory) {
+            let at = f.range.start().wrapping_offset(i64::from(reference.at));
+            let bytes = salve_code::decode_at(diff.new.image, at).map_or(0, |i| i.memory_size().size());
+            let longest = accesses.entry(reference.target).or_default();
+            *longest = (*longest).max(i64::try_from(bytes).unwrap_or(0));
+        }
+    }
+    let mut inside = BTreeSet::new();
+    // How far the last variable that was placed reaches at least, and how far it lies from its old place.
+    let mut reached: Option<(Va, i64)> = None;
+    for (at, len_bytes) in accesses {
+        let Some(found) = diff.data.old_of(at, &diff.new) else { continue };
+        let (end, distance) = (at.wrapping_offset(len_bytes), at.wrapping_distance_from(found.old()));
+        let within = reached.filter(|(end, same)| at < *end && distance == *same);
+        match (within, found) {
+            (Some((so_far, _)), _) => {
+                inside.insert(at);
+                reached = Some((so_far.max(end), distance));
+            }
+            (None, Correspondence::Exact(_)) => reached = Some((end, distance)),
+            (None, Correspondence::Between(_)) => {}
+        }
+    }
+    inside
+}
+
+/// Whether what lies there is never written by the program and the same in both images up to
+/// where another thing begins: whichever table it is, it says the same.
+fn is_same_constant(diff: &ImageDiff<'_, '_>, at: Va) -> bool {
+    let role = diff.new.image.section_at(at).map(|section| section.role);
+    let Some(end) = diff.new.next_anchor(at).filter(|_| role == Some(SectionRole::RelroData)) else { return false };
+    diff.runs.iter().any(|run| run.new <= at && run.new.checked_add(run.len_bytes).is_some_and(|to| to >= end))
 }
 
 /// Exported variables that the old image's own code reaches only through slots that the

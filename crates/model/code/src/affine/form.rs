@@ -55,7 +55,7 @@ impl Form {
 }
 
 /// A form by its number in the [`Store`] that made it: equal forms have equal numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Id(u32);
 
 /// Every form that occurs in a function, once. What a state holds is then a few bytes,

@@ -13,12 +13,13 @@ mod form;
 mod note;
 mod state;
 mod track;
+mod vector;
 
 use crate::summary::decode;
 pub use form::{Form, Origin, Terms};
 use iced_x86::Instruction;
-use salve_elf::{Image, Va, VaRange};
-use std::collections::BTreeSet;
+use salve_elf::{Image, SectionRole, Va, VaRange};
+use std::collections::{BTreeMap, BTreeSet};
 use track::Tracker;
 
 /// An operand in memory outside the frame.
@@ -79,9 +80,37 @@ pub struct Forms {
     pub calls: Vec<Call>,
     /// By how much pointers move from one turn of a loop to the next.
     pub steps: BTreeSet<i64>,
+    /// Where a value that is compared comes from, for those that are joined: what each way brings.
+    pub joined: BTreeMap<Origin, Vec<Form>>,
     /// Not everything was tracked: the function is too large.
     pub too_large: bool,
 }
+
+impl Forms {
+    /// Addresses in the image from which a value that is compared was reached by steps or by
+    /// indices, if it comes from nowhere else on any way.
+    pub fn reached_from(&self, value: &Form) -> Option<BTreeSet<Va>> {
+        let (mut from, mut seen) = (BTreeSet::new(), BTreeSet::new());
+        let mut queue = vec![value];
+        while let Some(form) = queue.pop() {
+            // What is multiplied is no address.
+            let mut whole = form.terms.iter().filter(|(_, factor)| !(2..).contains(factor));
+            let (Some((origin, 1)), None) = (whole.next(), whole.next()) else { return None };
+            match origin {
+                Origin::Static(va) => drop(from.insert(Va::new(*va))),
+                Origin::Joined(..) | Origin::JoinedSlot(..) if seen.insert(*origin) => {
+                    queue.extend(self.joined.get(origin)?);
+                }
+                Origin::Joined(..) | Origin::JoinedSlot(..) => {}
+                Origin::Entry(_) | Origin::Made(..) | Origin::Returned(_) => return None,
+            }
+        }
+        Some(from)
+    }
+}
+
+/// Sixteen bytes of a constant of the image, by their address.
+type Constants<'c> = &'c dyn Fn(Va) -> Option<[u8; 16]>;
 
 /// In place of a register: what was loaded from memory.
 const LOADED: u8 = 255;
@@ -100,7 +129,11 @@ pub fn forms(image: &Image<'_>, range: VaRange) -> Forms {
     if code.len() > MOST_INSTRUCTIONS {
         return Forms { too_large: true, ..Forms::default() };
     }
-    Tracker::new(&code, range).run()
+    let constants = |at: Va| {
+        let section = image.section_at(at).filter(|section| section.role == SectionRole::ReadOnlyData)?;
+        section.tail(at)?.first_chunk().copied()
+    };
+    Tracker::new(&code, range, &constants).run()
 }
 
 #[cfg(test)]
@@ -112,7 +145,7 @@ mod tests {
     fn forms(bytes: &[u8]) -> Forms {
         let code: Vec<_> = Decoder::with_ip(64, bytes, 0x1000, DecoderOptions::NONE).into_iter().collect();
         let len = u64::try_from(bytes.len()).unwrap_or(0);
-        VaRange::new(Va::new(0x1000), len).map(|range| Tracker::new(&code, range).run()).unwrap_or_default()
+        VaRange::new(Va::new(0x1000), len).map(|range| Tracker::new(&code, range, &|_| None).run()).unwrap_or_default()
     }
 
     #[test]
@@ -126,6 +159,45 @@ mod tests {
         let address = address(&shifted).unwrap_or_default();
         assert!(address.terms.contains(&(argument(1), 40)), "{address:?}");
         assert_eq!(address.constant, 8);
+    }
+
+    #[test]
+    fn two_values_that_are_stored_at_once_are_told_apart() {
+        // movq %rsi,%xmm0; movq %rdx,%xmm1; punpcklqdq %xmm1,%xmm0; movups %xmm0,8(%rdi); ret
+        let pair = forms(&[
+            0x66, 0x48, 0x0f, 0x6e, 0xc6, 0x66, 0x48, 0x0f, 0x6e, 0xca, 0x66, 0x0f, 0x6c, 0xc1, 0x0f, 0x11, 0x47, 0x08,
+            0xc3,
+        ]);
+        // mov %rsi,8(%rdi); mov %rdx,16(%rdi); ret
+        let apart = forms(&[0x48, 0x89, 0x77, 0x08, 0x48, 0x89, 0x57, 0x10, 0xc3]);
+        let stores = |forms: &Forms| -> Vec<_> {
+            forms.accesses.iter().map(|a| (a.address.clone(), a.len_bytes, a.stored.clone())).collect()
+        };
+        assert_eq!(stores(&pair).len(), 2);
+        assert_eq!(stores(&pair), stores(&apart));
+        // movq %rsi,%xmm0; call *%rdx; movups %xmm0,8(%rdi); ret
+        let lost = forms(&[0x66, 0x48, 0x0f, 0x6e, 0xc6, 0xff, 0xd2, 0x0f, 0x11, 0x47, 0x08, 0xc3]);
+        let lost: Vec<_> = stores(&lost).into_iter().map(|(_, len_bytes, stored)| (len_bytes, stored)).collect();
+        assert_eq!(lost, [(16, None)]);
+    }
+
+    #[test]
+    fn what_a_value_is_reached_from_is_known_where_every_way_says_so() {
+        // mov $0x2000 as an address: lea 0xff9(%rip),%rax; lea 0x1012(%rip),%rcx; add $8,%rax; cmp %rcx,%rax; jne; ret
+        let walk = [
+            0x48, 0x8d, 0x05, 0xf9, 0x0f, 0x00, 0x00, 0x48, 0x8d, 0x0d, 0x12, 0x10, 0x00, 0x00, 0x48, 0x83, 0xc0, 0x08,
+            0x48, 0x39, 0xc8, 0x75, 0xf7, 0xc3,
+        ];
+        let from = |bytes: &[u8]| {
+            let forms = forms(bytes);
+            let comparison = forms.comparisons.first().cloned();
+            comparison.and_then(|c| forms.reached_from(&c.left)).map(|from| from.into_iter().collect::<Vec<_>>())
+        };
+        assert_eq!(from(&walk), Some(vec![Va::new(0x2000)]));
+        // The same where it begins with what an argument is: mov %rdi,%rax in place of the first lea.
+        let mut kept = vec![0x48, 0x89, 0xf8, 0x90, 0x90, 0x90, 0x90];
+        kept.extend_from_slice(walk.get(7..).unwrap_or_default());
+        assert_eq!(from(&kept), None);
     }
 
     #[test]

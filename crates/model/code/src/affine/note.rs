@@ -2,6 +2,7 @@
 
 use super::form::{Form, Origin, Store};
 use super::state::State;
+use super::vector::Lanes;
 use super::{Access, Call, Comparison, Forms, LOADED, Tested, Worked};
 use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind};
 use salve_elf::{Va, VaRange};
@@ -46,8 +47,8 @@ pub(super) fn note(
         return;
     }
     let has_operand = (0..instruction.op_count()).any(|n| instruction.op_kind(n) == OpKind::Memory);
-    if has_operand {
-        found.accesses.extend(access(state, store, instruction, factory));
+    if has_operand && let Some(whole) = access(state, store, instruction, factory) {
+        lanes(state, store, instruction, whole, &mut found.accesses);
     }
 }
 
@@ -80,6 +81,31 @@ fn access(
         is_integer,
         is_float: is_float(instruction),
     })
+}
+
+/// What a vector register stores, lane by lane; a part of which nothing is known by itself.
+fn lanes(state: &State, store: &Store, instruction: &Instruction, whole: Access, accesses: &mut Vec<Access>) {
+    let lanes = if whole.writes { state.stored_lanes(instruction) } else { Lanes::new() };
+    let behind = |at: u8| {
+        let mut address = whole.address.clone();
+        address.constant = address.constant.wrapping_add(i64::from(at));
+        address
+    };
+    for lane in &lanes {
+        accesses.push(Access {
+            address: behind(lane.at),
+            len_bytes: usize::from(lane.len_bytes),
+            stored: Some(store.form(lane.value).clone()),
+            ..whole.clone()
+        });
+    }
+    let known: usize = lanes.iter().map(|lane| usize::from(lane.len_bytes)).sum();
+    if known < whole.len_bytes {
+        let first = lanes.iter().map(|lane| lane.at).min();
+        let behind_them = lanes.iter().map(|lane| lane.at.saturating_add(lane.len_bytes)).max().unwrap_or(0);
+        let at = if first == Some(0) { behind_them } else { 0 };
+        accesses.push(Access { address: behind(at), len_bytes: whole.len_bytes.saturating_sub(known), ..whole });
+    }
 }
 
 /// Takes bits of what it is given, moves them or changes them, and not its own to test or clear it.

@@ -1,6 +1,7 @@
 //! What registers and the frame hold, and what one instruction makes of it.
 
 use super::form::{Id, Origin, Store};
+use super::vector::Vectors;
 use super::{ARGUMENTS, LOADED, RSP};
 use crate::operand::is_immediate;
 use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
@@ -23,6 +24,7 @@ pub(super) fn written(instruction: &Instruction, factory: &mut InstructionInfoFa
 pub(super) struct State {
     pub(super) registers: [Id; 16],
     pub(super) slots: Slots,
+    pub(super) vectors: Vectors,
 }
 
 /// Values in the frame by their distance from the stack pointer at entry, sorted.
@@ -73,7 +75,10 @@ impl Slots {
 impl State {
     /// How many values it holds.
     pub(super) fn size(&self) -> u64 {
-        u64::try_from(self.registers.len().saturating_add(self.slots.0.len())).unwrap_or(u64::MAX)
+        {
+            let values = self.registers.len().saturating_add(self.slots.0.len());
+            u64::try_from(values.saturating_add(self.vectors.len())).unwrap_or(u64::MAX)
+        }
     }
 
     pub(super) fn get(&self, register: Register) -> Option<Id> {
@@ -168,6 +173,7 @@ impl State {
                 self.set_number(n, store.unknown(Origin::Made(ip, n)));
             }
             self.set(Register::RAX, store.unknown(Origin::Returned(ip)));
+            self.vectors.clear();
             return;
         }
         let value = self.calculated(store, instruction);
@@ -197,6 +203,9 @@ impl State {
         self.slots.remove(at.saturating_sub(7), at.saturating_add(len));
         if let Some(value) = value.filter(|_| len >= 4) {
             self.slots.insert(at, value);
+        }
+        for lane in self.stored_lanes(instruction) {
+            self.slots.insert(at.saturating_add(i64::from(lane.at)), lane.value);
         }
     }
 

@@ -1,9 +1,10 @@
 //! Forward data flow over the basic blocks of a function.
 
-use super::Forms;
-use super::form::{Form, Origin, Store};
+use super::form::{Form, Id, Origin, Store};
 use super::note::note;
 use super::state::{Slots, State, written};
+use super::vector::Vectors;
+use super::{Constants, Forms};
 use iced_x86::{FlowControl, Instruction, InstructionInfoFactory};
 use salve_elf::VaRange;
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +44,7 @@ pub(super) struct Tracker<'c> {
     /// For each instruction, the registers that it may write.
     written: Vec<u16>,
     range: VaRange,
+    constants: Constants<'c>,
     /// By address.
     blocks: Vec<Block>,
     /// Starts of blocks that only jumps through a register may lead to.
@@ -54,13 +56,14 @@ pub(super) struct Tracker<'c> {
 }
 
 impl<'c> Tracker<'c> {
-    pub(super) fn new(code: &'c [Instruction], range: VaRange) -> Self {
+    pub(super) fn new(code: &'c [Instruction], range: VaRange, constants: Constants<'c>) -> Self {
         let (leaders, unreferred) = leaders(code, range);
         let mut factory = InstructionInfoFactory::new();
         Self {
             code,
             written: code.iter().map(|instruction| written(instruction, &mut factory)).collect(),
             range,
+            constants,
             blocks: leaders.into_iter().map(|(start, first)| Block { start, first, ..Block::default() }).collect(),
             unreferred,
             store: Store::default(),
@@ -73,7 +76,7 @@ impl<'c> Tracker<'c> {
         let start = self.range.start().raw();
         let registers = core::array::from_fn(|n| self.store.unknown(Origin::Entry(u8::try_from(n).unwrap_or(u8::MAX))));
         // The caller is a way in as well.
-        self.arrive(CALLER, start, &State { registers, slots: Slots::default() });
+        self.arrive(CALLER, start, &State { registers, slots: Slots::default(), vectors: Vectors::default() });
         let mut queue = BTreeSet::from([self.block_at(start).unwrap_or_default()]);
         let mut budget = self.blocks.len().saturating_mul(24).saturating_add(64);
         // In sweeps by address: what jumps back is joined once a sweep, not once a jump.
@@ -106,8 +109,32 @@ impl<'c> Tracker<'c> {
             .iter()
             .flat_map(|a| a.address.terms.iter().filter(|(_, f)| *f == 1).map(|(o, _)| *o))
             .collect();
+        found.joined = self.joined(&found);
         found.steps = self.steps.iter().filter(|(origin, _)| based.contains(origin)).map(|(_, by)| *by).collect();
         found
+    }
+
+    /// What each way brings for the values that are compared, and for those that these come from.
+    fn joined(&self, found: &Forms) -> BTreeMap<Origin, Vec<Form>> {
+        let mut joined = BTreeMap::new();
+        let compared = found.comparisons.iter().flat_map(|comparison| [&comparison.left, &comparison.right]);
+        let mut queue: Vec<Origin> = compared.flat_map(|form| form.terms.iter().map(|(origin, _)| *origin)).collect();
+        while let Some(origin) = queue.pop() {
+            let (Origin::Joined(start, _) | Origin::JoinedSlot(start, _)) = origin else { continue };
+            let Some(block) = self.block_at(start).and_then(|index| self.blocks.get(index)) else { continue };
+            joined.entry(origin).or_insert_with(|| {
+                let brought = |way: &State| match origin {
+                    Origin::JoinedSlot(_, at) => way.slots.get(at),
+                    Origin::Joined(_, n) => way.registers.get(usize::from(n)).copied(),
+                    Origin::Entry(_) | Origin::Made(..) | Origin::Returned(_) | Origin::Static(_) => None,
+                };
+                let ids: BTreeSet<Id> = block.incoming.values().filter_map(brought).collect();
+                let forms: Vec<Form> = ids.into_iter().map(|id| self.store.form(id).clone()).collect();
+                queue.extend(forms.iter().flat_map(|form| form.terms.iter().map(|(origin, _)| *origin)));
+                forms
+            });
+        }
+        joined
     }
 
     fn block_at(&self, start: u64) -> Option<usize> {
@@ -127,6 +154,7 @@ impl<'c> Tracker<'c> {
                 note(state, &mut self.store, instruction, self.range, &mut factory, found);
             }
             state.apply(&mut self.store, instruction, *written);
+            state.apply_to_vectors(&mut self.store, instruction, self.constants, &mut factory);
             match instruction.flow_control() {
                 FlowControl::ConditionalBranch => {
                     return Exit::Either(instruction.near_branch64(), instruction.next_ip());
@@ -205,6 +233,7 @@ impl<'c> Tracker<'c> {
                 }
                 other.is_some()
             });
+            merged.vectors.keep_common(&way.vectors);
         }
         // Once ways disagreed the value stays an unknown of its own, so that this ends.
         for (n, slot) in (0_u8..).zip(merged.registers.iter_mut()) {

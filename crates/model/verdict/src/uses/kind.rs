@@ -72,7 +72,16 @@ impl Use {
 
     /// Whether it depends on what somebody else left there.
     pub(crate) fn finds_something(&self) -> bool {
-        !self.leaves_something() || matches!(self, Self::Adds(_) | Self::Made(..) | Self::Lent(..))
+        match self {
+            Self::Lent(Callee::Import(name), argument) => !ONLY_WRITTEN.contains(&(name.as_str(), *argument)),
+            Self::Adds(_) | Self::Made(..) | Self::Lent(..) => true,
+            _ => !self.leaves_something(),
+        }
+    }
+
+    /// Whether it tells which of several states the value is, or makes one of another.
+    pub(crate) fn tells_a_state(&self) -> bool {
+        matches!(self, Self::Tested(_) | Self::Made(..) | Self::Worked(..))
     }
 
     /// Whether it says by itself in which form the value is.
@@ -84,6 +93,40 @@ impl Use {
         }
     }
 }
+
+/// Imports that write where an argument points, and do not read what was there.
+const ONLY_WRITTEN: [(&str, usize); 30] = [
+    ("__fgets_chk", 0),
+    ("__memcpy_chk", 0),
+    ("__memmove_chk", 0),
+    ("__memset_chk", 0),
+    ("__pread_chk", 1),
+    ("__read_chk", 1),
+    ("__recv_chk", 1),
+    ("__snprintf_chk", 0),
+    ("__sprintf_chk", 0),
+    ("__stpcpy_chk", 0),
+    ("__strcpy_chk", 0),
+    ("__strncpy_chk", 0),
+    ("__vsnprintf_chk", 0),
+    ("__vsprintf_chk", 0),
+    ("clock_gettime", 1),
+    ("fgets", 0),
+    ("memcpy", 0),
+    ("memmove", 0),
+    ("memset", 0),
+    ("pread", 1),
+    ("read", 1),
+    ("recv", 1),
+    ("snprintf", 0),
+    ("sprintf", 0),
+    ("stpcpy", 0),
+    ("strcpy", 0),
+    ("strlcpy", 0),
+    ("strncpy", 0),
+    ("vsnprintf", 0),
+    ("vsprintf", 0),
+];
 
 impl fmt::Display for Callee {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -101,6 +144,7 @@ impl fmt::Display for Use {
         match self {
             Self::Number(number) => write!(f, "stores {number:#x}"),
             Self::Value(1, 0) | Self::Written => f.write_str("stores something"),
+            Self::Value(factor, 0) => write!(f, "stores something × {factor}"),
             Self::Value(factor, more) => write!(f, "stores something × {factor} + {more}"),
             Self::Result(callee, given) => {
                 let given: Vec<String> =
