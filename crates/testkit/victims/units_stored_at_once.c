@@ -1,7 +1,8 @@
 //#Kind: library
 //#ExpectVerdict: review
 //#ExpectReason: shared-state
-//#ExpectChanged: room set_room
+//#ExpectChanged: room
+//#ExpectChanged: set_room
 //#AlsoUnnamed: gcc -O3
 /* A length and a room that are stored in one go: the room is kept in bytes now, and objects
  * that exist hold a number of elements. */

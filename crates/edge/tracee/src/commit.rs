@@ -16,7 +16,7 @@ use crate::home::{self, CODE_SEGMENT_64};
 use crate::memory::Memory;
 use crate::outcome::{Lost, NotApplied, WriteFault};
 use crate::process::{Process, Seccomp};
-use crate::program::{Else, Program, Row};
+use crate::program::{Descriptor, Else, Program, Row};
 use crate::remote::{PWRITE, Prepared, RemoteError, bell, repeats_by_syscall, restart_of};
 use crate::spot::Bytes;
 use crate::stop::{Held, HeldThread, Sent};
@@ -99,8 +99,7 @@ impl<'a> Commit<'a> {
         process: &Process,
         writes: &[Write],
     ) -> Result<Option<Self>, RemoteError> {
-        let Some(file) = workshop.memory else { return Ok(None) };
-        let file = crate::program::Descriptor::At(file);
+        let Some(file) = workshop.memory_now().map(Descriptor::Is) else { return Ok(None) };
         let count = writes.len();
         let data_at = crate::workshop::TABLE_AT.wrapping_add(Program::len_bytes(rows(count)));
         let bytes_at = |index: usize, half: u64| {
@@ -153,7 +152,9 @@ impl<'a> Commit<'a> {
 
     /// All writes, read back; or none.
     pub(crate) fn run(&self, process: &Process, memory: &Memory, writes: &[Write], held: &mut Held) -> Result<(), Act> {
-        let Some((chosen, mut prepared)) = self.choose(process, memory, held) else {
+        // All threads stand: what the descriptor is now it is until they go on.
+        let own = self.workshop.memory_now().is_some();
+        let Some((chosen, mut prepared)) = self.choose(process, memory, held).filter(|_| own) else {
             return write(memory, writes);
         };
         let slot = &self.workshop.slot;
@@ -166,7 +167,7 @@ impl<'a> Commit<'a> {
         let sent = prepared.send(slot.at, self.workshop.table_at()).map_err(gone)?;
         let state_at = self.workshop.word(STATE_AT);
         let done = || memory.word(state_at).is_ok_and(|word| word == 0);
-        let driven = sent.drive(&done, RUN_LIMIT);
+        let driven = sent.drive(None, &done, RUN_LIMIT);
         if let Some(thread) = held.threads.iter_mut().find(|thread| thread.tid == tid) {
             thread.sent = Sent::Back;
         }

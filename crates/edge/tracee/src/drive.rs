@@ -26,6 +26,13 @@ pub(crate) struct Sent {
     pub(crate) mask: u64,
 }
 
+/// What this program has to do while the thread is on its way.
+pub(crate) struct Meanwhile<'a> {
+    pub(crate) limit: Duration,
+    /// Whether it is done now, or never will be.
+    pub(crate) attempt: &'a (dyn Fn() -> bool + Sync),
+}
+
 /// A thread that is stopped again.
 pub(crate) struct Driven {
     sent: Sent,
@@ -52,12 +59,24 @@ impl Sent {
     }
 
     /// Runs it until its table is done; after `limit` it is left to come home by itself.
-    pub(crate) fn drive(self, done: &dyn Fn() -> bool, limit: Duration) -> Result<Driven, RemoteError> {
+    /// What is to be done `meanwhile` is tried until it is done, or the thread is.
+    pub(crate) fn drive(
+        self,
+        meanwhile: Option<&Meanwhile<'_>>,
+        done: &dyn Fn() -> bool,
+        limit: Duration,
+    ) -> Result<Driven, RemoteError> {
         let start = Instant::now();
         sys::resume(self.tid, 0)?;
+        let mut first = match meanwhile {
+            Some(meanwhile) => self.until_done(meanwhile)?,
+            None => None,
+        };
         if self.signal.is_some() {
             let deadline = start.checked_add(limit).unwrap_or(start);
-            while let Some(event) = wait::event(self.tid, deadline)? {
+            while let Some(event) =
+                first.take().map_or_else(|| wait::event(self.tid, deadline), |event| Ok(Some(event)))?
+            {
                 if matches!(event, Event::Signal(signal) if Some(signal) == self.signal) {
                     let registers = sys::registers(self.tid)?;
                     if self.place(&registers) == Place::End {
@@ -88,6 +107,20 @@ impl Sent {
             sys::resume(self.tid, 0)?;
             patience = patience.saturating_mul(2);
         }
+    }
+
+    /// Tries that until it is done. The thread's own signal, which says that it is at the end of
+    /// its table, ends it too, and is still to be answered.
+    fn until_done(&self, meanwhile: &Meanwhile<'_>) -> Result<Option<Event>, RemoteError> {
+        let start = Instant::now();
+        while start.elapsed() < meanwhile.limit && !(meanwhile.attempt)() {
+            match sys::poll(self.tid)? {
+                Event::None => wait::give_way(),
+                Event::Signal(signal) if Some(signal) == self.signal => return Ok(Some(Event::Signal(signal))),
+                event => self.pass_on(event)?,
+            }
+        }
+        Ok(None)
     }
 
     /// Waits until it is done, or for so long. What it is told meanwhile is passed on.

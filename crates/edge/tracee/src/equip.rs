@@ -2,10 +2,11 @@
 
 use crate::commit;
 use crate::deliver::{self, DeliverError, Parcel, Piece};
+use crate::handover;
 use crate::image::PAGE_BYTES;
 use crate::memory;
 use crate::outcome::NotApplied;
-use crate::remote::{PWRITE, RemoteError, Target};
+use crate::remote::{POLL, PPOLL, PWRITE, RemoteError, Sys, Target};
 use crate::tidy::ROOM_NAME;
 use crate::workshop::{Sizes, Workshop};
 use rustix::fs::{MemfdFlags, SealFlags};
@@ -37,21 +38,27 @@ fn wants_kit(need: &Need<'_>) -> bool {
 pub(crate) fn open<'a>(target: &'a Target<'a>, need: &Need<'_>) -> Result<(Workshop<'a>, Option<Kit>), RemoteError> {
     let threads = target.process.threads(target.limits)?.len();
     let gates = if wants_kit(need) { commit::gates(threads) } else { 0 };
-    let rows = deliver::rows(need.files.saturating_add(2), need.pieces.len().saturating_add(2))
+    let rows = handover::rows(need.files.saturating_add(2), need.pieces.len().saturating_add(2))
         .max(commit::rows(need.writes))
         .max(need.ranges.saturating_add(8));
     let sizes = Sizes { rows, data_bytes: commit::data_bytes(need.writes), gates };
-    let later = deliver::likely_calls(need.pieces);
+    let open = |wait: Sys, writes: bool| {
+        let mut later = handover::likely_calls(need.pieces, wait);
+        later.extend(commit::likely_calls().into_iter().filter(|_| writes));
+        Workshop::open(target, sizes, wait, &later)
+    };
+    // A filter may know only one of them.
+    let open = |writes: bool| match open(POLL, writes) {
+        Err(RemoteError::Not(NotApplied::SeccompForbids { call })) if call == POLL.1 => open(PPOLL, writes),
+        other => other,
+    };
     if !wants_kit(need) {
-        return Ok((Workshop::open(target, sizes, &later)?, None));
+        return Ok((open(false)?, None));
     }
-    let with_writes: Vec<_> = later.iter().copied().chain(commit::likely_calls()).collect();
-    match Workshop::open(target, sizes, &with_writes) {
+    match open(true) {
         Ok(workshop) => Ok((workshop, kit(target, gates)?)),
         // It may not write: then this program does.
-        Err(RemoteError::Not(NotApplied::SeccompForbids { call })) if call == PWRITE.1 => {
-            Ok((Workshop::open(target, sizes, &later)?, None))
-        }
+        Err(RemoteError::Not(NotApplied::SeccompForbids { call })) if call == PWRITE.1 => Ok((open(false)?, None)),
         Err(error) => Err(error),
     }
 }

@@ -14,12 +14,15 @@
 
 use crate::Limits;
 use crate::gone::{self, Answer};
-use crate::outcome::{Blocking, NotApplied};
+use crate::outcome::{Blocking, BlockingReason, NotApplied};
 use crate::patcher::ApplyError;
 use crate::process::{OpenError, Process, ProcessId, ReadError};
+use crate::sys::{self, Shared};
 use crate::ties::Watch;
 use crate::transition::{MOST_JOINED, Site, Tried};
 use crate::tries::{self, Ended, Round, Terms, Transition};
+use core::cmp::Ordering;
+use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -30,6 +33,8 @@ pub(crate) type Run<'r> = dyn FnMut(Site<'_>) -> Transition + 'r;
 /// Rounds in which processes join while the others run, before the others are held.
 const ROUNDS_RUNNING: u32 = 3;
 const MOST_ROUNDS: u32 = 8;
+/// How long the child of a `vfork` may take to execute its program.
+const VFORK_PATIENCE: Duration = Duration::from_millis(300);
 /// Of the stack, for each process: it is prepared in a call within the one before's.
 const STACK_BYTES: usize = 96 << 10;
 const SPARE: usize = 256;
@@ -69,6 +74,8 @@ pub(crate) struct Group<'g, W: Work> {
     watch: &'g Watch,
     deadline: Instant,
     capacity: usize,
+    /// Those that were prepared, in the kernel's order of memories.
+    memories: Mutex<Vec<i32>>,
     ends: Mutex<Ends<W::End>>,
 }
 
@@ -115,7 +122,7 @@ where
     W::Job: Sync,
 {
     let capacity = members.len().saturating_add(SPARE);
-    let group = Group { work, limits, watch, deadline, capacity, ends: Mutex::default() };
+    let group = Group { work, limits, watch, deadline, capacity, memories: Mutex::default(), ends: Mutex::default() };
     let all: Vec<(&Process, &W::Job)> = members.iter().map(|(process, job)| (*process, job)).collect();
     let go = || group.go(&all, &[], &mut |sites| group.transition(sites, 0, members.len()));
     let transition = std::thread::scope(|scope| {
@@ -144,6 +151,14 @@ impl<W: Work> Group<'_, W> {
     ) -> Transition {
         let Some(((process, job), others)) = members.split_first() else { return end(sites) };
         self.watch.knows(process.id());
+        if let Some(blocking) = self.in_one_memory(process) {
+            let ended = Ended::Deferred(vec![blocking]);
+            self.ends
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(process.id(), Ok(W::end_without(ended.clone())));
+            return Transition::untried(ended);
+        }
         let mut shared = None;
         let result = self.work.prepare(process, job, &mut |site| {
             self.watch.concerns(site.plan.writes.iter().map(|write| &write.mapping));
@@ -168,10 +183,55 @@ impl<W: Work> Group<'_, W> {
         transition
     }
 
+    /// Says so if one that was prepared has the same memory: what is being prepared there would
+    /// be taken for what somebody left behind. Waits a moment for the child of a `vfork`.
+    fn in_one_memory(&self, process: &Process) -> Option<Blocking> {
+        let start = Instant::now();
+        loop {
+            let with = self.owner_of_the_memory(process.pid())?;
+            if start.elapsed() > VFORK_PATIENCE || process.still_there().is_err() {
+                let why = BlockingReason::SharesMemory { with };
+                let (pid, comm) = (process.pid(), process.thread_name(process.pid()));
+                return Some(Blocking { pid, tid: pid, comm, function: String::new(), why });
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Who was prepared in the memory of this one, which counts as prepared if nobody was.
+    fn owner_of_the_memory(&self, pid: i32) -> Option<i32> {
+        let mut memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
+        memories.retain(|other| *other != pid);
+        let search = |memories: &[i32]| {
+            let mut gone = false;
+            let place = memories.binary_search_by(|other| {
+                sys::order(Shared::Memory, *other, pid).unwrap_or_else(|_| {
+                    gone = true;
+                    Ordering::Less
+                })
+            });
+            (place, gone)
+        };
+        let (mut place, gone) = search(&memories);
+        if gone {
+            // One that ended has no place in the order; the others have.
+            memories.retain(|other| sys::share(Shared::Memory, *other, *other).is_ok());
+            (place, _) = search(&memories);
+        }
+        match place {
+            Ok(found) => memories.get(found).copied(),
+            Err(place) => {
+                let place = place.min(memories.len());
+                memories.insert(place, pid);
+                None
+            }
+        }
+    }
+
     /// The transition of all, and of those who join.
     fn transition(&self, sites: &[Site<'_>], round: u32, before: usize) -> Transition {
         if sites.is_empty() {
-            let (stopped, threads) = (core::time::Duration::ZERO, 0);
+            let (stopped, threads) = (Duration::ZERO, 0);
             return Transition::untried(Ended::Done { stopped, threads });
         }
         let grow = |pids: &[i32], end: &mut dyn FnMut(&[Site<'_>]) -> Tried| self.grow(pids, end);

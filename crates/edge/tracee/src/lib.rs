@@ -49,12 +49,14 @@ mod breakpoint;
 mod commit;
 mod debug;
 mod deliver;
+mod descriptors;
 mod drive;
 mod equip;
 #[doc(hidden)]
 pub mod fault;
 mod gone;
 mod group;
+mod handover;
 mod headroom;
 mod home;
 mod image;

@@ -135,6 +135,9 @@ pub enum BlockingReason {
     /// Nothing can be borrowed for a remote call as things are.
     #[error("it is inside a restartable sequence")]
     RestartableSequence,
+    /// Made by `clone(2)` with `CLONE_VM` and without `CLONE_THREAD`, or by `vfork(2)`.
+    #[error("it shares its memory with process {with}, of which it is no thread")]
+    SharesMemory { with: i32 },
 }
 
 /// Why nothing was changed.

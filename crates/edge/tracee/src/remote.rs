@@ -19,7 +19,8 @@ mod sequence;
 
 pub(crate) use bell::bell;
 pub(crate) use borrow::{Failed, Task, run};
-pub(crate) use calls::{CLOSE, MMAP, MUNMAP, PWRITE, RECVMSG, RT_SIGPROCMASK, SOCKETPAIR, Sys};
+pub(crate) use calls::{CLOSE, FCNTL, MMAP, MUNMAP, POLL, PPOLL, PWRITE, RECVMSG, RT_SIGPROCMASK, SOCKETPAIR, Sys};
+use prepared::has_descriptors_of;
 pub(crate) use prepared::{Prepared, repeats_by_syscall};
 pub(crate) use sequence::restart_of;
 

@@ -6,6 +6,7 @@
 //! hands the kernel pointers to local values only, so no call can break the
 //! memory of this program, whatever the number means.
 
+mod compare;
 mod follow;
 mod memory;
 mod own;
@@ -14,6 +15,7 @@ mod setup;
 mod trace;
 mod wait;
 
+pub(crate) use compare::{Shared, order, share};
 pub(crate) use follow::{Followed, followed, seize_to_follow};
 pub(crate) use memory::{MappingQuery, mapping_at, read_together};
 pub(crate) use own::{await_end, be_real_time, end_at_once, fork};

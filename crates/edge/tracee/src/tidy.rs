@@ -3,8 +3,8 @@
 //! What can be left: a stub in the tail of a text page, a workshop, gates, descriptors, a
 //! payload that nothing leads to. All of it is found by content: the stub by its code, the
 //! gates by the name of their file, the workshop by its place and its first words, which
-//! say what descriptors were made. Only those are closed, and only if what they stand for
-//! is of the kind that it says. Payloads are the business of apply and revert.
+//! say what descriptor was made. Only that is closed, and only if it stands for a process's
+//! memory. Payloads are the business of apply and revert.
 //!
 //! Threads that were on their way home are given time to get there: nothing is taken away
 //! before all have been stopped once and none was seen in it or on its way back to it.
@@ -23,7 +23,7 @@ use crate::scene::{End, Scene};
 use crate::slot::{Leftover, SLOT_BYTES, Slot, leftovers};
 use crate::stop::Held;
 use crate::transition::Blocked;
-use crate::workshop::{self, CONTROL_AT, FILES_AT, MAGIC, MAX_BYTES, MAX_FILES, RANGE, SOCKETS_AT};
+use crate::workshop::{self, MAGIC, MAX_BYTES, MEMORY_AT, RANGE};
 use core::time::Duration;
 use salve_consistency::Forbidden;
 use salve_elf::RuntimeAddr;
@@ -53,7 +53,7 @@ impl Leftovers {
         let workshops: Vec<Mapping> = mappings.iter().filter(|mapping| is_workshop(memory, mapping)).cloned().collect();
         Self {
             stubs: leftovers(process, memory, images),
-            descriptors: workshops.iter().flat_map(|workshop| descriptors(process, memory, workshop)).collect(),
+            descriptors: workshops.iter().filter_map(|workshop| descriptor(process, memory, workshop)).collect(),
             rooms: mappings.iter().filter(is_room).cloned().collect(),
             workshops,
         }
@@ -74,28 +74,12 @@ fn is_workshop(memory: &Memory, mapping: &Mapping) -> bool {
     memory.read_exact(mapping.start, &mut start).is_ok() && (start == *MAGIC || start == [0; MAGIC.len()])
 }
 
-/// The descriptors that a workshop says were made, as far as they are of the right kind.
-fn descriptors(process: &Process, memory: &Memory, workshop: &Mapping) -> Vec<i32> {
-    let at = |offset: u64| RuntimeAddr::new(workshop.start.raw().wrapping_add(offset));
-    let link = |number: i32| -> Option<String> {
-        let text = process.link(&format!("fd/{number}")).ok()?;
-        Some(text.to_string_lossy().into_owned())
-    };
-    let mut all = Vec::new();
-    let sockets = [SOCKETS_AT, SOCKETS_AT.wrapping_add(4)].map(|offset| memory.half_word(at(offset)).unwrap_or(0));
-    if sockets != [0, 0] && sockets.iter().all(|&number| link(number).is_some_and(|to| to.starts_with("socket:"))) {
-        all.extend(sockets);
-    }
-    let len_bytes = memory.word(at(CONTROL_AT)).unwrap_or(0);
-    let count = len_bytes.saturating_sub(16).checked_div(4).unwrap_or(0).min(u64::try_from(MAX_FILES).unwrap_or(0));
-    for index in 0..count {
-        let number = memory.half_word(at(FILES_AT.wrapping_add(index.saturating_mul(4)))).unwrap_or(-1);
-        let ours = |to: String| to.starts_with("/memfd:salve") || (to.starts_with("/proc/") && to.ends_with("/mem"));
-        if number >= 0 && !all.contains(&number) && link(number).is_some_and(ours) {
-            all.push(number);
-        }
-    }
-    all
+/// The descriptor that a workshop says was made, if it still stands for a process's memory. All
+/// others are open only while a thread is on its way that closes them itself.
+fn descriptor(process: &Process, memory: &Memory, workshop: &Mapping) -> Option<i32> {
+    let number = memory.half_word(RuntimeAddr::new(workshop.start.raw().wrapping_add(MEMORY_AT))).ok()?;
+    let link = process.link(&format!("fd/{number}")).ok()?.to_string_lossy().into_owned();
+    (number > 0 && link.starts_with("/proc/") && link.ends_with("/mem")).then_some(number)
 }
 
 /// The scene with nothing left in it of a Salve that was killed: whatever is planned from
@@ -149,7 +133,7 @@ pub(crate) fn clear(target: &Target<'_>, mappings: &[Mapping]) -> Result<(), Rem
             program.push(Row::new(MUNMAP, [mapping.start.raw(), mapping.len_bytes(), 0, 0, 0, 0]));
         }
         let done = || some.iter().all(|mapping| target.memory.word(mapping.start).is_err());
-        let task = Task { program: &program, table: None, tail: None, later: &[], done: &done };
+        let task = Task { program: &program, table: None, tail: None, later: &[], meanwhile: None, done: &done };
         remote::run(target, &slot, &task)?.0.map_err(|failed| failed.error(&program))?;
     }
     Ok(())

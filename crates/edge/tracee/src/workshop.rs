@@ -1,25 +1,24 @@
-//! What Salve needs inside a target while it works there: a page or more to write in,
-//! two sockets, and a descriptor of the target's own memory.
+//! What Salve needs inside a target while it works there: a page or more to write in, and
+//! a descriptor of the target's own memory.
 //!
 //! The workshop is one anonymous mapping, readable and writable, at a random place in a
 //! range that nothing else uses; so one that a killed Salve left behind is recognised,
-//! and what lies in it says which descriptors belong to it (`tidy`). It is opened by one
+//! and what lies in it says which descriptor belongs to it (`tidy`). It is opened by one
 //! borrowing and closed by one, and what comes between takes one borrowing as well.
 
-use crate::Errno;
+use crate::descriptors::FileId;
+use crate::drive::Meanwhile;
 use crate::image::PAGE_BYTES;
 use crate::program::{Descriptor, Else, Program, Row};
-use crate::remote::{self, CLOSE, Failed, MMAP, MUNMAP, RT_SIGPROCMASK, RemoteError, SOCKETPAIR, Target, Task};
+use crate::remote::{self, CLOSE, Failed, MMAP, MUNMAP, RT_SIGPROCMASK, RemoteError, Sys, Target, Task};
 use crate::slot::Slot;
 use core::time::Duration;
-use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 use salve_elf::RuntimeAddr;
-use std::os::fd::OwnedFd;
 
 /// Workshops lie in here: far from programs, libraries, heaps and stacks, and from where
 /// sanitizers and Go keep their own.
 pub(crate) const RANGE: core::ops::Range<u64> = 0x2a5a_0000_0000..0x2b5a_0000_0000;
-pub(crate) const MAGIC: &[u8; 16] = b"salve workshop 1";
+pub(crate) const MAGIC: &[u8; 16] = b"salve workshop 2";
 /// Most descriptors that one message carries.
 pub(crate) const MAX_FILES: usize = 64;
 pub(crate) const MAX_BYTES: u64 = 64 << 20;
@@ -28,18 +27,25 @@ pub(crate) const MAX_BYTES: u64 = 64 << 20;
 pub(crate) const DONE_AT: u64 = 0x10;
 /// Not zero while code is being written; gates wait for it.
 pub(crate) const STATE_AT: u64 = 0x18;
+/// The sockets' first numbers, which nobody uses any more when a program has ended.
 pub(crate) const SOCKETS_AT: u64 = 0x20;
 /// Stays zero.
 pub(crate) const ZERO_AT: u64 = 0x28;
 pub(crate) const PROBE_AT: u64 = 0x30;
+/// `struct pollfd`.
+pub(crate) const POLL_AT: u64 = 0x38;
 pub(crate) const MESSAGE_AT: u64 = 0x40;
 pub(crate) const VECTOR_AT: u64 = 0x80;
 pub(crate) const BYTE_AT: u64 = 0x90;
+/// The number of the memory descriptor.
+pub(crate) const MEMORY_AT: u64 = 0x98;
 pub(crate) const CONTROL_AT: u64 = 0xa0;
 /// The first descriptor that came, behind the header of the control message.
 pub(crate) const FILES_AT: u64 = CONTROL_AT + 16;
+/// `struct timespec`.
+pub(crate) const TIME_AT: u64 = 0x1c0;
 pub(crate) const TABLE_AT: u64 = 0x200;
-const _: () = assert!(FILES_AT + 4 * (MAX_FILES as u64) <= TABLE_AT);
+const _: () = assert!(FILES_AT + 4 * (MAX_FILES as u64) <= TIME_AT);
 
 /// How much has to fit.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,13 +75,9 @@ pub(crate) struct Workshop<'a> {
     pub(crate) slot: Slot,
     at: RuntimeAddr,
     sizes: Sizes,
-    /// One of its two sockets, in our hands.
-    pub(crate) socket: OwnedFd,
-    /// Its number for the other.
-    pub(crate) theirs: i32,
-    ours: i32,
-    /// Where the memory descriptor's number stands, while it has one.
-    pub(crate) memory: Option<RuntimeAddr>,
+    pub(crate) wait: Sys,
+    /// The descriptor of its own memory, while it has one: under which number, and which file.
+    pub(crate) memory: Option<(i32, FileId)>,
     pub(crate) gates: Option<(RuntimeAddr, u64)>,
     /// The longest time that a thread was borrowed.
     pub(crate) longest: Duration,
@@ -83,7 +85,8 @@ pub(crate) struct Workshop<'a> {
 
 impl<'a> Workshop<'a> {
     /// Opens one; `later` are calls of later programs, judged before the first call is made.
-    pub(crate) fn open(target: &'a Target<'a>, sizes: Sizes, later: &[Row]) -> Result<Self, RemoteError> {
+    /// `wait` is the call by which its programs wait.
+    pub(crate) fn open(target: &'a Target<'a>, sizes: Sizes, wait: Sys, later: &[Row]) -> Result<Self, RemoteError> {
         let at = somewhere(sizes.len_bytes())?;
         let slot = Slot::take(target)?;
         let word = |offset: u64| RuntimeAddr::new(at.raw().wrapping_add(offset));
@@ -92,12 +95,9 @@ impl<'a> Workshop<'a> {
         let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE).cast_unsigned();
         let map = [at.raw(), sizes.len_bytes(), u64::from(protection), u64::from(flags), u64::MAX, 0];
         program.push(Row { wants: at.raw(), ..Row::new(MMAP, map) });
-        let kind = u64::from((libc::SOCK_DGRAM | libc::SOCK_CLOEXEC).cast_unsigned());
-        let family = u64::from(libc::AF_UNIX.cast_unsigned());
-        program.push(Row::new(SOCKETPAIR, [family, kind, 0, word(SOCKETS_AT).raw(), 0, 0]));
         program.push(report(word(DONE_AT)));
         let done = || target.memory.word(word(DONE_AT)).is_ok_and(|word| word != 0);
-        let task = Task { program: &program, table: None, tail: None, later, done: &done };
+        let task = Task { program: &program, table: None, tail: None, later, meanwhile: None, done: &done };
         let (ended, held) = remote::run(target, &slot, &task)?;
         if let Err(failed) = ended {
             if failed.row > 0 {
@@ -105,22 +105,8 @@ impl<'a> Workshop<'a> {
             }
             return Err(failed.error(&program));
         }
-        let gone = |_: Errno| RemoteError::Gone;
-        target.memory.write(at, MAGIC).map_err(gone)?;
-        let ours = target.memory.half_word(word(SOCKETS_AT)).map_err(gone)?;
-        let theirs = target.memory.half_word(word(SOCKETS_AT.wrapping_add(4))).map_err(gone)?;
-        let taken = pidfd_getfd(target.process.pidfd(), ours, PidfdGetfdFlags::empty());
-        let socket = match taken {
-            Ok(socket) => socket,
-            Err(errno) => {
-                let mut clean = Program::default();
-                clean.push(Row::new(CLOSE, [0; 6]).of(Descriptor::Is(ours)));
-                clean.push(Row::new(CLOSE, [0; 6]).of(Descriptor::Is(theirs)));
-                let _ = clear(target, &slot, clean, at, sizes.len_bytes());
-                return Err(RemoteError::Call { call: "pidfd_getfd", errno: errno.into() });
-            }
-        };
-        Ok(Self { target, slot, at, sizes, socket, theirs, ours, memory: None, gates: None, longest: held })
+        target.memory.write(at, MAGIC).map_err(|_| RemoteError::Gone)?;
+        Ok(Self { target, slot, at, sizes, wait, memory: None, gates: None, longest: held })
     }
 
     pub(crate) fn word(&self, offset: u64) -> RuntimeAddr {
@@ -150,13 +136,24 @@ impl<'a> Workshop<'a> {
         report(self.word(DONE_AT))
     }
 
+    /// The number of the memory descriptor, as long as it stands for that: the target may have
+    /// closed it, and opened another file since.
+    pub(crate) fn memory_now(&self) -> Option<i32> {
+        let (number, file) = self.memory?;
+        (FileId::under(self.target.process, number) == Some(file)).then_some(number)
+    }
+
     /// Runs a program to its report.
-    pub(crate) fn run(&mut self, program: &Program) -> Result<Result<(), Failed>, RemoteError> {
+    pub(crate) fn run(
+        &mut self,
+        program: &Program,
+        meanwhile: Option<&Meanwhile<'_>>,
+    ) -> Result<Result<(), Failed>, RemoteError> {
         self.write(DONE_AT, &[0; 8])?;
         self.write(TABLE_AT, &program.table(self.table_at()))?;
         let done_at = self.word(DONE_AT);
         let done = || self.target.memory.word(done_at).is_ok_and(|word| word != 0);
-        let task = Task { program, table: Some(self.table_at()), tail: None, later: &[], done: &done };
+        let task = Task { program, table: Some(self.table_at()), tail: None, later: &[], meanwhile, done: &done };
         let (ended, held) = remote::run(self.target, &self.slot, &task)?;
         self.longest = self.longest.max(held);
         Ok(ended)
@@ -165,11 +162,8 @@ impl<'a> Workshop<'a> {
     /// Closes it, and unmaps these ranges first: address and length in bytes.
     pub(crate) fn close(self, ranges: &[(RuntimeAddr, u64)]) -> Result<Duration, RemoteError> {
         let mut program = Program::default();
-        for number in [self.ours, self.theirs] {
+        if let Some(number) = self.memory_now() {
             program.push(Row { otherwise: Else::Next, ..Row::new(CLOSE, [0; 6]).of(Descriptor::Is(number)) });
-        }
-        if let Some(at) = self.memory {
-            program.push(Row { otherwise: Else::Next, ..Row::new(CLOSE, [0; 6]).of(Descriptor::At(at)) });
         }
         for (at, len_bytes) in ranges.iter().chain(self.gates.as_ref()) {
             let unmap = Row::new(MUNMAP, [at.raw(), *len_bytes, 0, 0, 0, 0]);
@@ -202,7 +196,8 @@ pub(crate) fn clear(
     tail.push(Row::new(MUNMAP, [at.raw(), len_bytes, 0, 0, 0, 0]));
     target.memory.write(table_at, &program.table(table_at)).map_err(|_| RemoteError::Gone)?;
     let done = || target.memory.word(at).is_err();
-    let task = Task { program: &program, table: Some(table_at), tail: Some(&tail), later: &[], done: &done };
+    let task =
+        Task { program: &program, table: Some(table_at), tail: Some(&tail), later: &[], meanwhile: None, done: &done };
     remote::run(target, slot, &task).map(|(_, held)| held)
 }
 
@@ -210,7 +205,7 @@ fn unmap_from_slot(target: &Target<'_>, slot: &Slot, at: RuntimeAddr, len_bytes:
     let mut program = Program::default();
     program.push(Row::new(MUNMAP, [at.raw(), len_bytes, 0, 0, 0, 0]));
     let done = || target.memory.word(at).is_err();
-    let task = Task { program: &program, table: None, tail: None, later: &[], done: &done };
+    let task = Task { program: &program, table: None, tail: None, later: &[], meanwhile: None, done: &done };
     remote::run(target, slot, &task).map(|_| ())
 }
 

@@ -3,6 +3,7 @@
 use super::candidates::candidates;
 use super::{Prepared, RemoteError, Target, bell, forbidden};
 use crate::Errno;
+use crate::drive::Meanwhile;
 use crate::outcome::NotApplied;
 use crate::program::{Program, Row};
 use crate::seize::{has_ended, seize, tracer};
@@ -30,6 +31,7 @@ pub(crate) struct Task<'a> {
     pub(crate) tail: Option<&'a Program>,
     /// Calls that will be made later: judged now, before the first is made.
     pub(crate) later: &'a [Row],
+    pub(crate) meanwhile: Option<&'a Meanwhile<'a>>,
     /// Whether the program has come to its good end.
     pub(crate) done: &'a (dyn Fn() -> bool + Sync),
 }
@@ -116,7 +118,7 @@ fn borrow(
     target.memory.write(slot.at, &code).map_err(|errno| let_go(forbidden(errno)))?;
     let table = task.table.unwrap_or_else(|| slot.table_at());
     let sent = prepared.send(slot.at, table)?;
-    let driven = sent.drive(task.done, CALL_LIMIT)?;
+    let driven = sent.drive(task.meanwhile, task.done, CALL_LIMIT)?;
     let ended = match driven.caught() {
         _ if (task.done)() => Ok(Ok(())),
         Some(registers) => Ok(task

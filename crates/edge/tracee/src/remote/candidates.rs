@@ -1,6 +1,6 @@
 //! Which threads to borrow, and in which order.
 
-use super::{RemoteError, Target};
+use super::{RemoteError, Target, has_descriptors_of};
 use crate::process::{Process, Seccomp};
 
 /// Candidates that are tried before giving up for now.
@@ -27,8 +27,11 @@ enum Rank {
     Waiting,
 }
 
-/// `/proc/PID/task/TID/syscall`: `running`, or the number of the call it sleeps in.
+/// What a thread is good for. `/proc/PID/task/TID/syscall` says `running`, or the number of the call it sleeps in.
 fn rank(process: &Process, tid: i32) -> Option<Rank> {
+    if !has_descriptors_of(process, tid) {
+        return None;
+    }
     let text = process.read_entry(&format!("task/{tid}/syscall"), "syscall", 512).ok()?;
     let text = String::from_utf8_lossy(&text);
     let number = text.split_ascii_whitespace().next()?;

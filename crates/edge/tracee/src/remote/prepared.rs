@@ -12,7 +12,7 @@ use crate::process::{Process, Seccomp};
 use crate::program::Row;
 use crate::seccomp::{self, Call};
 use crate::stub::{self, AFTER_BELL, AFTER_CALL, AFTER_MASK, AFTER_YIELD, Bell, Ending};
-use crate::sys::{self, BpfInstruction};
+use crate::sys::{self, BpfInstruction, Shared};
 use libc::user_regs_struct;
 use salve_elf::RuntimeAddr;
 
@@ -40,6 +40,9 @@ impl Prepared {
         }
         if registers.rip == 0 && registers.rsp == 0 {
             return unsuitable("it is a worker of the kernel");
+        }
+        if !has_descriptors_of(process, tid) {
+            return unsuitable("it has other descriptors than the first thread");
         }
         if sys::dispatches_system_calls(tid)? {
             return unsuitable("its system calls are dispatched to itself");
@@ -109,6 +112,14 @@ impl Prepared {
         sys::set_signal_mask(self.tid, !signal.map_or(0, bit))?;
         Ok(Sent { tid: self.tid, signal, stub, original: self.original, mask: self.mask })
     }
+}
+
+/// Whether a thread has the descriptors that `/proc/PID/fd` shows, the first thread's: one that
+/// called `unshare(2)` has others under the same numbers. Where the kernel does not tell, only
+/// the first thread is known to.
+pub(super) fn has_descriptors_of(process: &Process, tid: i32) -> bool {
+    let leader = process.pid();
+    tid == leader || sys::share(Shared::Descriptors, leader, tid).unwrap_or(false)
 }
 
 pub(crate) fn repeats_by_syscall(memory: &Memory, home: &Home) -> Result<bool, Errno> {
