@@ -14,7 +14,7 @@
 use crate::Errno;
 use crate::home::{self, CODE_SEGMENT_64};
 use crate::memory::Memory;
-use crate::outcome::{Lost, NotApplied, WriteFault};
+use crate::outcome::{Committed, Lost, NotApplied, WriteFault};
 use crate::process::{Process, Seccomp};
 use crate::program::{Descriptor, Else, Program, Row};
 use crate::remote::{PWRITE, Prepared, RemoteError, bell, repeats_by_syscall, restart_of};
@@ -24,6 +24,7 @@ use crate::stub::{Bell, GATE_BYTES, assemble_gate, furnish};
 use crate::sys;
 use crate::workshop::{STATE_AT, Workshop, ZERO_AT};
 use crate::write::{Act, Write, undo, write};
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use libc::user_regs_struct;
 
@@ -42,6 +43,8 @@ const RUN_LIMIT: Duration = Duration::from_secs(5);
 pub(crate) struct Commit<'a> {
     workshop: &'a Workshop<'a>,
     program: Program,
+    /// No thread could make them in the end, and this program did.
+    by_salve: AtomicBool,
     /// Threads with a system call filter, and whether all others are known to have none.
     filtered: Vec<i32>,
     all_unfiltered: bool,
@@ -143,6 +146,7 @@ impl<'a> Commit<'a> {
         Ok(Some(Self {
             workshop,
             program,
+            by_salve: AtomicBool::new(false),
             filtered,
             all_unfiltered,
             bells,
@@ -155,6 +159,7 @@ impl<'a> Commit<'a> {
         // All threads stand: what the descriptor is now it is until they go on.
         let own = self.workshop.memory_now().is_some();
         let Some((chosen, mut prepared)) = self.choose(process, memory, held).filter(|_| own) else {
+            self.by_salve.store(true, Ordering::Relaxed);
             return write(memory, writes);
         };
         let slot = &self.workshop.slot;
@@ -183,6 +188,14 @@ impl<'a> Commit<'a> {
         driven.restore().map_err(|_| Act::Lost(Lost::Exited))?;
         memory.write(slot.at, &slot.original).map_err(|_| Act::Lost(Lost::Exited))?;
         verify(memory, writes, errno)
+    }
+
+    /// Who made the writes, or was to make them.
+    pub(crate) fn by(commit: Option<&Self>) -> Committed {
+        match commit {
+            Some(commit) if !commit.by_salve.load(Ordering::Relaxed) => Committed::ByTarget,
+            _ => Committed::BySalve,
+        }
     }
 
     /// The thread that makes the writes: one that runs, if there is one.

@@ -178,7 +178,7 @@ fn change(
         commit::copy_pages(target.memory, &plan.writes)?;
         Ok(run(Site { process, memory: target.memory, plan: &plan }))
     });
-    let committed = if plan.commit.is_some() { Committed::ByTarget } else { Committed::BySalve };
+    let committed = Commit::by(plan.commit.as_ref());
     let detours = plan.writes.len();
     drop(plan);
     let closed = match &transition {

@@ -58,7 +58,8 @@ fn two_processes_in_one_memory_are_left_alone_in_words_and_lose_nothing() {
     let other = Process::open(children.trim().parse().unwrap()).unwrap();
     let before = descriptors(&process);
     let changes = Change::all_of(&patch);
-    let members = [&process, &other].map(|process| ApplyMember { process, changes: changes.clone(), replaced: Vec::new() });
+    let members =
+        [&process, &other].map(|process| ApplyMember { process, changes: changes.clone(), replaced: Vec::new() });
     let ends = patcher.apply_group(&members, Mark::now(), &within(1.0)).unwrap();
     let why: Vec<_> = ends
         .values()

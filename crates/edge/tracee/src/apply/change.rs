@@ -109,13 +109,9 @@ fn change(
     let (mut plan, images) = transition(scene, planned, adopted, chosen)?;
     plan.commit = Commit::prepare(workshop, target.process, &plan.writes)?;
     commit::copy_pages(target.memory, &plan.writes)?;
-    let committed = match (&plan.commit, plan.writes.len()) {
-        (_, ..2) => Committed::InOneWrite,
-        (Some(_), _) => Committed::ByTarget,
-        (None, _) => Committed::BySalve,
-    };
-    let site = Site { process: target.process, memory: target.memory, plan: &plan };
-    Ok(outcome(&run(site), target.process, images, committed))
+    let transition = run(Site { process: target.process, memory: target.memory, plan: &plan });
+    let committed = if plan.writes.len() < 2 { Committed::InOneWrite } else { Commit::by(plan.commit.as_ref()) };
+    Ok(outcome(&transition, target.process, images, committed))
 }
 
 fn outcome(transition: &Transition, process: &Process, images: Vec<AppliedImage>, committed: Committed) -> Outcome {
