@@ -194,15 +194,15 @@ impl Checker<'_> {
         let anchor = if held.tid == self.pid { *main_stack } else { Some(RuntimeAddr::new(r.fs_base)) };
         let anchor = anchor.ok_or_else(|| unknown.clone())?;
         let mapping = space.at(stack_pointer).ok_or_else(|| unknown.clone())?;
-        let current = space.upwards(mapping, anchor, limits.max_stack_bytes);
+        let current = space.upwards(mapping, anchor, limits.max_stack_bytes).ok_or_else(|| unknown.clone())?;
         let from = RuntimeAddr::new(r.rsp.saturating_sub(RED_ZONE_BYTES).max(current.start.raw()));
         let mut live = vec![Span { start: from, end: current.end }];
         let own = if holds(current, anchor) {
             current
         } else {
             // A signal's alternate stack, or one that the program made: what it left behind counts too.
-            let top = space.at(anchor).ok_or(unknown)?;
-            let own = space.downwards(top, limits.max_stack_bytes);
+            let top = space.at(anchor).ok_or_else(|| unknown.clone())?;
+            let own = space.downwards(top, limits.max_stack_bytes).ok_or(unknown)?;
             live.push(own);
             own
         };
@@ -227,6 +227,25 @@ fn holds(span: Span, at: RuntimeAddr) -> bool {
 
 fn len(span: Span) -> u64 {
     span.end.raw().saturating_sub(span.start.raw())
+}
+
+/// One mapping, as far as it may be a part of a stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Piece {
+    span: Span,
+    readable: bool,
+    writable: bool,
+    /// Device and inode; none of anonymous memory. What is shared and has no name has a file of its own.
+    file: Option<((u32, u32), u64)>,
+    offset: u64,
+}
+
+impl Piece {
+    /// Whether both are parts of what was mapped at once, this one where `below` ends.
+    fn continues(&self, below: &Self) -> bool {
+        let follows = || below.offset.checked_add(len(below.span)) == Some(self.offset);
+        self.readable && below.readable && self.file == below.file && (self.file.is_none() || follows())
+    }
 }
 
 /// What is mapped where, asked while threads are stopped: by a query for one address
@@ -256,61 +275,77 @@ impl Space {
         Ok(())
     }
 
-    fn query(&self, at: RuntimeAddr) -> Option<MappingQuery> {
+    fn query(&self, at: RuntimeAddr) -> Result<Option<MappingQuery>, Errno> {
         let holds = |found: &MappingQuery| found.start <= at.raw() && at.raw() < found.end;
         if let Some(found) = self.last.get().filter(holds) {
-            return Some(found);
+            return Ok(Some(found));
         }
-        let found = sys::mapping_at(&self.maps, at.raw()).ok()?;
-        self.last.set(Some(found));
-        Some(found)
+        match sys::mapping_at(&self.maps, at.raw()) {
+            Ok(found) => {
+                self.last.set(Some(found));
+                Ok(Some(found))
+            }
+            Err(Errno(libc::ENOENT)) => Ok(None),
+            Err(other) => Err(other),
+        }
     }
 
     /// The writable mapping that holds `at`, as a stack's does.
-    fn at(&self, at: RuntimeAddr) -> Option<Span> {
-        self.mapping(at).filter(|(_, writable, _)| *writable).map(|(span, _, _)| span)
+    fn at(&self, at: RuntimeAddr) -> Option<Piece> {
+        self.piece(at).ok()?.filter(|piece| piece.readable && piece.writable)
     }
 
     /// A stack upwards from a mapping until `anchor` is in it. A part of a stack that is locked, or
     /// of which something else was asked (`mlock(2)`, `madvise(2)`, `mprotect(2)`), is a mapping of
-    /// its own; so whatever anonymous memory is joined to it belongs to it, as far as is looked at.
-    fn upwards(&self, from: Span, anchor: RuntimeAddr, most_bytes: u64) -> Span {
-        let mut stack = from;
+    /// its own; so whatever continues it belongs to it, as far as is looked at. `None` where it may
+    /// go on in memory of another kind.
+    fn upwards(&self, from: Piece, anchor: RuntimeAddr, most_bytes: u64) -> Option<Span> {
+        let (mut stack, mut last) = (from.span, from);
         while !holds(stack, anchor) && len(stack) <= most_bytes {
-            match self.anonymous(stack.end) {
-                Some(next) => stack.end = next.end,
-                None => break,
+            match self.piece(stack.end).ok()? {
+                // What an image's file does not hold of its variables is anonymous.
+                Some(next) if next.continues(&last) || next.readable && next.file.is_none() => {
+                    (stack.end, last) = (next.span.end, next);
+                }
+                Some(next) if next.writable => return None,
+                Some(_) | None => break,
             }
         }
-        stack
+        Some(stack)
     }
 
     /// The same downwards, to where it can be the stack no more.
-    fn downwards(&self, from: Span, most_bytes: u64) -> Span {
-        let mut stack = from;
+    fn downwards(&self, from: Piece, most_bytes: u64) -> Option<Span> {
+        let (mut stack, mut last) = (from.span, from);
         while len(stack) <= most_bytes {
-            let before = stack.start.checked_sub(1).and_then(|below| self.anonymous(below));
-            match before {
-                Some(before) => stack.start = before.start,
-                None => break,
+            let Some(below) = stack.start.checked_sub(1) else { break };
+            match self.piece(below).ok()? {
+                Some(before) if last.continues(&before) => (stack.start, last) = (before.span.start, before),
+                Some(before) if before.writable => return None,
+                Some(_) | None => break,
             }
         }
-        stack
+        Some(stack)
     }
 
-    fn anonymous(&self, at: RuntimeAddr) -> Option<Span> {
-        self.mapping(at).filter(|(_, _, anonymous)| *anonymous).map(|(span, _, _)| span)
-    }
-
-    /// The readable mapping that holds `at`, whether it may be written, and whether it has no file.
-    fn mapping(&self, at: RuntimeAddr) -> Option<(Span, bool, bool)> {
+    /// The mapping that holds `at`.
+    fn piece(&self, at: RuntimeAddr) -> Result<Option<Piece>, Errno> {
         if let Some(parsed) = &self.parsed {
-            let found = maps::find(parsed, at).filter(|found| found.perms.read)?;
-            return Some((Span { start: found.start, end: found.end }, found.perms.write, found.inode == 0));
+            return Ok(maps::find(parsed, at).map(|found| Piece {
+                span: Span { start: found.start, end: found.end },
+                readable: found.perms.read,
+                writable: found.perms.write,
+                file: (found.inode != 0).then_some((found.dev, found.inode)),
+                offset: found.offset.raw(),
+            }));
         }
-        let found = self.query(at).filter(|found| found.flags & QUERY_READABLE != 0)?;
-        let span = Span { start: RuntimeAddr::new(found.start), end: RuntimeAddr::new(found.end) };
-        Some((span, found.flags & QUERY_WRITABLE != 0, found.inode == 0))
+        Ok(self.query(at)?.map(|found| Piece {
+            span: Span { start: RuntimeAddr::new(found.start), end: RuntimeAddr::new(found.end) },
+            readable: found.flags & QUERY_READABLE != 0,
+            writable: found.flags & QUERY_WRITABLE != 0,
+            file: (found.inode != 0).then_some(((found.dev_major, found.dev_minor), found.inode)),
+            offset: found.offset,
+        }))
     }
 
     /// Whether `at` is still in the same file's private code or constants at the same place.
@@ -322,7 +357,7 @@ impl Space {
                 now.same_file(mapping) && now.perms == mapping.perms && place(now.start.raw(), now.offset.raw()) == want
             });
         }
-        self.query(at).is_some_and(|now| {
+        self.query(at).ok().flatten().is_some_and(|now| {
             now.inode == mapping.inode
                 && (now.dev_major, now.dev_minor) == mapping.dev
                 && (now.flags & QUERY_EXECUTABLE != 0) == mapping.perms.execute
@@ -337,40 +372,73 @@ mod tests {
     use super::*;
 
     const PAGE: usize = 4096;
+    const PRIVATE: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
 
+    /// Six pages between guards, of which the third and the fourth are a mapping of their own;
     /// `None` where the kernel refuses.
-    fn guarded(pages: usize) -> Option<u64> {
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        let len = (pages + 2) * PAGE;
+    fn guarded(flags: i32) -> Option<u64> {
+        let len = 8 * PAGE;
         // SAFETY: a new mapping, at a place of the kernel's choice.
-        let at = unsafe { libc::mmap(core::ptr::null_mut(), len, libc::PROT_NONE, flags, -1, 0) };
+        let at = unsafe { libc::mmap(core::ptr::null_mut(), len, libc::PROT_NONE, PRIVATE, -1, 0) };
         let inner = at.wrapping_byte_add(PAGE);
-        let usable = libc::PROT_READ | libc::PROT_WRITE;
+        let (usable, fixed) = (libc::PROT_READ | libc::PROT_WRITE, flags | libc::MAP_FIXED);
         // SAFETY: the inner part of that mapping, which nobody uses.
-        let made = at != libc::MAP_FAILED && unsafe { libc::mprotect(inner, pages * PAGE, usable) } == 0;
-        // SAFETY: its third and fourth page, which become a mapping of their own; their contents stay.
+        let made = at != libc::MAP_FAILED && unsafe { libc::mmap(inner, 6 * PAGE, usable, fixed, -1, 0) } == inner;
+        // SAFETY: two pages of it, which become a mapping of their own; their contents stay.
         let split = unsafe { libc::madvise(inner.wrapping_byte_add(2 * PAGE), 2 * PAGE, libc::MADV_DONTDUMP) } == 0;
         (made && split).then(|| u64::try_from(inner.addr()).ok())?
+    }
+
+    /// Another memory that is shared, in place of one page.
+    fn replaced(at: RuntimeAddr) {
+        let page = core::ptr::without_provenance_mut(usize::try_from(at.raw()).unwrap());
+        let (usable, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+        // SAFETY: a page of a mapping that the test made, and that nobody uses.
+        assert_eq!(unsafe { libc::mmap(page, PAGE, usable, flags | libc::MAP_FIXED, -1, 0) }, page);
     }
 
     #[test]
     fn a_stack_of_several_mappings_is_one_and_ends_at_its_guards() {
         let process = Process::open(std::process::id().cast_signed()).unwrap();
-        let start = guarded(6).unwrap();
-        let at = |page: u64| RuntimeAddr::new(start + page * 4096);
-        let whole = Span { start: at(0), end: at(6) };
-        let mut space = Space::open(&process).unwrap();
-        for all_of_maps in [false, true] {
-            space.answers &= !all_of_maps;
-            space.refresh(&process, &Limits::default()).unwrap();
-            let (low, high) = (space.at(at(1)).unwrap(), space.at(at(5)).unwrap());
-            assert_eq!((low, high), (Span { start: at(0), end: at(2) }, Span { start: at(4), end: at(6) }));
-            assert_eq!(space.upwards(low, at(5), 1 << 20), whole);
-            assert_eq!(space.downwards(high, 1 << 20), whole);
-            // As far as the anchor, as far as is looked at, and not over a guard.
-            assert_eq!(space.upwards(low, at(1), 1 << 20), low);
-            assert_eq!(space.upwards(low, at(5), 1).end, at(2));
-            assert_eq!(space.upwards(low, at(100), 1 << 20), whole);
+        for flags in [PRIVATE, libc::MAP_SHARED | libc::MAP_ANONYMOUS] {
+            let start = guarded(flags).unwrap();
+            let at = |page: u64| RuntimeAddr::new(start + page * 4096);
+            let whole = Some(Span { start: at(0), end: at(6) });
+            let mut space = Space::open(&process).unwrap();
+            for all_of_maps in [false, true] {
+                space.answers &= !all_of_maps;
+                space.refresh(&process, &Limits::default()).unwrap();
+                let (low, high) = (space.at(at(1)).unwrap(), space.at(at(5)).unwrap());
+                assert_eq!(low.span, Span { start: at(0), end: at(2) });
+                assert_eq!(high.span, Span { start: at(4), end: at(6) });
+                assert_eq!(space.upwards(low, at(5), 1 << 20), whole);
+                assert_eq!(space.downwards(high, 1 << 20), whole);
+                // As far as the anchor, as far as is looked at, and not over a guard.
+                assert_eq!(space.upwards(low, at(1), 1 << 20), Some(low.span));
+                assert_eq!(space.upwards(low, at(5), 1).unwrap().end, at(2));
+                assert_eq!(space.upwards(low, at(100), 1 << 20), whole);
+            }
+        }
+    }
+
+    #[test]
+    fn where_a_stack_may_go_on_in_other_memory_nobody_says_where_it_ends() {
+        let process = Process::open(std::process::id().cast_signed()).unwrap();
+        for flags in [PRIVATE, libc::MAP_SHARED | libc::MAP_ANONYMOUS] {
+            let start = guarded(flags).unwrap();
+            let at = |page: u64| RuntimeAddr::new(start + page * 4096);
+            replaced(at(4));
+            let mut space = Space::open(&process).unwrap();
+            for all_of_maps in [false, true] {
+                space.answers &= !all_of_maps;
+                space.refresh(&process, &Limits::default()).unwrap();
+                let (low, other, high) = (space.at(at(1)).unwrap(), space.at(at(4)).unwrap(), space.at(at(5)).unwrap());
+                assert_eq!(space.upwards(low, at(100), 1 << 20), None);
+                assert_eq!(space.upwards(low, at(3), 1 << 20).map(|stack| stack.end), Some(at(4)));
+                assert_eq!(space.upwards(other, at(4), 1 << 20), Some(other.span));
+                assert_eq!(space.downwards(other, 1 << 20), None);
+                assert_eq!(space.downwards(high, 1 << 20), None);
+            }
         }
     }
 }

@@ -68,3 +68,20 @@ fn a_program_that_switches_stacks_is_refused_in_words() {
     assert!(why.to_string().contains("switches stacks"));
     assert_eq!(victim.ask(""), "1");
 }
+
+#[test]
+fn a_frame_in_the_middle_of_a_stack_of_several_mappings_of_a_file_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let pair = program(directory.path(), "split_stack", &[]);
+    let patch = livepatch(&pair, &["inside"], RevertPolicy::Unmap);
+    for how in [["shared", "thread"], ["shared", "raw"], ["private", "thread"], ["private", "raw"]] {
+        let mut victim = Victim::start(&pair.old, &how);
+        let outcome = patcher().apply(&victim.process(), &Change::all_of(&patch), &within(0.2)).unwrap();
+        let Outcome::Deferred { blocking, .. } = outcome else { panic!("{how:?}: {outcome:?}") };
+        assert_eq!((blocking.len(), blocking[0].function.as_str()), (1, "inside"), "{how:?}: {blocking:?}");
+        assert_eq!(victim.ask("done"), "3");
+        let outcome = patcher().apply(&victim.process(), &Change::all_of(&patch), &within(5.0)).unwrap();
+        assert!(matches!(outcome, Outcome::Applied(_)), "{how:?}: {outcome:?}");
+        assert_eq!(victim.ask(""), "4", "{how:?}");
+    }
+}
