@@ -11,6 +11,7 @@ mod mapped;
 mod stat;
 mod status;
 mod threads;
+mod worker;
 
 pub use error::{OpenError, ReadError};
 pub use facts::{Facts, Namespaces};

@@ -3,6 +3,10 @@
 //! Threads are attached to first, which stops nothing, and then interrupted. A
 //! thread that still runs may make another, so the list is read again until it
 //! holds no stranger. If one does not stop within the limit, all are let go.
+//!
+//! The kernel's own workers among its threads are left alone. Each is proven to be one when
+//! the list is read, also for the last time, with every other thread standing: none of those
+//! can have made a thread with a worker's number since.
 
 use crate::Errno;
 use crate::leave::{self, Snare};
@@ -94,12 +98,25 @@ pub(crate) enum Sent {
     Back,
 }
 
-/// All threads of a process, stopped. Dropping it lets them go.
+/// What is known of a process's threads before they are attached to.
+#[derive(Debug, Default)]
+pub(crate) struct Before {
+    /// Those that were none of the kernel's workers, sorted. Others are looked at one by one,
+    /// which takes longer than all that is done with a thread besides.
+    pub(crate) ordinary: Vec<i32>,
+    /// Those that are traced already; some of them may stand, since `since`.
+    pub(crate) traced: Vec<HeldThread>,
+    pub(crate) since: Option<Instant>,
+}
+
+/// All threads of a process, stopped, but for the kernel's workers. Dropping it lets them go.
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) threads: Vec<HeldThread>,
     /// Threads that ended, and are listed still.
     ended: Vec<i32>,
+    /// Threads that were none of the kernel's workers before anybody was stopped; sorted.
+    ordinary: Vec<i32>,
     /// When the first stood, if one did before the others were interrupted.
     since: Option<Instant>,
     started: Instant,
@@ -109,23 +126,19 @@ pub(crate) struct Held {
 
 impl Held {
     pub(crate) fn stop_all(process: &Process, limits: &Limits) -> Result<Self, StopError> {
-        let mut held = Self::attach(process, limits, Vec::new(), None, true)?;
+        let ordinary = process.ordinary_threads(limits);
+        let mut held = Self::attach(process, limits, Before { ordinary, ..Before::default() }, true)?;
         held.interrupt();
         let deadline = held.started.checked_add(limits.max_stop).unwrap_or(held.started);
         held.await_all(process, limits, deadline)?;
         Ok(held)
     }
 
-    /// Attaches to every thread that is not `traced` already, which stops none. Some of those
-    /// may stand, since `since`. Tracers that are ending are waited for by the `patient`.
-    pub(crate) fn attach(
-        process: &Process,
-        limits: &Limits,
-        traced: Vec<HeldThread>,
-        since: Option<Instant>,
-        patient: bool,
-    ) -> Result<Self, StopError> {
-        let mut held = Self { threads: traced, ended: Vec::new(), since, started: Instant::now(), patient };
+    /// Attaches to every thread that is not traced already, which stops none. Tracers that are
+    /// ending are waited for by the `patient`.
+    pub(crate) fn attach(process: &Process, limits: &Limits, before: Before, patient: bool) -> Result<Self, StopError> {
+        let Before { ordinary, traced, since } = before;
+        let mut held = Self { threads: traced, ended: Vec::new(), ordinary, since, started: Instant::now(), patient };
         held.threads.reserve(128);
         held.attach_new(process, limits)?;
         if held.threads.is_empty() { Err(StopError::Gone) } else { Ok(held) }
@@ -197,6 +210,9 @@ impl Held {
         for tid in tids {
             let held = self.threads.get(..before).unwrap_or_default();
             if held.binary_search_by_key(&tid, |thread| thread.tid).is_ok() || self.ended.contains(&tid) {
+                continue;
+            }
+            if self.ordinary.binary_search(&tid).is_err() && process.is_worker(tid) {
                 continue;
             }
             match seize(tid) {

@@ -12,7 +12,7 @@ use crate::look::{Checker, ROOM_BYTES, Space, check_all};
 use crate::memory::Memory;
 use crate::outcome::{Blocking, BlockingReason, Lost, NotApplied, WriteFault};
 use crate::process::{Process, ReadError};
-use crate::stop::{Held, StopError};
+use crate::stop::{Before, Held, StopError};
 use crate::ties::Watch;
 use crate::write::{Act, Write, undo, write};
 use core::time::Duration;
@@ -117,6 +117,7 @@ pub(crate) fn attempt(
     }
     // Its pages are there before anybody is stopped.
     let mut chunk = vec![1_u8; ROOM_BYTES];
+    let ordinary = sites.iter().map(|site| site.process.ordinary_threads(limits)).collect();
     let _hurried = crate::wait::hurry();
     let mut stages = Vec::with_capacity(sites.len());
     let mut caught = Caught::default();
@@ -127,7 +128,7 @@ pub(crate) fn attempt(
             None => return Tried::Blocked { blocking: blocking.to_vec(), stopped: Duration::ZERO },
         }
     }
-    if let Err(tried) = stop(&mut stages, sites, caught, limits) {
+    if let Err(tried) = stop(&mut stages, sites, ordinary, caught, limits) {
         return tried;
     }
     let joined = match watch.joined(limits) {
@@ -140,7 +141,7 @@ pub(crate) fn attempt(
     let grown = grow.filter(|_| joined.len() <= MOST_JOINED).and_then(|grow| {
         grow(&joined, &mut |more| {
             let (mut all, mut chunk) = core::mem::take(&mut *held.lock().unwrap_or_else(PoisonError::into_inner));
-            if let Err(tried) = stop(&mut all, more, Caught::default(), limits) {
+            if let Err(tried) = stop(&mut all, more, Vec::new(), Caught::default(), limits) {
                 return tried;
             }
             match watch.joined(limits) {
@@ -153,21 +154,29 @@ pub(crate) fn attempt(
     grown.unwrap_or(Tried::Joined { pids: joined })
 }
 
-/// Stops more processes besides those that are held already. On an error all are let go
-/// when `stages` is dropped.
-fn stop<'a>(stages: &mut Vec<Stage<'a>>, sites: &[Site<'a>], mut caught: Caught, limits: &Limits) -> Result<(), Tried> {
+/// Stops more processes besides those that are held already; `ordinary` are the threads of
+/// each that were none of the kernel's workers, as far as somebody looked. On an error all are
+/// let go when `stages` is dropped.
+fn stop<'a>(
+    stages: &mut Vec<Stage<'a>>,
+    sites: &[Site<'a>],
+    ordinary: Vec<Vec<i32>>,
+    mut caught: Caught,
+    limits: &Limits,
+) -> Result<(), Tried> {
     let first = stages.len();
     let patient = first == 0 && caught.since.is_none();
-    for site in sites {
+    let ordinary = ordinary.into_iter().chain(core::iter::repeat(Vec::new()));
+    for (site, ordinary) in sites.iter().zip(ordinary) {
         let space = match Space::open(site.process) {
             Ok(space) => space,
             Err(ReadError::Exited) => continue,
             Err(error) => return Err(Tried::Not(site.process.pid(), NotApplied::of_unread(&error))),
         };
         let pid = site.process.pid();
-        let of_this: Vec<_> = caught.threads.extract_if(.., |(of, _)| *of == pid).map(|(_, thread)| thread).collect();
-        let since = caught.since.filter(|_| of_this.iter().any(|thread| thread.registers.is_some()));
-        match Held::attach(site.process, limits, of_this, since, patient) {
+        let traced: Vec<_> = caught.threads.extract_if(.., |(of, _)| *of == pid).map(|(_, thread)| thread).collect();
+        let since = caught.since.filter(|_| traced.iter().any(|thread| thread.registers.is_some()));
+        match Held::attach(site.process, limits, Before { ordinary, traced, since }, patient) {
             Ok(held) => stages.push(Stage { site: *site, held, space }),
             Err(StopError::Gone) => {}
             Err(error) => return Err(not_stopped(site.process.pid(), error, limits)),

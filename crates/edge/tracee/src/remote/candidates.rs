@@ -47,5 +47,8 @@ fn rank(process: &Process, tid: i32) -> Option<Rank> {
         Seccomp::Filter => 4,
         Seccomp::Strict => return None,
     };
+    if process.is_worker(tid) {
+        return None;
+    }
     calm.checked_add(filtered).map(Rank::Fit)
 }

@@ -1,0 +1,44 @@
+//! Threads that are left as they are: the kernel's own, and those that nobody works with.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+
+mod common;
+
+use common::{Pair, Victim, livepatch, patcher, program, revert_within, within};
+use salve_patch::{PatchFile, RevertPolicy};
+use salve_tracee::{Change, Outcome, RevertOutcome, Selection};
+
+/// A victim with two functions to change, so that a thread of it is borrowed and one writes.
+fn two_functions(name: &str) -> (tempfile::TempDir, Pair, PatchFile) {
+    let directory = tempfile::tempdir().unwrap();
+    let pair = program(directory.path(), name, &[]);
+    let patch = livepatch(&pair, &["answer", "second"], RevertPolicy::Unmap);
+    (directory, pair, patch)
+}
+
+fn there_and_back(victim: &Victim, patch: &PatchFile) {
+    let (patcher, process) = (patcher(), victim.process());
+    let outcome = patcher.apply(&process, &Change::all_of(patch), &within(20.0)).unwrap();
+    assert!(matches!(outcome, Outcome::Applied(_)), "{outcome:?}");
+    let outcome = patcher.revert(&process, &Selection::All, &revert_within(20.0)).unwrap();
+    assert!(matches!(outcome, RevertOutcome::Reverted(_)), "{outcome:?}");
+}
+
+#[test]
+fn calls_that_the_kernels_own_workers_sleep_in_are_not_interrupted() {
+    let (_directory, pair, patch) = two_functions("uring");
+    let mut victim = Victim::start(&pair.old, &[]);
+    if victim.ask("").contains("none") {
+        eprintln!("not run: this kernel has no io_uring");
+        return;
+    }
+    for _ in 0..40 {
+        there_and_back(&victim, &patch);
+    }
+    assert_eq!(victim.ask(""), "11 wrong 0");
+}
