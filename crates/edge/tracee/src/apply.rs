@@ -12,7 +12,7 @@ use crate::image::PAGE_BYTES;
 use crate::outcome::{Applied, NotApplied, Outcome};
 use crate::patcher::{ApplyError, Change, Patcher};
 use crate::process::{Process, ReadError};
-use crate::scene::{End, Scene, did_not_stop, is_of_an_end};
+use crate::scene::{End, Scene, is_of_an_end, late};
 use crate::spot::AtSpot;
 use crate::tidy;
 use crate::tries::Ended;
@@ -97,7 +97,8 @@ fn early_end(process: &Process, end: End) -> Result<Outcome, ApplyError> {
         End::Error(_) if process.is_over() => Ok(Outcome::NotApplied { why: NotApplied::Exited }),
         End::Not(why) => Ok(Outcome::NotApplied { why }),
         End::Busy(blocking) => Ok(Outcome::Deferred { blocking, tries: 0 }),
-        End::Late { tid } => Ok(Outcome::Deferred { blocking: did_not_stop(process, tid), tries: 0 }),
+        End::Late { tid, why } => Ok(Outcome::Deferred { blocking: late(process, tid, why), tries: 0 }),
+        End::Lost(why) => Ok(Outcome::Indeterminate { why }),
         End::Error(error) => Err(error),
     }
 }

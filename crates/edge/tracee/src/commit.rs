@@ -179,13 +179,17 @@ impl<'a> Commit<'a> {
         let driven = match driven {
             Ok(driven) => driven,
             Err(RemoteError::Gone) => return Err(Act::Lost(Lost::Exited)),
+            Err(RemoteError::Lost(why)) => return Err(Act::Lost(why)),
             Err(_) => {
                 let why = "it did not come to the end of its writes in time".to_owned();
                 return Err(Act::Lost(Lost::BorrowedThread { tid, why }));
             }
         };
         let errno = driven.caught().map_or(Errno::EIO, error_of);
-        driven.restore().map_err(|_| Act::Lost(Lost::Exited))?;
+        driven.restore().map_err(|error| match error {
+            RemoteError::Lost(why) => Act::Lost(why),
+            _gone => Act::Lost(Lost::Exited),
+        })?;
         memory.write(slot.at, &slot.original).map_err(|_| Act::Lost(Lost::Exited))?;
         verify(memory, writes, errno)
     }
@@ -221,7 +225,8 @@ impl<'a> Commit<'a> {
         let mut sent: Vec<(usize, user_regs_struct)> = Vec::new();
         for (index, thread) in held.threads.iter().enumerate().filter(|(_, thread)| thread.tid != chosen) {
             let Some(registers) = thread.registers else { continue };
-            if sent.len() >= count || registers.cs != CODE_SEGMENT_64 || registers.rip == 0 {
+            let elsewhere = registers.cs != CODE_SEGMENT_64 || registers.rip == 0 || home::steps(&registers);
+            if sent.len() >= count || elsewhere {
                 continue;
             }
             let home = home::home(&at_home(memory, thread.tid, &registers)?);

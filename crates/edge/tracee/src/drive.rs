@@ -1,6 +1,6 @@
 //! A thread on its way through the stub, watched until it is caught at the end.
 
-use crate::Errno;
+use crate::outcome::{Errno, Lost};
 use crate::remote::RemoteError;
 use crate::stop::mend;
 use crate::stub::{PARK_AT, PARK_END, STUB_BYTES};
@@ -15,6 +15,8 @@ use std::time::Instant;
 const LOOK: Duration = Duration::from_micros(300);
 /// How long one stop of it may take.
 const STOP_LIMIT: Duration = Duration::from_secs(1);
+/// How long it may take a process to die once one of its threads is on its way.
+const END_LIMIT: Duration = Duration::from_secs(1);
 
 /// A thread that was sent into the stub and stands before its first instruction.
 pub(crate) struct Sent {
@@ -66,10 +68,20 @@ impl Sent {
         done: &dyn Fn() -> bool,
         limit: Duration,
     ) -> Result<Driven, RemoteError> {
+        let tid = self.tid;
+        self.until_done(meanwhile, done, limit).map_err(|error| if_killed(tid, error))
+    }
+
+    fn until_done(
+        self,
+        meanwhile: Option<&Meanwhile<'_>>,
+        done: &dyn Fn() -> bool,
+        limit: Duration,
+    ) -> Result<Driven, RemoteError> {
         let start = Instant::now();
         sys::resume(self.tid, 0)?;
         let mut first = match meanwhile {
-            Some(meanwhile) => self.until_done(meanwhile)?,
+            Some(meanwhile) => self.until_tried(meanwhile)?,
             None => None,
         };
         if self.signal.is_some() {
@@ -111,7 +123,7 @@ impl Sent {
 
     /// Tries that until it is done. The thread's own signal, which says that it is at the end of
     /// its table, ends it too, and is still to be answered.
-    fn until_done(&self, meanwhile: &Meanwhile<'_>) -> Result<Option<Event>, RemoteError> {
+    fn until_tried(&self, meanwhile: &Meanwhile<'_>) -> Result<Option<Event>, RemoteError> {
         let start = Instant::now();
         while start.elapsed() < meanwhile.limit && !(meanwhile.attempt)() {
             match sys::poll(self.tid)? {
@@ -142,6 +154,7 @@ impl Sent {
         match event {
             Event::None => Ok(()),
             Event::Exited => Err(RemoteError::Gone),
+            Event::Killed(signal) => Err(RemoteError::Lost(killed(self.tid, signal))),
             Event::Stopped | Event::GroupStopped | Event::SystemCall => Ok(sys::resume(self.tid, 0)?),
             Event::Signal(signal) => {
                 let registers = sys::registers(self.tid)?;
@@ -182,17 +195,82 @@ impl Driven {
     }
 
     /// Gives it its own back; it stays stopped.
-    pub(crate) fn restore(&self) -> Result<(), Errno> {
-        match self.place {
+    pub(crate) fn restore(&self) -> Result<(), RemoteError> {
+        let restored = match self.place {
             Place::End => self.sent.bring_home(),
             // In a call of its own again, perhaps, which this stop has interrupted.
             Place::Away => mend(self.sent.tid, &self.registers).map(drop),
             Place::Table => Ok(()),
-        }
+        };
+        restored.map_err(|errno| if_killed(self.sent.tid, errno.into()))
     }
 
-    pub(crate) fn release(&self) -> Result<(), Errno> {
+    pub(crate) fn release(&self) -> Result<(), RemoteError> {
         self.restore()?;
-        sys::detach(self.sent.tid)
+        sys::detach(self.sent.tid).map_err(|errno| if_killed(self.sent.tid, errno.into()))
+    }
+}
+
+fn killed(tid: i32, signal: i32) -> Lost {
+    Lost::BorrowedThread { tid, why: format!("its process was killed meanwhile, by signal {signal}") }
+}
+
+/// The same error, or where the thread is gone because its process was killed while it was
+/// borrowed, that: it may have been for what Salve did.
+fn if_killed(tid: i32, error: RemoteError) -> RemoteError {
+    if !matches!(error, RemoteError::Gone) {
+        return error;
+    }
+    let now = Instant::now();
+    let deadline = now.checked_add(END_LIMIT).unwrap_or(now);
+    while let Ok(Some(event)) = wait::event(tid, deadline) {
+        match event {
+            Event::Killed(signal) => return RemoteError::Lost(killed(tid, signal)),
+            Event::Exited => break,
+            Event::None | Event::Stopped | Event::GroupStopped | Event::SystemCall | Event::Signal(_) => {
+                let _ = sys::resume(tid, 0);
+            }
+        }
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::Process;
+    use crate::wait::Stopped;
+    use std::process::{Child, Command};
+
+    /// A child that is stopped, with what it would go on with.
+    fn stopped() -> (Child, Sent) {
+        let child = Command::new("sleep").arg("60").spawn().unwrap();
+        let tid = i32::try_from(child.id()).unwrap();
+        sys::seize(tid).unwrap();
+        sys::interrupt(tid).unwrap();
+        let deadline = Instant::now().checked_add(Duration::from_secs(60)).unwrap();
+        assert_eq!(wait::stopped(tid, deadline), Ok(Stopped::Alone));
+        let original = sys::registers(tid).unwrap();
+        (child, Sent { tid, signal: None, stub: RuntimeAddr::new(0x1000), original, mask: 0 })
+    }
+
+    #[test]
+    fn a_process_that_is_killed_while_a_thread_of_it_is_borrowed_is_not_just_gone() {
+        let (mut child, sent) = stopped();
+        // Nothing is mapped there.
+        let lost = user_regs_struct { rip: 0x1000, orig_rax: u64::MAX, ..sent.original };
+        sys::set_registers(sent.tid, &lost).unwrap();
+        let ended = sent.drive(&|| false, Duration::from_secs(60)).map(|_| ());
+        let Err(RemoteError::Lost(Lost::BorrowedThread { why, .. })) = ended else { panic!("{ended:?}") };
+        assert!(why.contains(&format!("signal {}", libc::SIGSEGV)), "{why}");
+        let _ = child.wait();
+        let (mut child, sent) = stopped();
+        let process = Process::open(sent.tid).unwrap();
+        child.kill().unwrap();
+        assert!(process.exits_within(Duration::from_secs(60)) || process.is_over());
+        let driven = Driven { registers: sent.original, sent, place: Place::End };
+        let ended = driven.release();
+        assert!(matches!(ended, Err(RemoteError::Lost(Lost::BorrowedThread { .. }))), "{ended:?}");
+        let _ = child.wait();
     }
 }

@@ -6,6 +6,15 @@ pub(crate) const RESTART_SYSCALL: u64 = 219;
 /// `__USER_CS`: 64-bit code.
 pub(crate) const CODE_SEGMENT_64: u64 = 0x33;
 
+/// `X86_EFLAGS_TF`, which the kernel shows where the program itself has set it.
+const TRAP_FLAG: u64 = 0x100;
+
+/// Whether a thread traps after each instruction, as it asked for: with its signals blocked,
+/// in a stub or in a gate, the first trap would kill its process.
+pub(crate) fn steps(registers: &user_regs_struct) -> bool {
+    registers.eflags & TRAP_FLAG != 0
+}
+
 /// Where a thread goes on, in registers that need no help of the kernel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Home {

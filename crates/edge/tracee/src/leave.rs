@@ -188,7 +188,7 @@ fn settle(thread: &mut HeldThread) -> bool {
             thread.sent = Sent::Nowhere;
             thread.registers.is_some()
         }
-        Ok(Event::Exited) | Err(_) => false,
+        Ok(Event::Exited | Event::Killed(_)) | Err(_) => false,
     }
 }
 

@@ -132,6 +132,9 @@ pub enum BlockingReason {
     /// Uninterruptible sleep, or the parent of a vfork.
     #[error("it did not stop in time")]
     DidNotStop,
+    /// Its trap flag is set; it can be sent nowhere until it clears that.
+    #[error("it steps through its own code, instruction by instruction")]
+    Stepping,
     /// Nothing can be borrowed for a remote call as things are.
     #[error("it is inside a restartable sequence")]
     RestartableSequence,

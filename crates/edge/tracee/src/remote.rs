@@ -28,7 +28,7 @@ use crate::Errno;
 use crate::image::Found;
 use crate::limits::Limits;
 use crate::memory::Memory;
-use crate::outcome::NotApplied;
+use crate::outcome::{BlockingReason, Lost, NotApplied};
 use crate::process::{Process, ReadError};
 
 /// Everything that borrowing needs to know about a target.
@@ -43,8 +43,8 @@ pub(crate) struct Target<'a> {
 pub(crate) enum RemoteError {
     /// This thread cannot be borrowed now; another may.
     Unsuitable(String),
-    /// It did not stop in time: the machine is busy, or the thread in the kernel.
-    Late { tid: i32 },
+    /// It cannot be borrowed yet: it did not stop in time, or steps through its own code.
+    Late { tid: i32, why: BlockingReason },
     /// The process or the thread went away.
     Gone,
     /// No thread of this process will do.
@@ -53,6 +53,8 @@ pub(crate) enum RemoteError {
     Call { call: &'static str, errno: Errno },
     /// A borrowed thread went on by itself, and what it did cannot be said.
     Unseen,
+    /// The process was killed while a thread of it was borrowed.
+    Lost(Lost),
     /// The tracing thread could not be started.
     Thread(std::io::Error),
     /// The process is there and could not be looked at.

@@ -13,8 +13,8 @@ use crate::outcome::{Committed, Lost, NotApplied, RevertOutcome, Reverted};
 use crate::patcher::{ApplyError, Patcher, RevertOptions, Selection};
 use crate::present::Present;
 use crate::process::{Process, ReadError};
-use crate::remote::Target;
-use crate::scene::{End, Scene, did_not_stop, is_of_an_end};
+use crate::remote::{RemoteError, Target};
+use crate::scene::{End, Scene, is_of_an_end, late};
 use crate::spot::{AtSpot, original};
 use crate::tidy;
 use crate::transition::{Plan, Site};
@@ -91,7 +91,8 @@ fn revert(
         Err(End::Error(_)) if process.is_over() => Ok(RevertOutcome::NotReverted { why: NotApplied::Exited }),
         Err(End::Not(why)) => Ok(RevertOutcome::NotReverted { why }),
         Err(End::Busy(blocking)) => Ok(RevertOutcome::Deferred { blocking, tries: 0 }),
-        Err(End::Late { tid }) => Ok(RevertOutcome::Deferred { blocking: did_not_stop(process, tid), tries: 0 }),
+        Err(End::Late { tid, why }) => Ok(RevertOutcome::Deferred { blocking: late(process, tid, why), tries: 0 }),
+        Err(End::Lost(why)) => Ok(RevertOutcome::Indeterminate { why }),
         Err(End::Error(error)) => Err(error),
     }
 }
@@ -156,9 +157,14 @@ fn change(
         let done = matches!(transition.ended, Ended::Done { .. });
         let mut unmapped = false;
         if done {
-            unmapped = chosen.iter().all(|(present, policy)| {
-                *policy == RevertPolicy::Unmap && tidy::clear(target, &present.mappings).is_ok()
-            });
+            unmapped = true;
+            for (present, policy) in chosen {
+                unmapped &= *policy == RevertPolicy::Unmap
+                    && match tidy::clear(target, &present.mappings) {
+                        Err(RemoteError::Lost(why)) => return Err(End::Lost(why)),
+                        cleared => cleared.is_ok(),
+                    };
+            }
         }
         return Ok(outcome(&transition, process, plan.writes.len(), chosen, unmapped, Committed::InOneWrite));
     }
@@ -188,6 +194,9 @@ fn change(
         _ => workshop.close(&[]),
     };
     let all = chosen.iter().all(|(_, policy)| *policy == RevertPolicy::Unmap);
+    if let Err(RemoteError::Lost(why)) = closed {
+        return Err(End::Lost(why));
+    }
     let unmapped = all && closed.is_ok() && is_unmapped(target, &ranges);
     Ok(outcome(&transition?, process, detours, chosen, unmapped, committed))
 }

@@ -4,7 +4,7 @@ use crate::Errno;
 use crate::image::Found;
 use crate::maps::Mapping;
 use crate::memory::Memory;
-use crate::outcome::{Blocking, BlockingReason, NotApplied};
+use crate::outcome::{Blocking, BlockingReason, Lost, NotApplied};
 use crate::patcher::{ApplyError, Patcher};
 use crate::present::Present;
 use crate::process::{Process, ReadError};
@@ -21,10 +21,13 @@ pub(crate) enum End {
     Not(NotApplied),
     /// Threads are still on their way home from a Salve that was killed.
     Busy(Vec<Blocking>),
-    /// This thread did not stop, and no other could be borrowed.
+    /// This thread could not be borrowed yet, and no other could.
     Late {
         tid: i32,
+        why: BlockingReason,
     },
+    /// It was killed while a thread of it was borrowed.
+    Lost(Lost),
     Error(ApplyError),
 }
 
@@ -54,7 +57,8 @@ impl From<RemoteError> for End {
                 Self::Not(NotApplied::LockedMemoryLimit)
             }
             RemoteError::Call { call, errno } => Self::Not(NotApplied::RemoteCall { call, errno }),
-            RemoteError::Late { tid } => Self::Late { tid },
+            RemoteError::Late { tid, why } => Self::Late { tid, why },
+            RemoteError::Lost(why) => Self::Lost(why),
             RemoteError::Unseen => {
                 Self::Not(NotApplied::NoThread { why: "a borrowed thread was not seen again".to_owned() })
             }
@@ -64,10 +68,10 @@ impl From<RemoteError> for End {
     }
 }
 
-/// A thread that sleeps uninterruptibly, or waits for its `vfork` child.
-pub(crate) fn did_not_stop(process: &Process, tid: i32) -> Vec<Blocking> {
+/// A thread that is in the way for what it does as a whole.
+pub(crate) fn late(process: &Process, tid: i32, why: BlockingReason) -> Vec<Blocking> {
     let comm = process.thread_name(tid);
-    vec![Blocking { pid: process.pid(), tid, comm, function: String::new(), why: BlockingReason::DidNotStop }]
+    vec![Blocking { pid: process.pid(), tid, comm, function: String::new(), why }]
 }
 
 /// Whether an attempt failed because the process ended: its memory and its threads go

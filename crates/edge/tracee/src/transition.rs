@@ -6,13 +6,14 @@
 //! those of `/proc/PID` that were open before.
 
 use crate::commit::Commit;
+use crate::home;
 use crate::leave::{self, Caught};
 use crate::limits::Limits;
 use crate::look::{Checker, ROOM_BYTES, Space, check_all};
 use crate::memory::Memory;
 use crate::outcome::{Blocking, BlockingReason, Lost, NotApplied, WriteFault};
 use crate::process::{Process, ReadError};
-use crate::stop::{Before, Held, StopError};
+use crate::stop::{Before, Held, HeldThread, StopError};
 use crate::ties::Watch;
 use crate::write::{Act, Write, undo, write};
 use core::time::Duration;
@@ -231,6 +232,7 @@ fn conclude(mut stages: Vec<Stage<'_>>, limits: &Limits, chunk: &mut [u8]) -> Tr
     if left == 0 {
         return match result {
             // They went after the last write and its verification.
+            Err((_, Act::Lost(why @ Lost::BorrowedThread { .. }))) => Tried::Lost(why),
             Ok(()) | Err((_, Act::Lost(_) | Act::RolledBack(_))) => Tried::Lost(Lost::Exited),
             Err((pid, Act::Blocked(_) | Act::Not(_))) => Tried::Not(pid, NotApplied::Exited),
         };
@@ -352,7 +354,22 @@ fn look(stage: &mut Stage<'_>, limits: &Limits, chunk: &mut [u8]) -> Result<Vec<
     verify(memory, plan, space)?;
     let checker =
         Checker { memory, tables: &plan.tables, main_stack: plan.main_stack, limits, space, pid: process.pid() };
-    Ok(check_all(&checker, &plan.forbidden, &held.threads, chunk, leave::frames))
+    let mut found = check_all(&checker, &plan.forbidden, &held.threads, chunk, leave::frames);
+    if plan.commit.is_some() {
+        stepping(process.pid(), &held.threads, &mut found);
+    }
+    Ok(found)
+}
+
+/// Adds the threads that can be sent to no gate and make no writes, for they would trap there.
+fn stepping(pid: i32, threads: &[HeldThread], found: &mut Vec<Blocked>) {
+    let steps = |thread: &&HeldThread| thread.registers.as_ref().is_some_and(home::steps);
+    for &HeldThread { tid, .. } in threads.iter().filter(steps) {
+        if !found.iter().any(|blocked| blocked.tid == tid) {
+            let why = BlockingReason::Stepping;
+            found.push(Blocked { pid, tid, function: String::new(), why, leaves_to: Vec::new() });
+        }
+    }
 }
 
 /// The mapping is the same file's, and the bytes are the expected ones, at every place.

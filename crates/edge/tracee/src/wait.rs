@@ -134,7 +134,7 @@ fn stopped_after(tid: i32, deadline: Instant, rounds: u32) -> Result<Stopped, Er
             Some(Event::GroupStopped) => return Ok(Stopped::WithItsProcess),
             Some(Event::Signal(signal)) => sys::resume(tid, signal)?,
             Some(Event::SystemCall | Event::None) => sys::resume(tid, 0)?,
-            Some(Event::Exited) => return Err(Errno(libc::ESRCH)),
+            Some(Event::Exited | Event::Killed(_)) => return Err(Errno(libc::ESRCH)),
         }
     }
 }

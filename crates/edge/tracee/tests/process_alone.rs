@@ -11,7 +11,7 @@ mod common;
 
 use common::{Pair, Victim, livepatch, patcher, program, revert_within, within};
 use salve_patch::{PatchFile, RevertPolicy};
-use salve_tracee::{Change, Outcome, RevertOutcome, Selection};
+use salve_tracee::{BlockingReason, Change, Outcome, RevertOutcome, Selection};
 
 /// A victim with two functions to change, so that a thread of it is borrowed and one writes.
 fn two_functions(name: &str) -> (tempfile::TempDir, Pair, PatchFile) {
@@ -40,5 +40,25 @@ fn calls_that_the_kernels_own_workers_sleep_in_are_not_interrupted() {
     for _ in 0..40 {
         there_and_back(&victim, &patch);
     }
+    assert_eq!(victim.ask(""), "11 wrong 0");
+}
+
+#[test]
+fn a_program_that_steps_through_its_own_code_is_changed_between_its_steps() {
+    let (_directory, pair, patch) = two_functions("steps");
+    let mut victim = Victim::start(&pair.old, &[]);
+    for _ in 0..20 {
+        there_and_back(&victim, &patch);
+        assert_eq!(victim.ask(""), "11 wrong 0");
+    }
+}
+
+#[test]
+fn a_thread_that_sleeps_with_its_trap_flag_set_defers_an_apply_and_lives() {
+    let (_directory, pair, patch) = two_functions("steps");
+    let mut victim = Victim::start(&pair.old, &["asleep"]);
+    let outcome = patcher().apply(&victim.process(), &Change::all_of(&patch), &within(0.2)).unwrap();
+    let Outcome::Deferred { blocking, .. } = outcome else { panic!("{outcome:?}; the target {}", victim.fate()) };
+    assert!(matches!(blocking[0].why, BlockingReason::Stepping), "{blocking:?}");
     assert_eq!(victim.ask(""), "11 wrong 0");
 }

@@ -12,7 +12,7 @@ use crate::outcome::{Applied, AppliedImage, Committed, Lost, NotApplied, Outcome
 use crate::patcher::Patcher;
 use crate::payload::Payload;
 use crate::process::Process;
-use crate::remote::{MMAP, Target};
+use crate::remote::{MMAP, RemoteError, Target};
 use crate::scene::{End, Scene};
 use crate::spot::AtSpot;
 use crate::tidy;
@@ -78,8 +78,10 @@ fn put_away(workshop: Workshop<'_>, chosen: &[Chosen], result: Result<Outcome, E
         Ok(Outcome::Indeterminate { .. }) => result,
         Ok(Outcome::Applied(applied)) => {
             let longest = workshop.longest;
-            let longest_borrow = workshop.close(&[]).unwrap_or(longest);
-            Ok(Outcome::Applied(Applied { longest_borrow, ..applied }))
+            match workshop.close(&[]) {
+                Err(RemoteError::Lost(why)) => Ok(Outcome::Indeterminate { why }),
+                closed => Ok(Outcome::Applied(Applied { longest_borrow: closed.unwrap_or(longest), ..applied })),
+            }
         }
         // Nothing leads into the new payloads: take them away again.
         other => {

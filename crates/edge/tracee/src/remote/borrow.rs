@@ -2,9 +2,8 @@
 
 use super::candidates::candidates;
 use super::{Prepared, RemoteError, Target, bell, forbidden};
-use crate::Errno;
 use crate::drive::Meanwhile;
-use crate::outcome::NotApplied;
+use crate::outcome::{BlockingReason, NotApplied};
 use crate::program::{Program, Row};
 use crate::seize::{has_ended, seize, tracer};
 use crate::slot::{SLOT_BYTES, Slot};
@@ -12,6 +11,7 @@ use crate::stop::mended_registers;
 use crate::stub::Bell;
 use crate::sys;
 use crate::wait::{self, Stopped};
+use crate::{Errno, home};
 use core::time::Duration;
 use salve_elf::RuntimeAddr;
 use std::time::Instant;
@@ -21,6 +21,8 @@ const CALL_LIMIT: Duration = Duration::from_secs(5);
 /// How long threads that do not stop in time are tried again.
 const LATE_LIMIT: Duration = Duration::from_secs(5);
 const LATE_PAUSE: Duration = Duration::from_millis(20);
+/// How often a thread may trap until it is left alone for now.
+const MOST_TRAPS: u32 = 8;
 
 /// What a borrowed thread is to do.
 pub(crate) struct Task<'a> {
@@ -71,7 +73,8 @@ pub(crate) fn run(
 
 fn run_once(target: &Target<'_>, slot: &Slot, task: &Task<'_>) -> Result<(Result<(), Failed>, Duration), RemoteError> {
     let mut last = "it has no thread that could be looked at".to_owned();
-    let (candidates, mut late) = candidates(target)?;
+    let (candidates, waiting) = candidates(target)?;
+    let mut late = waiting.map(|tid| (tid, BlockingReason::DidNotStop));
     for tid in candidates {
         // One tracing thread for each try: when it ends, the kernel releases whatever
         // it still holds, also a thread that never stopped.
@@ -85,7 +88,7 @@ fn run_once(target: &Target<'_>, slot: &Slot, task: &Task<'_>) -> Result<(Result
         });
         match tried {
             Err(RemoteError::Unsuitable(why)) => last = why,
-            Err(RemoteError::Late { tid }) => late = Some(tid),
+            Err(RemoteError::Late { tid, why }) => late = Some((tid, why)),
             Err(RemoteError::Gone) if target.process.still_there().is_ok() => {
                 "it exited meanwhile".clone_into(&mut last);
             }
@@ -93,7 +96,7 @@ fn run_once(target: &Target<'_>, slot: &Slot, task: &Task<'_>) -> Result<(Result
         }
     }
     Err(match late {
-        Some(tid) => RemoteError::Late { tid },
+        Some((tid, why)) => RemoteError::Late { tid, why },
         None => RemoteError::Not(NotApplied::NoThread { why: last }),
     })
 }
@@ -109,6 +112,7 @@ fn borrow(
     lock(target, tid)?;
     let start = Instant::now();
     stop(target, tid, start)?;
+    pass_traps(target, tid)?;
     let let_go = |error: RemoteError| {
         let _ = sys::detach(tid);
         error
@@ -137,7 +141,24 @@ fn borrow(
 fn stop(target: &Target<'_>, tid: i32, start: Instant) -> Result<(), RemoteError> {
     sys::interrupt(tid)?;
     let deadline = start.checked_add(target.limits.max_stop).unwrap_or(start);
-    if wait::stopped(tid, deadline)? == Stopped::NotYet { Err(RemoteError::Late { tid }) } else { Ok(()) }
+    match wait::stopped(tid, deadline)? {
+        Stopped::NotYet => Err(RemoteError::Late { tid, why: BlockingReason::DidNotStop }),
+        Stopped::Alone | Stopped::WithItsProcess => Ok(()),
+    }
+}
+
+/// Lets a thread that steps through its own code go on to its handler, where it does not.
+fn pass_traps(target: &Target<'_>, tid: i32) -> Result<(), RemoteError> {
+    for _ in 0..MOST_TRAPS {
+        let registers = sys::registers(tid)?;
+        if !home::steps(&registers) || registers.orig_rax.cast_signed() >= 0 {
+            break;
+        }
+        sys::resume(tid, 0)?;
+        wait::give_way();
+        stop(target, tid, Instant::now())?;
+    }
+    Ok(())
 }
 
 /// The stopped thread, if it may make all calls of the task.

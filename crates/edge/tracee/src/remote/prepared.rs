@@ -7,7 +7,7 @@ use crate::Errno;
 use crate::drive::Sent;
 use crate::home::{self, CODE_SEGMENT_64, Home};
 use crate::memory::Memory;
-use crate::outcome::NotApplied;
+use crate::outcome::{BlockingReason, NotApplied};
 use crate::process::{Process, Seccomp};
 use crate::program::Row;
 use crate::seccomp::{self, Call};
@@ -37,6 +37,9 @@ impl Prepared {
         let unsuitable = |why: &str| Err(RemoteError::Unsuitable(why.to_owned()));
         if registers.cs != CODE_SEGMENT_64 {
             return unsuitable("it runs 32-bit code");
+        }
+        if home::steps(registers) {
+            return Err(RemoteError::Late { tid, why: BlockingReason::Stepping });
         }
         if registers.rip == 0 && registers.rsp == 0 {
             return unsuitable("it is a worker of the kernel");

@@ -39,7 +39,7 @@ pub(crate) fn followed(block: bool) -> Result<Followed> {
         Err(other) => return Err(other),
     };
     let followed = match how {
-        How::Ended => Followed::Exited(tid),
+        How::Ended { .. } => Followed::Exited(tid),
         // To be resumed with it at once.
         How::Stopped { signal, event: 0 } => return Ok(Followed::Signal(tid, signal)),
         How::Stopped { event: libc::PTRACE_EVENT_EXEC, .. } => Followed::Executed(tid),

@@ -13,8 +13,14 @@ pub(super) struct Peeked {
 
 #[derive(Clone, Copy)]
 pub(super) enum How {
-    Ended,
-    Stopped { signal: c_int, event: c_int },
+    /// With the signal that it died of, with its process.
+    Ended {
+        killed_by: Option<c_int>,
+    },
+    Stopped {
+        signal: c_int,
+        event: c_int,
+    },
 }
 
 /// Asks what became of a thread that this thread traces, and leaves it to be asked for
@@ -38,7 +44,8 @@ pub(super) fn peek(kind: libc::idtype_t, id: libc::id_t, flags: c_int) -> Result
     let status = unsafe { info.si_status() };
     let how = match info.si_code {
         libc::CLD_TRAPPED | libc::CLD_STOPPED => How::Stopped { signal: status & 0xff, event: status >> 8 },
-        _ => How::Ended,
+        libc::CLD_KILLED | libc::CLD_DUMPED => How::Ended { killed_by: Some(status) },
+        _ => How::Ended { killed_by: None },
     };
     Ok((tid != 0).then_some(Peeked { tid, how }))
 }

@@ -18,8 +18,10 @@ pub(crate) enum Event {
     SystemCall,
     /// About to be handed this signal.
     Signal(c_int),
-    /// Gone.
+    /// Gone, of itself.
     Exited,
+    /// Gone with its process, of this signal.
+    Killed(c_int),
 }
 
 /// Asks, without waiting, what became of a thread that this thread traces.
@@ -42,9 +44,9 @@ fn wait_with(tid: i32, flags: c_int) -> Result<Event> {
     let id = libc::id_t::try_from(tid).map_err(|_| Errno(libc::ESRCH))?;
     match peek(libc::P_PID, id, flags) {
         Ok(None) | Err(Errno(libc::EINTR)) => Ok(Event::None),
-        Ok(Some(Peeked { how: How::Ended, .. })) => {
+        Ok(Some(Peeked { how: How::Ended { killed_by }, .. })) => {
             reap(tid);
-            Ok(Event::Exited)
+            Ok(killed_by.map_or(Event::Exited, Event::Killed))
         }
         Ok(Some(Peeked { how: How::Stopped { signal, event }, .. })) => Ok(match (signal, event) {
             (libc::SIGTRAP, libc::PTRACE_EVENT_STOP) => Event::Stopped,
