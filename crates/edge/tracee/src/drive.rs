@@ -160,8 +160,11 @@ impl Sent {
                 let registers = sys::registers(self.tid)?;
                 // Its mask is its own again, but not all of its registers: a handler must
                 // not come to return here, and the kernel has to see the call, if any.
-                if self.place(&registers) == Place::End {
-                    self.bring_home()?;
+                match self.place(&registers) {
+                    Place::End => self.bring_home()?,
+                    // In a call of its own, which the signal has ended though it may be ignored.
+                    Place::Away => mend(self.tid, &registers).map(drop)?,
+                    Place::Table => {}
                 }
                 Ok(sys::resume(self.tid, signal)?)
             }

@@ -176,6 +176,8 @@ fn settle(thread: &mut HeldThread) -> bool {
     match sys::poll(tid) {
         Ok(Event::None) => true,
         Ok(Event::Signal(signal)) if !thread.snare.as_ref().is_some_and(|snare| snare.is_its_own(tid, signal)) => {
+            // One that is ignored is dropped where nobody traces, and ends no call.
+            let _ = mended_registers(tid);
             sys::resume(tid, signal).is_ok()
         }
         Ok(Event::SystemCall) => sys::resume(tid, 0).is_ok(),

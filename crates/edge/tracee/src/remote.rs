@@ -7,8 +7,8 @@
 //! and gets its mask and its registers: only at such a stop the kernel repeats an
 //! interrupted call as it would have. One that nobody catches goes home by itself.
 //!
-//! While a thread is borrowed the process's first thread is seized too: no debugger and
-//! no other tracer comes between. The seizure ends with its holder's life.
+//! No other thread is traced meanwhile, the process's first one least of all: while that is,
+//! no signal of the process counts as ignored, and each wakes somebody whose call ends then.
 
 mod bell;
 mod borrow;

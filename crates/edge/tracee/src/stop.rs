@@ -122,6 +122,8 @@ pub(crate) struct Held {
     started: Instant,
     /// Nobody stands yet.
     patient: bool,
+    /// The process's first thread.
+    leader: i32,
 }
 
 impl Held {
@@ -138,7 +140,8 @@ impl Held {
     /// ending are waited for by the `patient`.
     pub(crate) fn attach(process: &Process, limits: &Limits, before: Before, patient: bool) -> Result<Self, StopError> {
         let Before { ordinary, traced, since } = before;
-        let mut held = Self { threads: traced, ended: Vec::new(), ordinary, since, started: Instant::now(), patient };
+        let (started, leader) = (Instant::now(), process.pid());
+        let mut held = Self { threads: traced, ended: Vec::new(), ordinary, since, started, patient, leader };
         held.threads.reserve(128);
         held.attach_new(process, limits)?;
         if held.threads.is_empty() { Err(StopError::Gone) } else { Ok(held) }
@@ -198,11 +201,14 @@ impl Held {
 
     /// Attaches to threads that are not held yet; how many there were.
     fn attach_new(&mut self, process: &Process, limits: &Limits) -> Result<usize, StopError> {
-        let tids = process.threads(limits).map_err(|error| match error {
+        let mut tids = process.threads(limits).map_err(|error| match error {
             ReadError::TooLarge { .. } => StopError::Not(NotApplied::TooManyThreads { threads: limits.max_threads }),
             ReadError::Exited => StopError::Gone,
             other => StopError::Not(NotApplied::of_unread(&other)),
         })?;
+        // The first thread last: from then on signals that are ignored wake somebody, and he has
+        // to be traced as well, so that his call is mended.
+        tids.sort_by_key(|tid| *tid == self.leader);
         self.threads.sort_unstable_by_key(|thread| thread.tid);
         let before = self.threads.len();
         let patient = self.patient;
@@ -234,10 +240,17 @@ impl Held {
         Ok(self.threads.len().saturating_sub(before))
     }
 
-    /// Interrupts all that run. Once for each: a second interruption of one that stands
-    /// already would stop it again when it is let go.
+    /// Interrupts all that run, the first thread at once: a signal that woke it and that another
+    /// takes would end its call. Once for each: a second interruption of one that stands already
+    /// would stop it again when it is let go.
     fn interrupt_running(&mut self) {
+        self.first_thread_first();
         self.threads.retain(|thread| thread.registers.is_some() || sys::interrupt(thread.tid).is_ok());
+    }
+
+    /// While it is traced no signal to the process is dropped for being ignored.
+    fn first_thread_first(&mut self) {
+        self.threads.sort_by_key(|thread| thread.tid != self.leader);
     }
 
     /// Waits for each that was interrupted and reads its registers.
@@ -266,6 +279,7 @@ impl Held {
 
     fn let_go(&mut self) -> Option<(i32, Errno)> {
         let mut failed = None;
+        self.first_thread_first();
         for mut thread in self.threads.drain(..) {
             if let Some(snare) = thread.snare.take() {
                 snare.take_down_later();

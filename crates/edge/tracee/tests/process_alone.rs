@@ -62,3 +62,13 @@ fn a_thread_that_sleeps_with_its_trap_flag_set_defers_an_apply_and_lives() {
     assert!(matches!(blocking[0].why, BlockingReason::Stepping), "{blocking:?}");
     assert_eq!(victim.ask(""), "11 wrong 0");
 }
+
+#[test]
+fn signals_that_are_ignored_end_no_call_of_a_process_that_is_changed() {
+    let (_directory, pair, patch) = two_functions("ignored");
+    let mut victim = Victim::start(&pair.old, &[]);
+    for turn in 0..60 {
+        there_and_back(&victim, &patch);
+        assert_eq!(victim.ask(""), "11 interrupted 0", "after {turn}");
+    }
+}

@@ -5,7 +5,7 @@ use super::{Prepared, RemoteError, Target, bell, forbidden};
 use crate::drive::Meanwhile;
 use crate::outcome::{BlockingReason, NotApplied};
 use crate::program::{Program, Row};
-use crate::seize::{has_ended, seize, tracer};
+use crate::seize::{lasting_tracer, seize, tracer};
 use crate::slot::{SLOT_BYTES, Slot};
 use crate::stop::mended_registers;
 use crate::stub::Bell;
@@ -109,7 +109,7 @@ fn borrow(
 ) -> Result<(Result<(), Failed>, Duration), RemoteError> {
     let _hurried = wait::hurry();
     let bell = target.process.status(Some(tid)).ok().as_ref().and_then(bell);
-    lock(target, tid)?;
+    seize_alone(target, tid)?;
     let start = Instant::now();
     stop(target, tid, start)?;
     pass_traps(target, tid)?;
@@ -182,21 +182,16 @@ fn code(prepared: &mut Prepared, slot: &Slot, task: &Task<'_>, bell: Option<Bell
     Ok(code)
 }
 
-/// Seizes the first thread as a lock, and the one to be borrowed.
-fn lock(target: &Target<'_>, tid: i32) -> Result<(), RemoteError> {
-    let leader = target.process.pid();
-    let refused = |tid: i32, errno: Errno| match errno.0 {
+/// Seizes the one to be borrowed, where nobody traces the process.
+fn seize_alone(target: &Target<'_>, tid: i32) -> Result<(), RemoteError> {
+    if let Some(tracer) = lasting_tracer(target.process, None)? {
+        return Err(RemoteError::Not(NotApplied::AlreadyTraced { tracer }));
+    }
+    seize(target.process, tid).map_err(|errno| match errno.0 {
         libc::ESRCH => RemoteError::Gone,
         _ => match tracer(target.process, Some(tid)) {
             Some(tracer) => RemoteError::Not(NotApplied::AlreadyTraced { tracer }),
             None => RemoteError::Unsuitable(format!("it cannot be traced: {errno}")),
         },
-    };
-    match seize(target.process, leader) {
-        Ok(()) => {}
-        // A first thread that ended before the others is a zombie, which cannot be traced.
-        Err(_) if leader != tid && has_ended(target.process, leader) => {}
-        Err(errno) => return Err(refused(leader, errno)),
-    }
-    if leader == tid { Ok(()) } else { seize(target.process, tid).map_err(|errno| refused(tid, errno)) }
+    })
 }

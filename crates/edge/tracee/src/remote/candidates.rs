@@ -6,6 +6,13 @@ use crate::process::{Process, Seccomp};
 /// Candidates that are tried before giving up for now.
 const MAX_CANDIDATES: usize = 16;
 
+/// What makes the process's first thread, which signals to the process are sent to, a worse
+/// choice than any other that no filter binds: while it is traced, signals that are ignored
+/// wake others.
+const FIRST: u32 = 3;
+/// And any that one binds, for calls of it may be forbidden.
+const FILTERED: u32 = 6;
+
 /// Threads in the order of preference: running ones first, for those lose least. And one
 /// that will do when its `vfork` child is done.
 pub(super) fn candidates(target: &Target<'_>) -> Result<(Vec<i32>, Option<i32>), RemoteError> {
@@ -44,11 +51,12 @@ fn rank(process: &Process, tid: i32) -> Option<Rank> {
     };
     let filtered = match process.status(Some(tid)).ok()?.seccomp().ok()? {
         Seccomp::Off => 0_u32,
-        Seccomp::Filter => 4,
+        Seccomp::Filter => FILTERED,
         Seccomp::Strict => return None,
     };
     if process.is_worker(tid) {
         return None;
     }
-    calm.checked_add(filtered).map(Rank::Fit)
+    let first = if tid == process.pid() { FIRST } else { 0 };
+    calm.checked_add(filtered)?.checked_add(first).map(Rank::Fit)
 }
