@@ -289,10 +289,15 @@ impl<W: Work> Group<'_, W> {
         for pid in pids {
             let process = match Process::open(*pid) {
                 Ok(process) => process,
+                Err(
+                    OpenError::NoSuchProcess
+                    | OpenError::Zombie
+                    | OpenError::KernelThread
+                    | OpenError::Read(ReadError::FirstThreadEnded),
+                ) => continue,
                 Err(OpenError::Read(error)) => return Err(ApplyError::Read(error)),
                 // It may not be traced, and so it cannot change with the others.
                 Err(OpenError::NoPermission) => return Err(ReadError::NoPermission { what: "/proc/PID" }.into()),
-                Err(OpenError::NoSuchProcess | OpenError::Zombie | OpenError::KernelThread) => continue,
             };
             match self.work.job_for(&process) {
                 Ok(Some(job)) => more.push((process, job)),

@@ -227,6 +227,9 @@ impl NotApplied {
         match error {
             ReadError::Exited => Self::Exited,
             ReadError::Restless => Self::Restless,
+            ReadError::FirstThreadEnded => {
+                Self::Unreadable { what: "a first thread that ended", errno: Errno(libc::ESRCH) }
+            }
             ReadError::NoPermission { what } => Self::Unreadable { what, errno: Errno(libc::EPERM) },
             ReadError::Failed { what, errno } => Self::Unreadable { what, errno: *errno },
             ReadError::TooLarge { what, .. } => Self::Unreadable { what, errno: Errno(libc::E2BIG) },

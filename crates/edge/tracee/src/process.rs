@@ -68,6 +68,9 @@ pub fn list_pids() -> Result<Vec<i32>, ReadError> {
 /// `PF_KTHREAD` of `include/linux/sched.h`, shown in `proc_pid_stat(5)` field 9.
 const PF_KTHREAD: u64 = 0x0020_0000;
 
+/// How long the threads of a process that ends may end one after the other.
+const ENDS_SOON: Duration = Duration::from_millis(100);
+
 impl Process {
     pub fn open(pid: i32) -> Result<Self, OpenError> {
         let number = Pid::from_raw(pid).filter(|_| pid > 0).ok_or(OpenError::NoSuchProcess)?;
@@ -91,6 +94,9 @@ impl Process {
         process.still_there().map_err(read)?;
         match stat {
             Stat { flags, .. } if flags & PF_KTHREAD != 0 => Err(OpenError::KernelThread),
+            stat if stat.is_outlived() && !process.exits_within(ENDS_SOON) => {
+                Err(OpenError::Read(ReadError::FirstThreadEnded))
+            }
             Stat { state: b'Z' | b'X', .. } => Err(OpenError::Zombie),
             _ => Ok(process),
         }

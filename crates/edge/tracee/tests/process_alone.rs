@@ -11,7 +11,8 @@ mod common;
 
 use common::{Pair, Victim, livepatch, patcher, program, revert_within, within};
 use salve_patch::{PatchFile, RevertPolicy};
-use salve_tracee::{BlockingReason, Change, Outcome, RevertOutcome, Selection};
+use salve_tracee::{BlockingReason, Change, OpenError, Outcome, Process, ReadError, RevertOutcome, Selection};
+use std::time::Duration;
 
 /// A victim with two functions to change, so that a thread of it is borrowed and one writes.
 fn two_functions(name: &str) -> (tempfile::TempDir, Pair, PatchFile) {
@@ -71,4 +72,25 @@ fn signals_that_are_ignored_end_no_call_of_a_process_that_is_changed() {
         there_and_back(&victim, &patch);
         assert_eq!(victim.ask(""), "11 interrupted 0", "after {turn}");
     }
+}
+
+#[test]
+fn a_process_whose_first_thread_has_ended_is_there_and_is_said_to_be() {
+    let directory = tempfile::tempdir().unwrap();
+    let pair = program(directory.path(), "outlived", &[]);
+    let mut victim = Victim::start(&pair.old, &[]);
+    while victim.state() != 'Z' {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let opened = Process::open(victim.pid());
+    assert!(matches!(opened, Err(OpenError::Read(ReadError::FirstThreadEnded))), "{opened:?}");
+    assert_eq!(victim.ask(""), "1");
+    victim.kill("-KILL");
+    let opened = loop {
+        match Process::open(victim.pid()) {
+            Err(OpenError::Read(ReadError::FirstThreadEnded)) => {}
+            opened => break opened,
+        }
+    };
+    assert!(matches!(opened, Err(OpenError::Zombie | OpenError::NoSuchProcess)), "{opened:?}");
 }

@@ -64,6 +64,11 @@ pub(crate) fn open_named(pid: u32) -> Result<Process, Problem> {
         OpenError::KernelThread => {
             Problem::refused("kernel-thread", format!("process {pid} is a thread of the kernel"))
         }
+        OpenError::Read(ReadError::FirstThreadEnded) => {
+            let hint = "it is old until it is started anew; `salve` changes no such process";
+            let what = format!("process {pid} can be neither looked at nor changed");
+            Problem::refused("first-thread-ended", what).because(error).hint(hint)
+        }
         other => cannot_look(number, other),
     })
 }

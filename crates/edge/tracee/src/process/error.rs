@@ -26,6 +26,9 @@ pub enum ReadError {
     /// It is there, and parts of it went each time while they were looked at.
     #[error("process changed each time while it was looked at")]
     Restless,
+    /// It is there, and the entries by which a process is looked at are its first thread's.
+    #[error("its first thread has ended while others run on, and the kernel shows under its number what that one has")]
+    FirstThreadEnded,
     #[error("no permission to read {what}")]
     NoPermission { what: &'static str },
     #[error("cannot read {what}: {errno}")]

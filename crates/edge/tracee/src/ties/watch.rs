@@ -176,8 +176,11 @@ impl State {
                 | OpenError::NoPermission
                 | OpenError::Read(ReadError::Exited | ReadError::NoPermission { .. }),
             ) => Ok(Seen::Nobody),
-            // Neither forks any more, or ever did.
-            Err(OpenError::Zombie | OpenError::KernelThread) => Ok(Seen::Stranger),
+            // The first two fork no more, or never did. What the third has mapped is not shown, so
+            // nobody can tell whether it is tied to anybody.
+            Err(OpenError::Zombie | OpenError::KernelThread | OpenError::Read(ReadError::FirstThreadEnded)) => {
+                Ok(Seen::Stranger)
+            }
             Err(OpenError::Read(error)) => Err(error),
             Ok(process) => self.is_tied(&process, ties, limits),
         }
