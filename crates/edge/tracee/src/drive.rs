@@ -263,7 +263,7 @@ mod tests {
         // Nothing is mapped there.
         let lost = user_regs_struct { rip: 0x1000, orig_rax: u64::MAX, ..sent.original };
         sys::set_registers(sent.tid, &lost).unwrap();
-        let ended = sent.drive(&|| false, Duration::from_secs(60)).map(|_| ());
+        let ended = sent.drive(None, &|| false, Duration::from_secs(60)).map(|_| ());
         let Err(RemoteError::Lost(Lost::BorrowedThread { why, .. })) = ended else { panic!("{ended:?}") };
         assert!(why.contains(&format!("signal {}", libc::SIGSEGV)), "{why}");
         let _ = child.wait();
