@@ -13,7 +13,7 @@ use crate::tables::is_brought;
 use iced_x86::Instruction;
 use salve_code::ReferenceKind;
 use salve_elf::{Binding, SectionRole, Va, VaRange};
-use salve_match::{Correspondence, ImageDiff, Side};
+use salve_match::{Correspondence, DataChange, DataChangeKind, ImageDiff, Side};
 use salve_patch::{Evidence, Reason};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -118,7 +118,21 @@ fn inside(diff: &ImageDiff<'_, '_>, carried: &Carried) -> BTreeSet<Va> {
 fn is_same_constant(diff: &ImageDiff<'_, '_>, at: Va) -> bool {
     let role = diff.new.image.section_at(at).map(|section| section.role);
     let Some(end) = diff.new.next_anchor(at).filter(|_| role == Some(SectionRole::RelroData)) else { return false };
-    diff.runs.iter().any(|run| run.new <= at && run.new.checked_add(run.len_bytes).is_some_and(|to| to >= end))
+    let mut runs = diff.runs.iter();
+    let covered = runs.any(|run| run.new <= at && run.new.checked_add(run.len_bytes).is_some_and(|to| to >= end));
+    // Runs go on behind pointers to other texts.
+    covered && !diff.data_changes.iter().filter_map(changed_at).any(|va| va >= at && va < end)
+}
+
+/// Where a change of data is, in the new image.
+fn changed_at(change: &DataChange) -> Option<Va> {
+    match change.kind {
+        DataChangeKind::Bytes { offset, .. }
+        | DataChangeKind::Slot { offset }
+        | DataChangeKind::Text { offset, .. } => change.new.checked_add(offset),
+        // Such a run is no longer than what is the same.
+        DataChangeKind::Resized { .. } => None,
+    }
 }
 
 /// Exported variables that the old image's own code reaches only through slots that the
