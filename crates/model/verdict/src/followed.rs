@@ -28,20 +28,25 @@ pub(crate) struct Versions<'v> {
     pub(crate) after: &'v Forms,
 }
 
-/// Shows every replaced function whose code differs, in the order of the new image; where
-/// only what it refers to does, if it takes the address of a function.
+/// Shows every replaced function whose code differs, or that refers to something else, in the
+/// order of the new image; where only the content of that does, if it takes the address of a
+/// function.
 pub(crate) fn each_rewritten(
     diff: &ImageDiff<'_, '_>,
     carried: &Carried,
     followed: &Followed<'_, '_, '_>,
     mut look: impl FnMut(&Versions<'_>),
 ) {
+    // The same instructions that call another function, or use another variable, do something else.
+    let refers_elsewhere: BTreeSet<usize> =
+        diff.changed.iter().filter(|pair| pair.sites.is_empty()).map(|pair| pair.new).collect();
     for pair in &carried.pairs {
         let functions = (diff.old.image.functions().get(pair.old), diff.new.image.functions().get(pair.new));
         let (Some(f), Some(g)) = functions else { continue };
         let codes = (diff.old.code.get(pair.old), diff.new.code.get(pair.new));
         if let (Some(a), Some(b)) = codes
             && a.hash == b.hash
+            && !refers_elsewhere.contains(&pair.new)
             && !takes_functions(&diff.new, b)
         {
             continue;
