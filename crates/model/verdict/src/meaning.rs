@@ -14,6 +14,7 @@
 
 use crate::carry::Carried;
 use crate::followed::Versions;
+use crate::layout::import_at;
 use crate::registry;
 use crate::uses::Place;
 use iced_x86::{ConditionCode, FlowControl, Instruction, Mnemonic, OpKind};
@@ -37,6 +38,8 @@ struct Seen {
     read: Places,
     /// Instructions that swap bytes, in either version.
     swaps: (usize, usize),
+    /// Calls that make letters small or capital, in either version.
+    folds: (usize, usize),
 }
 
 /// Replaced functions that are followed for one image; with more of them every question is
@@ -68,6 +71,7 @@ impl Meaning {
             written: accessed(after, |a| a.writes),
             read: accessed(after, |a| !a.writes),
             swaps: (swaps(&diff.old, f.range), swaps(&diff.new, g.range)),
+            folds: (folds(&diff.old, f.range), folds(&diff.new, g.range)),
         };
         if before.too_large || after.too_large {
             self.evidence.push(seen.evidence("is too large to be followed".to_owned()));
@@ -87,12 +91,8 @@ impl Meaning {
             return vec![registry::FIELD_MEANING.because(summary, Vec::new())];
         }
         let Self { all, evidence: mut meaning, .. } = self;
-        let swapping: Vec<&Seen> =
-            all.iter().filter(|v| v.swaps.0 != v.swaps.1 && (v.swaps.0 == 0 || v.swaps.1 == 0)).collect();
-        if swapping.len() >= 2 {
-            let how = |v: &Seen| format!("swaps bytes in {} places, before in {}", v.swaps.1, v.swaps.0);
-            meaning.extend(swapping.iter().map(|v| v.evidence(how(v))));
-        }
+        meaning.extend(begun_or_ceased(&all, "swaps bytes", |v| v.swaps));
+        meaning.extend(begun_or_ceased(&all, "folds letters", |v| v.folds));
         let mut reasons = Vec::new();
         if !meaning.is_empty() {
             let summary = "replaced code takes what is kept for something else";
@@ -111,6 +111,18 @@ impl Seen {
     fn evidence(&self, seen: String) -> Evidence {
         Evidence { function: Some(self.name.clone()), old_va: Some(self.old_at), new_va: Some(self.new_at), seen }
     }
+}
+
+/// Where two functions at least begin or cease to do something to values, those that pass
+/// between them are in another form.
+fn begun_or_ceased(all: &[Seen], what: &str, times: impl Fn(&Seen) -> (usize, usize)) -> Vec<Evidence> {
+    let changed: Vec<(&Seen, (usize, usize))> = all.iter().map(|v| (v, times(v))).collect();
+    let changed = changed.into_iter().filter(|(_, (before, after))| (*before == 0) != (*after == 0));
+    let how = |(v, (before, after)): (&Seen, (usize, usize))| {
+        v.evidence(format!("{what} in {after} places, before in {before}"))
+    };
+    let evidence: Vec<Evidence> = changed.map(how).collect();
+    if evidence.len() >= 2 { evidence } else { Vec::new() }
 }
 
 /// What one version of a function shows about fields.
@@ -242,6 +254,14 @@ fn swaps(side: &Side<'_, '_>, range: VaRange) -> usize {
     };
     let swap = |i: &Instruction| matches!(i.mnemonic(), Mnemonic::Bswap | Mnemonic::Movbe) || half_word(i);
     salve_code::decode(side.image, range).into_iter().flatten().filter(swap).count()
+}
+
+/// Calls of what brings letters into one case, or finds the table for it.
+fn folds(side: &Side<'_, '_>, range: VaRange) -> usize {
+    const FOLDING: [&str; 6] =
+        ["__ctype_tolower_loc", "__ctype_toupper_loc", "tolower", "toupper", "towlower", "towupper"];
+    let calls = |i: &Instruction| import_at(side, i).is_some_and(|name| FOLDING.contains(&name));
+    salve_code::decode(side.image, range).into_iter().flatten().filter(calls).count()
 }
 
 /// Offsets and widths at which objects are accessed.
