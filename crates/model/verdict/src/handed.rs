@@ -13,6 +13,7 @@ use crate::callers::own;
 use crate::followed::Versions;
 use crate::objects::callee;
 use crate::registry;
+use crate::takers::arity;
 use iced_x86::{Instruction, Mnemonic};
 use salve_code::affine::{Form, Forms, Origin};
 use salve_code::decode_at;
@@ -158,16 +159,18 @@ impl Version<'_, '_, '_> {
     fn handouts(&self, forms: &Forms) -> Vec<Handout> {
         let mut found = Vec::new();
         for call in &forms.calls {
-            for (argument, form) in call.arguments.iter().enumerate() {
+            let instruction = decode_at(self.side.image, call.at);
+            // Registers behind the last argument hold what was left there.
+            let arity = instruction.and_then(|call| arity(self.side, &call)).unwrap_or(call.arguments.len());
+            for (argument, form) in call.arguments.iter().take(arity).enumerate() {
                 let Some(function) = self.taken(form) else { continue };
-                let instruction = decode_at(self.side.image, call.at);
                 let taker = match instruction.and_then(|call| callee(self.side, &call)) {
                     Some(Place::Code { function, offset: 0 }) => (self.function)(function)
                         .map_or(Taker::Unknown { argument }, |index| Taker::Function { index, argument }),
                     Some(Place::Import(id)) => Taker::Import { id, argument },
                     _ => Taker::Unknown { argument },
                 };
-                let others = call.arguments.iter().enumerate();
+                let others = call.arguments.iter().take(arity).enumerate();
                 // The function itself is no part of what goes along.
                 let with = others.map(|(at, form)| match self.with(form) {
                     _ if at == argument => With::Unknown,

@@ -42,6 +42,7 @@ mod resources;
 mod revert;
 mod shared;
 mod tables;
+mod takers;
 mod unreached;
 mod uses;
 mod witness;
