@@ -1,0 +1,40 @@
+//#Kind: library
+//#ExpectVerdict: safe
+//#ExpectChanged: list
+//#AlsoUnnamed: gcc -O3
+/* Who sorts an array of the caller's calls a new comparison until the array is sorted, and then
+ * nobody has its address any more: until then, a return into replaced code is on the stack. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct entry {
+    const char *name;
+    int size;
+    struct entry *next;
+};
+
+static struct entry *all;
+
+int add(struct entry *entry) {
+    entry->next = all;
+    all = entry;
+    return 0;
+}
+
+#if NEW
+static int by_name(const void *a, const void *b) {
+    const struct entry *const *x = a, *const *y = b;
+    return strcmp((*x)->name, (*y)->name);
+}
+#endif
+
+int list(const struct entry **found, int most) {
+    int n = 0;
+    for (const struct entry *each = all; each && n < most; each = each->next)
+        found[n++] = each;
+#if NEW
+    qsort(found, n, sizeof *found, by_name);
+#endif
+    return printf("%d\n", n);
+}
