@@ -33,7 +33,7 @@ const EINTR: i64 = -4;
 
 /// Calls that return `EINTR` for a stop that no signal caused, and that did
 /// nothing before they return it, so that they may be made again.
-const INTERRUPTED_FOR_NOTHING: [u64; 17] = [
+const INTERRUPTED_FOR_NOTHING: [u64; 23] = [
     232, // epoll_wait
     281, // epoll_pwait
     441, // epoll_pwait2
@@ -47,11 +47,54 @@ const INTERRUPTED_FOR_NOTHING: [u64; 17] = [
     288, // accept4, likewise
     44,  // sendto, with a send timeout
     46,  // sendmsg, likewise
+    307, // sendmmsg, likewise, before the first message
+    42,  // connect, likewise; made again it goes on with the connection that is under way
     208, // io_getevents
     333, // io_pgetevents
     69,  // msgsnd
     70,  // msgrcv
+    426, // io_uring_enter, where it submitted nothing
+    23,  // select, where it cannot write down how much of its timeout is left
+    270, // pselect6, likewise
+    271, // ppoll, likewise
 ];
+
+/// Calls of which the same is true on a socket that has a timeout, and of other files is not
+/// known: a driver may have begun something.
+const INTERRUPTED_ON_A_SOCKET: [u64; 8] = [
+    0,   // read
+    1,   // write
+    19,  // readv
+    20,  // writev
+    327, // preadv2
+    328, // pwritev2
+    40,  // sendfile
+    275, // splice
+];
+
+const IOCTL: u64 = 16;
+const FALLOCATE: u64 = 285;
+const SPLICE: u64 = 275;
+/// `FALLOC_FL_COLLAPSE_RANGE` and `_INSERT_RANGE`, which move what lies behind.
+const MOVES: u64 = 0x08 | 0x20;
+const TCSBRK: u64 = 0x5409;
+const SECCOMP_IOCTL_NOTIF_RECV: u64 = 0xc050_2100;
+
+/// Whether nothing was done by a call that returned `EINTR`.
+fn did_nothing(registers: &user_regs_struct, is_socket: impl Fn(u64) -> bool) -> bool {
+    match registers.orig_rax {
+        IOCTL => match registers.rsi & 0xffff_ffff {
+            // `tcdrain(3)`; without an argument it sends a break.
+            TCSBRK => registers.rdx != 0,
+            request => request == SECCOMP_IOCTL_NOTIF_RECV,
+        },
+        FALLOCATE => registers.rsi & MOVES == 0,
+        number if INTERRUPTED_ON_A_SOCKET.contains(&number) => {
+            is_socket(registers.rdi) || (number == SPLICE && is_socket(registers.rdx))
+        }
+        number => INTERRUPTED_FOR_NOTHING.contains(&number),
+    }
+}
 
 fn in_system_call(registers: &user_regs_struct) -> bool {
     registers.orig_rax.cast_signed() >= 0
@@ -60,10 +103,9 @@ fn in_system_call(registers: &user_regs_struct) -> bool {
 /// The registers with which to let a stopped thread go. A call that an interruption
 /// alone ended with `EINTR` is marked as the kernel marks one that is repeated
 /// unless a handler runs: the kernel then does what is right, signal or no signal.
-pub(crate) fn mended(registers: &user_regs_struct) -> Option<user_regs_struct> {
-    let interrupted = in_system_call(registers)
-        && registers.rax.cast_signed() == EINTR
-        && INTERRUPTED_FOR_NOTHING.contains(&registers.orig_rax);
+pub(crate) fn mended(registers: &user_regs_struct, is_socket: impl Fn(u64) -> bool) -> Option<user_regs_struct> {
+    let interrupted =
+        in_system_call(registers) && registers.rax.cast_signed() == EINTR && did_nothing(registers, is_socket);
     interrupted.then(|| user_regs_struct { rax: ERESTARTNOHAND.cast_unsigned(), ..*registers })
 }
 
@@ -74,9 +116,10 @@ pub(crate) fn made_again(registers: &user_regs_struct) -> Option<user_regs_struc
     restarts.then(|| user_regs_struct { rax: ERESTARTNOHAND.cast_unsigned(), ..*registers })
 }
 
-/// What the kernel would do on the way back to user space, done in the registers.
+/// What the kernel would do on the way back to user space, done in the registers, which were
+/// mended before.
 pub(crate) fn home(registers: &user_regs_struct) -> Home {
-    let registers = mended(registers).unwrap_or(*registers);
+    let registers = *registers;
     let again = |number| Home {
         registers: user_regs_struct {
             rax: number,
@@ -132,11 +175,41 @@ mod tests {
         assert_eq!((home.registers.rax.cast_signed(), home.registers.rip, home.repeats), (-512, 0x1000, false));
     }
 
+    fn mends(registers: &user_regs_struct) -> bool {
+        let mended = mended(registers, |descriptor| descriptor == 7);
+        assert!(mended.is_none_or(|mended| mended.rax.cast_signed() == -514 && home(&mended).repeats));
+        mended.is_some()
+    }
+
     #[test]
-    fn an_epoll_wait_that_an_interruption_ended_is_repeated_and_a_read_is_not() {
-        assert_eq!(mended(&registers(232, -4)).map(|r| r.rax.cast_signed()), Some(-514));
-        assert!(mended(&registers(0, -4)).is_none());
-        assert!(mended(&registers(-1, -4)).is_none());
-        assert_eq!(home(&registers(232, -4)).registers.rax, 232);
+    fn a_wait_that_an_interruption_ended_is_repeated_and_an_open_is_not() {
+        for call in [232, 42, 307, 426, 23, 270, 271] {
+            assert!(mends(&registers(call, -4)), "{call}");
+        }
+        assert!(!mends(&registers(2, -4)));
+        assert!(!mends(&registers(-1, -4)));
+        assert!(!mends(&registers(232, 1)));
+    }
+
+    #[test]
+    fn what_a_read_or_a_write_did_is_known_of_sockets_only() {
+        let on = |call, first, third| user_regs_struct { rdi: first, rdx: third, ..registers(call, -4) };
+        for call in [0, 1, 19, 20, 327, 328, 40, 275] {
+            assert!(mends(&on(call, 7, 8)), "{call}");
+            assert!(!mends(&on(call, 8, 8)), "{call}");
+        }
+        assert!(mends(&on(275, 8, 7)));
+        assert!(!mends(&on(1, 8, 7)));
+    }
+
+    #[test]
+    fn a_call_of_many_kinds_is_repeated_where_its_kind_does_nothing_first() {
+        let on = |call, second, third| user_regs_struct { rsi: second, rdx: third, ..registers(call, -4) };
+        assert!(mends(&on(16, 0x5409, 1)));
+        assert!(!mends(&on(16, 0x5409, 0)));
+        assert!(mends(&on(16, 0xffff_ffff_c050_2100, 0x1000)));
+        assert!(!mends(&on(16, 0xae80, 0)));
+        assert!(mends(&on(285, 0, 0)));
+        assert!(!mends(&on(285, 8, 0)));
     }
 }

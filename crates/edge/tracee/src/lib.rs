@@ -49,6 +49,7 @@ mod breakpoint;
 mod commit;
 mod debug;
 mod deliver;
+mod descriptor;
 mod descriptors;
 mod drive;
 mod equip;

@@ -15,7 +15,7 @@ use crate::outcome::NotApplied;
 use crate::process::{Process, ReadError, Status};
 use crate::seize::{has_ended, seize, tracer};
 use crate::wait::{self, Stopped};
-use crate::{home, seccomp, sys};
+use crate::{descriptor, home, seccomp, sys};
 use core::time::Duration;
 use libc::user_regs_struct;
 use std::time::Instant;
@@ -32,7 +32,8 @@ pub(crate) fn mended_registers(tid: i32) -> Result<user_regs_struct, Errno> {
 /// The same for a stopped thread whose registers are known.
 pub(crate) fn mend(tid: i32, registers: &user_regs_struct) -> Result<user_regs_struct, Errno> {
     let forbidden = |_: &user_regs_struct| may_not_restart(tid, registers);
-    match home::mended(registers).or_else(|| home::made_again(registers).filter(forbidden)) {
+    let is_socket = |number| descriptor::kind(tid, number) == Some(descriptor::Kind::Socket);
+    match home::mended(registers, is_socket).or_else(|| home::made_again(registers).filter(forbidden)) {
         Some(mended) => sys::set_registers(tid, &mended).map(|()| mended),
         None => Ok(*registers),
     }
