@@ -172,6 +172,9 @@ pub(crate) struct Consent {
     /// without a duration as long as it takes, a day at most
     #[arg(long, value_name = "DURATION", num_args = 0..=1, default_value = "30s", default_missing_value = "24h", value_parser = duration)]
     pub(crate) wait: Duration,
+    /// Go on although threads sleep in calls that a stop may cut short, such as a write to a full pipe
+    #[arg(long)]
+    pub(crate) cut_transfers: bool,
 }
 
 /// Which processes a command by hand is about.
@@ -209,6 +212,9 @@ pub(crate) struct Revert {
     /// duration as long as it takes, a day at most
     #[arg(long, value_name = "DURATION", num_args = 0..=1, default_value = "30s", default_missing_value = "24h", value_parser = duration)]
     pub(crate) wait: Duration,
+    /// Go on although threads sleep in calls that a stop may cut short, such as a write to a full pipe
+    #[arg(long)]
+    pub(crate) cut_transfers: bool,
     /// Revert although Salve is switched off (`salve off`)
     #[arg(long)]
     pub(crate) while_off: bool,

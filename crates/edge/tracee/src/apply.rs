@@ -87,17 +87,19 @@ fn apply(
     replaced: &[LivepatchId],
     run: &mut Run<'_>,
 ) -> Result<Outcome, ApplyError> {
-    try_apply(patcher, process, changes, replaced, run).or_else(|end| early_end(process, end))
+    try_apply(patcher, process, changes, replaced, run).or_else(|end| early_end(patcher, process, end))
 }
 
-fn early_end(process: &Process, end: End) -> Result<Outcome, ApplyError> {
+fn early_end(patcher: &Patcher, process: &Process, end: End) -> Result<Outcome, ApplyError> {
     match end {
         // Whatever failed, it failed because nobody was there any more.
         End::Not(why) if is_of_an_end(&why, process) => Ok(Outcome::NotApplied { why: NotApplied::Exited }),
         End::Error(_) if process.is_over() => Ok(Outcome::NotApplied { why: NotApplied::Exited }),
         End::Not(why) => Ok(Outcome::NotApplied { why }),
         End::Busy(blocking) => Ok(Outcome::Deferred { blocking, tries: 0 }),
-        End::Late { tid, why } => Ok(Outcome::Deferred { blocking: late(process, tid, why), tries: 0 }),
+        End::Late { tid, why } => {
+            Ok(Outcome::Deferred { blocking: late(process, patcher.limits(), tid, why), tries: 0 })
+        }
         End::Lost(why) => Ok(Outcome::Indeterminate { why }),
         End::Error(error) => Err(error),
     }
@@ -113,7 +115,7 @@ pub(crate) fn foresee(
         let ready = ready(patcher, process, &scene, changes, &[])?;
         check_headroom(process, &ready.planned, copied_pages(&ready.planned))
     });
-    match looked.map_or_else(|end| early_end(process, end).map(Some), |()| Ok(None))? {
+    match looked.map_or_else(|end| early_end(patcher, process, end).map(Some), |()| Ok(None))? {
         Some(Outcome::NotApplied { why }) => Ok(Some(why)),
         _ => Ok(None),
     }

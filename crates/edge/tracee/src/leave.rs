@@ -12,11 +12,13 @@
 
 use crate::breakpoint::{self, Breakpoint};
 use crate::limits::Limits;
+use crate::outcome::BlockingReason;
 use crate::process::Process;
 use crate::remote::bell;
 use crate::seize::seize;
 use crate::stop::{HeldThread, Sent, mended_registers};
 use crate::sys::{self, Event};
+use crate::transfer;
 use crate::transition::Blocked;
 use core::cell::RefCell;
 use core::time::Duration;
@@ -105,20 +107,33 @@ pub(crate) struct Caught {
     pub(crate) since: Option<Instant>,
 }
 
-/// Waits until one of them leaves, at the latest until `until`. `None` where a number has
+/// Whom a try found in the way, and how long they are waited for.
+#[derive(Clone, Copy)]
+pub(crate) struct InTheWay<'a> {
+    pub(crate) blocking: &'a [Blocked],
+    /// For the first to leave.
+    pub(crate) until: Instant,
+    /// For the others, of those that are in transfers: the first stands meanwhile.
+    pub(crate) together: Duration,
+}
+
+/// Waits until one of them leaves, or all that are in transfers do. `None` where a number has
 /// come to be another process's thread: it is let go when the calling thread ends.
 pub(crate) fn catch<'a>(
-    blocking: &[Blocked],
+    in_the_way: InTheWay<'_>,
     process_of: impl Fn(&Blocked) -> Option<&'a Process>,
     limits: &Limits,
-    until: Instant,
 ) -> Option<Caught> {
+    let InTheWay { blocking, until, together } = in_the_way;
     let mut caught = Caught::default();
     for blocked in blocking.iter().take(MOST) {
         let Some(process) = process_of(blocked).filter(|_| !blocked.leaves_to.is_empty()) else { continue };
         // It was there at the last try, which is a while ago.
         let listed = process.threads(limits).is_ok_and(|tids| tids.contains(&blocked.tid));
-        if listed && Instant::now() < until && seize(process, blocked.tid).is_ok() {
+        let is_transfer = matches!(blocked.why, BlockingReason::Transfer(_));
+        // One that is past it would be caught at the end of the next one only.
+        let awaited = listed && (!is_transfer || transfer::is_still_in(process, blocked));
+        if awaited && Instant::now() < until && seize(process, blocked.tid).is_ok() {
             // Traced, it keeps its number.
             process.status(Some(blocked.tid)).ok()?;
             let snare = Snare::lay(process, blocked.tid, &blocked.leaves_to);
@@ -126,14 +141,30 @@ pub(crate) fn catch<'a>(
             caught.threads.push((blocked.pid, thread));
         }
     }
-    while caught.since.is_none() && caught.threads.iter().any(|(_, thread)| thread.is_ensnared()) {
+    let in_transfer = |thread: &HeldThread| {
+        let of_it = blocking.iter().find(|blocked| blocked.tid == thread.tid);
+        of_it.is_some_and(|blocked| matches!(blocked.why, BlockingReason::Transfer(_)))
+    };
+    while caught.threads.iter().any(|(_, thread)| thread.is_ensnared()) {
         caught.threads.retain_mut(|(_, thread)| settle(thread));
-        if caught.threads.iter().any(|(_, thread)| thread.registers.is_some()) {
+        let stands = |thread: &HeldThread| thread.registers.is_some();
+        if caught.since.is_none() && caught.threads.iter().any(|(_, thread)| stands(thread)) {
             caught.since = Some(Instant::now());
-        } else if Instant::now() >= until {
+        }
+        let waits_on = |(_, thread): &(i32, HeldThread)| thread.is_ensnared() && !stands(thread) && in_transfer(thread);
+        let over = match caught.since {
+            Some(since) => since.elapsed() >= together || !caught.threads.iter().any(waits_on),
+            None => Instant::now() >= until,
+        };
+        if over {
             break;
-        } else {
-            crate::wait::any();
+        }
+        crate::wait::any();
+    }
+    for blocked in blocking {
+        let stands = caught.threads.iter().any(|(_, held)| held.tid == blocked.tid && held.registers.is_some());
+        if let Some(process) = process_of(blocked).filter(|_| !stands) {
+            transfer::keep_in_mind(process, blocked);
         }
     }
     Some(caught)
@@ -197,7 +228,6 @@ fn settle(thread: &mut HeldThread) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::BlockingReason;
     use std::process::{Child, Command};
 
     fn sleeper() -> (Child, Process) {
@@ -213,7 +243,8 @@ mod tests {
         let leaves_to = vec![RuntimeAddr::new(0x1000)];
         let blocked = Blocked { pid: its.pid(), tid: stranger.pid(), function: String::new(), why, leaves_to };
         let until = Instant::now().checked_add(Duration::from_secs(60)).unwrap();
-        let caught = catch(&[blocked], |_| Some(&its), &Limits::default(), until).unwrap();
+        let in_the_way = InTheWay { blocking: &[blocked], until, together: Duration::ZERO };
+        let caught = catch(in_the_way, |_| Some(&its), &Limits::default()).unwrap();
         assert!(caught.threads.is_empty());
         assert_eq!(stranger.status(None).unwrap().tracer(), 0);
         for child in [&mut one, &mut other] {

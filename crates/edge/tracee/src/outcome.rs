@@ -5,6 +5,7 @@
 //! fields; [`NotApplied::code`] gives each a stable word for machines.
 
 use crate::process::ReadError;
+use crate::transfer::Asked;
 use core::time::Duration;
 use salve_elf::{ContentHash, RuntimeAddr, Va};
 use salve_patch::LivepatchId;
@@ -141,6 +142,9 @@ pub enum BlockingReason {
     /// Made by `clone(2)` with `CLONE_VM` and without `CLONE_THREAD`, or by `vfork(2)`.
     #[error("it shares its memory with process {with}, of which it is no thread")]
     SharesMemory { with: i32 },
+    /// A stop would end the call before it has done what it was asked for.
+    #[error("it sleeps in a {0}, which a stop may cut short")]
+    Transfer(Asked),
 }
 
 /// Why nothing was changed.

@@ -20,6 +20,7 @@ pub use status::Seccomp;
 pub(crate) use status::Status;
 
 use crate::limits::Limits;
+use crate::transfer::{CutShort, Notes};
 use core::fmt;
 use core::time::Duration;
 use rustix::fs::{Mode, OFlags, openat};
@@ -51,6 +52,7 @@ pub struct Process {
     id: ProcessId,
     directory: OwnedFd,
     pidfd: OwnedFd,
+    notes: Notes,
 }
 
 /// The numbers of all processes there are now.
@@ -86,7 +88,7 @@ impl Process {
         };
         let directory = rustix::fs::open(format!("/proc/{pid}"), flags, Mode::empty())
             .map_err(|errno| read(ReadError::of("/proc/PID", errno)))?;
-        let mut process = Self { id: ProcessId { pid, start_time: 0 }, directory, pidfd };
+        let mut process = Self { id: ProcessId { pid, start_time: 0 }, directory, pidfd, notes: Notes::default() };
         let stat = process.stat().map_err(read)?;
         process.id.start_time = stat.start_time;
         // The directory was opened after the pidfd: if the pidfd's process still
@@ -108,6 +110,15 @@ impl Process {
 
     pub fn pid(&self) -> i32 {
         self.id.pid
+    }
+
+    /// Calls of its threads that stops have cut short since this was asked for last.
+    pub fn take_cut_short(&self) -> Vec<CutShort> {
+        self.notes.take_cut_short()
+    }
+
+    pub(crate) fn notes(&self) -> &Notes {
+        &self.notes
     }
 
     pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {

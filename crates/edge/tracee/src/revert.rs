@@ -91,7 +91,9 @@ fn revert(
         Err(End::Error(_)) if process.is_over() => Ok(RevertOutcome::NotReverted { why: NotApplied::Exited }),
         Err(End::Not(why)) => Ok(RevertOutcome::NotReverted { why }),
         Err(End::Busy(blocking)) => Ok(RevertOutcome::Deferred { blocking, tries: 0 }),
-        Err(End::Late { tid, why }) => Ok(RevertOutcome::Deferred { blocking: late(process, tid, why), tries: 0 }),
+        Err(End::Late { tid, why }) => {
+            Ok(RevertOutcome::Deferred { blocking: late(process, patcher.limits(), tid, why), tries: 0 })
+        }
         Err(End::Lost(why)) => Ok(RevertOutcome::Indeterminate { why }),
         Err(End::Error(error)) => Err(error),
     }

@@ -2,6 +2,7 @@
 
 use crate::Errno;
 use crate::image::Found;
+use crate::limits::Limits;
 use crate::maps::Mapping;
 use crate::memory::Memory;
 use crate::outcome::{Blocking, BlockingReason, Lost, NotApplied};
@@ -11,6 +12,7 @@ use crate::process::{Process, ReadError};
 use crate::remote::{MMAP, RemoteError, Target};
 use crate::seize;
 use crate::tidy::Leftovers;
+use crate::transfer;
 use crate::transition::Plan;
 use core::time::Duration;
 use salve_consistency::{Forbidden, UnwindTablesOf};
@@ -68,9 +70,15 @@ impl From<RemoteError> for End {
     }
 }
 
-/// A thread that is in the way for what it does as a whole.
-pub(crate) fn late(process: &Process, tid: i32, why: BlockingReason) -> Vec<Blocking> {
+/// A thread that is in the way for what it does as a whole: it steps, sleeps uninterruptibly,
+/// waits for its `vfork` child or is in a transfer.
+pub(crate) fn late(process: &Process, limits: &Limits, tid: i32, why: BlockingReason) -> Vec<Blocking> {
     let comm = process.thread_name(tid);
+    let transfer = || {
+        let memory = Memory::open_to_read(process).ok()?;
+        transfer::of_thread(process, &memory, limits, tid).map(BlockingReason::Transfer)
+    };
+    let why = if why == BlockingReason::DidNotStop { transfer().unwrap_or(why) } else { why };
     vec![Blocking { pid: process.pid(), tid, comm, function: String::new(), why }]
 }
 

@@ -15,7 +15,7 @@ use crate::outcome::NotApplied;
 use crate::process::{Process, ReadError, Status};
 use crate::seize::{has_ended, seize, tracer};
 use crate::wait::{self, Stopped};
-use crate::{descriptor, home, seccomp, sys};
+use crate::{home, open_file, seccomp, sys};
 use core::time::Duration;
 use libc::user_regs_struct;
 use std::time::Instant;
@@ -32,7 +32,7 @@ pub(crate) fn mended_registers(tid: i32) -> Result<user_regs_struct, Errno> {
 /// The same for a stopped thread whose registers are known.
 pub(crate) fn mend(tid: i32, registers: &user_regs_struct) -> Result<user_regs_struct, Errno> {
     let forbidden = |_: &user_regs_struct| may_not_restart(tid, registers);
-    let is_socket = |number| descriptor::kind(tid, number) == Some(descriptor::Kind::Socket);
+    let is_socket = |number| open_file::kind(tid, number) == Some(open_file::Kind::Socket);
     match home::mended(registers, is_socket).or_else(|| home::made_again(registers).filter(forbidden)) {
         Some(mended) => sys::set_registers(tid, &mended).map(|()| mended),
         None => Ok(*registers),

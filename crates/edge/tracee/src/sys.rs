@@ -12,6 +12,7 @@ mod memory;
 mod own;
 mod peek;
 mod setup;
+mod socket;
 mod trace;
 mod wait;
 
@@ -20,6 +21,7 @@ pub(crate) use follow::{Followed, followed, seize_to_follow};
 pub(crate) use memory::{MappingQuery, mapping_at, read_together};
 pub(crate) use own::{await_end, be_real_time, end_at_once, fork};
 pub(crate) use setup::{BpfInstruction, dispatches_system_calls, is_unfiltered, rseq, seccomp_filter};
+pub(crate) use socket::low_water;
 pub(crate) use trace::{
     detach, interrupt, listen, registers, resume, seize, set_registers, set_signal_mask, signal_descriptor, signal_mask,
 };

@@ -22,6 +22,7 @@ use crate::remote::{self, CLOSE, MUNMAP, RemoteError, Target, Task};
 use crate::scene::{End, Scene};
 use crate::slot::{Leftover, SLOT_BYTES, Slot, leftovers};
 use crate::stop::Held;
+use crate::transfer;
 use crate::transition::Blocked;
 use crate::workshop::{self, MAGIC, MAX_BYTES, MEMORY_AT, RANGE};
 use core::time::Duration;
@@ -177,8 +178,17 @@ fn once(target: &Target<'_>, scene: &Scene, zones: &Forbidden) -> Result<(), Vec
     let memory = target.memory;
     let Ok(mut space) = Space::open(target.process) else { return Ok(()) };
     let mut room = vec![1_u8; ROOM_BYTES];
+    let transfers = transfer::find(target.process, memory, limits, &[]).unwrap_or_default();
+    if !transfers.is_empty() {
+        return Err(transfers);
+    }
     let _hurried = crate::wait::hurry();
     let held = Held::stop_all(target.process, limits).map_err(|_| Vec::new())?;
+    for thread in &held.threads {
+        if let Some(registers) = &thread.registers {
+            transfer::tell(target.process, memory, thread.tid, registers);
+        }
+    }
     space.refresh(target.process, limits).map_err(|_| Vec::new())?;
     let tables = scene.tables();
     let main_stack = scene.main_stack();

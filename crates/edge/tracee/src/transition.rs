@@ -7,7 +7,7 @@
 
 use crate::commit::Commit;
 use crate::home;
-use crate::leave::{self, Caught};
+use crate::leave::{self, Caught, InTheWay};
 use crate::limits::Limits;
 use crate::look::{Checker, ROOM_BYTES, Space, check_all};
 use crate::memory::Memory;
@@ -15,6 +15,7 @@ use crate::outcome::{Blocking, BlockingReason, Lost, NotApplied, WriteFault};
 use crate::process::{Process, ReadError};
 use crate::stop::{Before, Held, HeldThread, StopError};
 use crate::ties::Watch;
+use crate::transfer;
 use crate::write::{Act, Write, undo, write};
 use core::time::Duration;
 use salve_consistency::{Forbidden, UnwindTablesOf};
@@ -24,6 +25,9 @@ use std::time::Instant;
 
 /// How long all may be held for the sake of threads that only pass through.
 const PATIENCE: Duration = Duration::from_micros(500);
+/// How often threads are looked at for transfers before anybody is attached to, and how long lies between.
+const LOOKS: u32 = 3;
+const BETWEEN_LOOKS: Duration = Duration::from_micros(300);
 /// Processes that are prepared while others are held: each takes a millisecond or two.
 pub(crate) const MOST_JOINED: usize = 16;
 
@@ -107,7 +111,7 @@ pub(crate) fn attempt(
     limits: &Limits,
     watch: &Watch,
     grow: Option<&Grow<'_>>,
-    in_the_way: Option<(&[Blocked], Instant)>,
+    in_the_way: Option<InTheWay<'_>>,
 ) -> Tried {
     let first = sites.first().map_or(0, |site| site.process.pid());
     let unseen = |error: ReadError| Tried::Not(first, NotApplied::of_unread(&error));
@@ -116,21 +120,28 @@ pub(crate) fn attempt(
         Ok(pids) => return Tried::Joined { pids },
         Err(error) => return unseen(error),
     }
+    if in_the_way.is_none() {
+        match in_transfers(sites, limits) {
+            Ok(blocking) if blocking.is_empty() => {}
+            Ok(blocking) => return Tried::Blocked { blocking, stopped: Duration::ZERO },
+            Err(error) => return unseen(error),
+        }
+    }
     // Its pages are there before anybody is stopped.
     let mut chunk = vec![1_u8; ROOM_BYTES];
     let ordinary = sites.iter().map(|site| site.process.ordinary_threads(limits)).collect();
     let _hurried = crate::wait::hurry();
     let mut stages = Vec::with_capacity(sites.len());
     let mut caught = Caught::default();
-    if let Some((blocking, until)) = in_the_way {
+    if let Some(in_the_way) = in_the_way {
         let process_of = |blocked: &Blocked| sites.iter().map(|site| site.process).find(|one| one.pid() == blocked.pid);
-        match leave::catch(blocking, process_of, limits, until) {
+        match leave::catch(in_the_way, process_of, limits) {
             Some(found) => caught = found,
-            None => return Tried::Blocked { blocking: blocking.to_vec(), stopped: Duration::ZERO },
+            None => return Tried::Blocked { blocking: in_the_way.blocking.to_vec(), stopped: Duration::ZERO },
         }
     }
     if let Err(tried) = stop(&mut stages, sites, ordinary, caught, limits) {
-        return tried;
+        return with_the_caught(tried, in_the_way.map_or(&[], |in_the_way| in_the_way.blocking));
     }
     let joined = match watch.joined(limits) {
         Ok(joined) if joined.is_empty() => return conclude(stages, limits, &mut chunk),
@@ -153,6 +164,51 @@ pub(crate) fn attempt(
         })
     });
     grown.unwrap_or(Tried::Joined { pids: joined })
+}
+
+/// The threads that sleep in calls which a stop may cut short. Who moves much sleeps and runs by
+/// turns in one call, so more than one look is taken.
+fn in_transfers(sites: &[Site<'_>], limits: &Limits) -> Result<Vec<Blocked>, ReadError> {
+    let mut blocking = Vec::new();
+    for look in 0..LOOKS {
+        if look > 0 {
+            std::thread::sleep(BETWEEN_LOOKS);
+        }
+        blocking.clear();
+        for Site { process, memory, .. } in sites {
+            match transfer::find(process, memory, limits, &[]) {
+                Ok(found) => blocking.extend(found),
+                Err(ReadError::Exited) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if limits.may_cut_transfers {
+            break;
+        }
+    }
+    Ok(blocking)
+}
+
+/// Who was caught at the end of a transfer is about to begin the next one: where others were
+/// found in theirs, all of them are in the way again.
+fn with_the_caught(tried: Tried, before: &[Blocked]) -> Tried {
+    let Tried::Blocked { mut blocking, stopped } = tried else { return tried };
+    for one in before.iter().filter(|one| matches!(one.why, BlockingReason::Transfer(_))) {
+        if !blocking.iter().any(|known| (known.pid, known.tid) == (one.pid, one.tid)) {
+            blocking.push(one.clone());
+        }
+    }
+    Tried::Blocked { blocking, stopped }
+}
+
+/// Keeps what the stop of these has cut short.
+fn tell_what_was_cut(stage: &Stage<'_>) {
+    let Site { process, memory, .. } = stage.site;
+    for thread in &stage.held.threads {
+        if let Some(registers) = &thread.registers {
+            transfer::tell(process, memory, thread.tid, registers);
+        }
+    }
 }
 
 /// Stops more processes besides those that are held already; `ordinary` are the threads of
@@ -184,6 +240,18 @@ fn stop<'a>(
         }
     }
     let new = stages.get_mut(first..).unwrap_or_default();
+    let mut blocking = Vec::new();
+    for Stage { site: Site { process, memory, .. }, held, .. } in &*new {
+        match transfer::find(process, memory, limits, &held.threads) {
+            Ok(found) => blocking.extend(found),
+            // That shows itself when it is waited for.
+            Err(ReadError::Exited) => {}
+            Err(error) => return Err(Tried::Not(process.pid(), NotApplied::of_unread(&error))),
+        }
+    }
+    if !blocking.is_empty() {
+        return Err(Tried::Blocked { blocking, stopped: Duration::ZERO });
+    }
     for stage in &mut *new {
         stage.held.interrupt();
     }
@@ -191,7 +259,9 @@ fn stop<'a>(
     let deadline = now.checked_add(limits.max_stop).unwrap_or(now);
     let mut gone = Vec::new();
     for stage in new {
-        match stage.held.await_all(stage.site.process, limits, deadline) {
+        let stopped = stage.held.await_all(stage.site.process, limits, deadline);
+        tell_what_was_cut(stage);
+        match stopped {
             Ok(()) => {}
             // It left on its own; the others go on.
             Err(StopError::Gone) => gone.push(stage.site.process.pid()),

@@ -1,6 +1,6 @@
 //! Trying a transition until it succeeds, cannot, or the time is up.
 
-use crate::leave;
+use crate::leave::{self, InTheWay};
 use crate::outcome::{Blocking, Lost, NotApplied, WriteFault};
 use crate::patcher::ApplyError;
 use crate::process::Process;
@@ -16,6 +16,10 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// A thread that sleeps on unchanged is not disturbed again before this has passed:
 /// each stop restarts the timeout of its `epoll_wait`.
 const LET_SLEEP: Duration = Duration::from_secs(2);
+/// How long one that has ended its transfer stands until others have ended theirs: longer from
+/// try to try.
+const FIRST_TOGETHER: Duration = Duration::from_millis(2);
+const LONGEST_TOGETHER: Duration = Duration::from_millis(50);
 const GLANCE: Duration = Duration::from_millis(5);
 
 #[derive(Clone, Debug)]
@@ -83,7 +87,8 @@ pub(crate) fn ended(tried: &Tried) -> Ended {
 
 pub(crate) fn run(sites: &[Site<'_>], terms: &Terms<'_>) -> Result<Round, ApplyError> {
     let mut pause = FIRST_PAUSE;
-    let mut in_the_way: Option<(Vec<Blocked>, Instant)> = None;
+    let mut in_the_way: Option<(Vec<Blocked>, Instant, Duration)> = None;
+    let mut together = FIRST_TOGETHER;
     let mut tries = 0_u32;
     let mut longest_stop = Duration::ZERO;
     loop {
@@ -115,6 +120,7 @@ pub(crate) fn run(sites: &[Site<'_>], terms: &Terms<'_>) -> Result<Round, ApplyE
         }
         // Who leaves is caught. Where that was in vain, everybody runs for a while.
         if waited {
+            together = together.saturating_mul(2).min(LONGEST_TOGETHER);
             std::thread::sleep(pause.min(terms.deadline.saturating_duration_since(Instant::now())));
             pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
         }
@@ -122,7 +128,7 @@ pub(crate) fn run(sites: &[Site<'_>], terms: &Terms<'_>) -> Result<Round, ApplyE
             |blocked: &Blocked| of(sites, blocked).is_some_and(|process| sleeping(process, blocked.tid).is_some());
         let patience = if blocking.iter().all(asleep) { LET_SLEEP } else { LONGEST_PAUSE };
         let until = Instant::now().checked_add(patience).map_or(terms.deadline, |until| until.min(terms.deadline));
-        in_the_way = Some((blocking, until));
+        in_the_way = Some((blocking, until, together));
     }
 }
 
@@ -162,9 +168,10 @@ fn sleeping(process: &Process, tid: i32) -> Option<Vec<u8>> {
 fn attempt(
     sites: &[Site<'_>],
     terms: &Terms<'_>,
-    in_the_way: Option<&(Vec<Blocked>, Instant)>,
+    in_the_way: Option<&(Vec<Blocked>, Instant, Duration)>,
 ) -> Result<Tried, ApplyError> {
-    let in_the_way = in_the_way.map(|(blocking, until)| (blocking.as_slice(), *until));
+    let in_the_way =
+        in_the_way.map(|(blocking, until, together)| InTheWay { blocking, until: *until, together: *together });
     std::thread::scope(|scope| {
         let tracer = std::thread::Builder::new()
             .name("salve-transition".to_owned())

@@ -1,11 +1,14 @@
 //! What came of one attempt on one process, as it is reported.
 
+use crate::console::Console;
 use crate::event::{Blocker, Event, LivepatchRef, ProcessRef, UpdateRef};
 use crate::exit::Exit;
 use crate::problem::{chain, one_line};
 use crate::view::{bytes_for_people, duration_for_people};
 use core::time::Duration;
-use salve_tracee::{Applied, ApplyError, Blocking, Lost, NotApplied, Outcome, ReadError};
+use salve_tracee::{
+    Applied, ApplyError, Blocking, BlockingReason, CutShort, Lost, NotApplied, Outcome, Process, ReadError,
+};
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -93,6 +96,8 @@ pub(crate) struct Action {
     pub(crate) code: Option<String>,
     pub(crate) why: Option<String>,
     pub(crate) blocking: Vec<Blocker>,
+    /// Calls that the last try may have cut short.
+    pub(crate) cut_short: Vec<Cut>,
     pub(crate) measured: Option<Measured>,
     /// A restart brings the old code back, because the disk does not have the new one.
     pub(crate) restart_falls_back: bool,
@@ -137,6 +142,7 @@ impl Action {
             code: None,
             why: None,
             blocking: Vec::new(),
+            cut_short: Vec::new(),
             measured: None,
             restart_falls_back: false,
         }
@@ -157,9 +163,9 @@ impl Action {
             }
             Ok(Outcome::AlreadyApplied { livepatches: _ }) => Self { outcome: Ending::AlreadyApplied, ..self },
             Ok(Outcome::Deferred { blocking, tries: _ }) => {
+                let (code, why) = why_deferred(&blocking, "threads are inside functions that are replaced");
                 let blocking: Vec<Blocker> = blocking.iter().map(blocker).collect();
-                Self { outcome: Ending::Deferred, blocking, ..self }
-                    .because("in-use", "threads are inside functions that are replaced")
+                Self { outcome: Ending::Deferred, blocking, ..self }.because(code, why)
             }
             // A process that is no more needs nothing.
             Ok(Outcome::NotApplied { why: NotApplied::Exited } | Outcome::Indeterminate { why: Lost::Exited })
@@ -254,6 +260,42 @@ pub(crate) fn blocker_lines(pid: u32, blocking: &[Blocker], indent: &str, out: &
         writeln!(out, "{indent}{}: {}: {}", blocker.place(pid), one_line(function), one_line(&blocker.detail))?;
     }
     Ok(())
+}
+
+/// The code and the words for it: `inside` where some are in functions that change.
+pub(crate) fn why_deferred<'w>(blocking: &[Blocking], inside: &'w str) -> (&'static str, &'w str) {
+    let in_transfer = |one: &Blocking| matches!(one.why, BlockingReason::Transfer(_));
+    if blocking.is_empty() || !blocking.iter().all(in_transfer) {
+        return ("in-use", inside);
+    }
+    ("in-transfer", "threads sleep in calls that a stop may cut short (--cut-transfers goes on all the same)")
+}
+
+/// A call that came back with less than it was asked for when its thread was stopped.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Cut {
+    tid: u32,
+    call: &'static str,
+    asked: Option<u64>,
+    done: u64,
+    /// What these two count.
+    unit: &'static str,
+}
+
+/// What stops of this process may have cut short, said to whoever watches as well.
+pub(crate) fn cut_short(process: &Process) -> Vec<Cut> {
+    let told = process.take_cut_short();
+    for cut in &told {
+        Console::warn(&format!("pid {}: {cut}", process.pid()));
+    }
+    let cut = |cut: &CutShort| Cut {
+        tid: u32::try_from(cut.tid).unwrap_or(0),
+        call: cut.asked.call,
+        asked: cut.asked.amount,
+        done: cut.done,
+        unit: cut.asked.unit,
+    };
+    told.iter().map(cut).collect()
 }
 
 pub(crate) fn blocker(blocking: &Blocking) -> Blocker {

@@ -6,7 +6,9 @@ mod clock;
 mod crew;
 mod unit;
 
-pub(crate) use action::{Action, Ending, blocker, blocker_lines, nanoseconds, with_others};
+pub(crate) use action::{
+    Action, Cut, Ending, blocker, blocker_lines, cut_short, nanoseconds, why_deferred, with_others,
+};
 pub(crate) use unit::{Obstacle, Settled, concerning, foreseen, unobstructed};
 
 pub(crate) use clock::Clock;

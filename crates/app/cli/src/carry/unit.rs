@@ -1,6 +1,6 @@
 //! One transition group, carried out: every process of it changes, or none does.
 
-use super::{Action, Brakes, Ending, Guard, Task, interrupted, livepatch_refs, older};
+use super::{Action, Brakes, Ending, Guard, Task, cut_short, interrupted, livepatch_refs, older};
 use crate::event::{LivepatchRef, ProcessRef};
 use crate::machine::processes::{Processes, name, reopen};
 use crate::plan::{Bound, together};
@@ -232,12 +232,13 @@ fn ended(open: &[(&Task<'_>, Process)], results: Ends, tries: u32) -> Vec<Action
             return open.iter().map(|(task, _)| failed(task)).collect();
         }
     };
-    for (task, _) in open {
+    for (task, process) in open {
         let action = plain(task, Ending::Gone);
-        let action = match ends.remove(&task.id) {
+        let mut action = match ends.remove(&task.id) {
             Some(end) => action.ended(end, tries),
             None => action,
         };
+        action.cut_short = cut_short(process);
         actions.push(action);
     }
     let Some((first, _)) = open.first() else { return actions };

@@ -43,7 +43,7 @@ pub(crate) fn run(args: &Apply, context: &mut Context) -> Result<ApplyReport, Pr
     check_direction(&patch, &accepted).inspect_err(|_| warn_of_stray(&accepted, &patch.images))?;
     let view = PatchView::of(&patch, &args.file, sha256);
     let update = updates::update_of(&patch);
-    let processes = Processes::new();
+    let processes = Processes::that_may_be_cut(args.consent.cut_transfers);
     if let Some(why) = processes.list_problem() {
         Console::warn(&format!("nobody is touched: the list of processes to leave alone is not understood: {why}"));
     }

@@ -41,7 +41,7 @@ pub(crate) fn run(
     packages: &dyn PackageFacts,
     deriver: &dyn Deriving,
 ) -> Result<HealReport, Problem> {
-    let processes = Processes::new();
+    let processes = Processes::that_may_be_cut(args.consent.cut_transfers);
     if let Some(why) = processes.list_problem() {
         Console::warn(&format!("nobody is touched: the list of processes to leave alone is not understood: {why}"));
     }

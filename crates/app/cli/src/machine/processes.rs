@@ -154,7 +154,15 @@ fn cannot_list(error: ReadError) -> Problem {
 
 impl Processes {
     pub(crate) fn new() -> Self {
-        let limits = Limits::default();
+        Self::within(Limits::default())
+    }
+
+    /// The same where calls of their threads may be cut short, if a person says so.
+    pub(crate) fn that_may_be_cut(may_cut_transfers: bool) -> Self {
+        Self::within(Limits { may_cut_transfers, ..Limits::default() })
+    }
+
+    fn within(limits: Limits) -> Self {
         let own = i32::try_from(std::process::id())
             .ok()
             .and_then(|pid| Process::open(pid).ok())

@@ -10,6 +10,7 @@ use crate::slot::{SLOT_BYTES, Slot};
 use crate::stop::mended_registers;
 use crate::stub::Bell;
 use crate::sys;
+use crate::transfer;
 use crate::wait::{self, Stopped};
 use crate::{Errno, home};
 use core::time::Duration;
@@ -164,6 +165,7 @@ fn pass_traps(target: &Target<'_>, tid: i32) -> Result<(), RemoteError> {
 /// The stopped thread, if it may make all calls of the task.
 fn prepare(target: &Target<'_>, tid: i32, slot: &Slot, task: &Task<'_>) -> Result<Prepared, RemoteError> {
     let registers = mended_registers(tid)?;
+    transfer::tell(target.process, target.memory, tid, &registers);
     let prepared = Prepared::of(target.process, target.memory, tid, &registers)?;
     prepared.judge(slot.at, task.program.rows.iter().chain(task.later))?;
     Ok(prepared)

@@ -1,7 +1,8 @@
 //! Which threads to borrow, and in which order.
 
 use super::{RemoteError, Target, has_descriptors_of};
-use crate::process::{Process, Seccomp};
+use crate::process::Seccomp;
+use crate::transfer;
 
 /// Candidates that are tried before giving up for now.
 const MAX_CANDIDATES: usize = 16;
@@ -18,7 +19,7 @@ const FILTERED: u32 = 6;
 pub(super) fn candidates(target: &Target<'_>) -> Result<(Vec<i32>, Option<i32>), RemoteError> {
     let (mut ranked, mut waiting) = (Vec::new(), None);
     for tid in target.process.threads(target.limits)?.into_iter().take(1024) {
-        match rank(target.process, tid) {
+        match rank(target, tid) {
             Some(Rank::Fit(rank)) => ranked.push((rank, tid)),
             Some(Rank::Waiting) => waiting = Some(tid),
             None => {}
@@ -30,23 +31,26 @@ pub(super) fn candidates(target: &Target<'_>) -> Result<(Vec<i32>, Option<i32>),
 
 enum Rank {
     Fit(u32),
-    /// It cannot stop until its `vfork` child is done.
+    /// It cannot stop until its `vfork` child is done, or may not until its transfer is.
     Waiting,
 }
 
 /// What a thread is good for. `/proc/PID/task/TID/syscall` says `running`, or the number of the call it sleeps in.
-fn rank(process: &Process, tid: i32) -> Option<Rank> {
+fn rank(target: &Target<'_>, tid: i32) -> Option<Rank> {
+    let process = target.process;
     if !has_descriptors_of(process, tid) {
         return None;
     }
     let text = process.read_entry(&format!("task/{tid}/syscall"), "syscall", 512).ok()?;
     let text = String::from_utf8_lossy(&text);
     let number = text.split_ascii_whitespace().next()?;
+    let in_transfer = || transfer::of_thread(process, target.memory, target.limits, tid).is_some();
     let calm: u32 = match number {
+        "58" => return Some(Rank::Waiting),
+        _ if in_transfer() => return Some(Rank::Waiting),
         "running" | "-1" => 0,
         // read, poll, nanosleep, futex, clock_nanosleep, ppoll: these go on as if nothing was.
         "0" | "7" | "35" | "202" | "230" | "271" => 1,
-        "58" => return Some(Rank::Waiting),
         _ => 2,
     };
     let filtered = match process.status(Some(tid)).ok()?.seccomp().ok()? {

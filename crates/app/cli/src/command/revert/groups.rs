@@ -3,7 +3,7 @@
 use super::carrier::Carrier;
 use super::ending::RevertEnding;
 use super::reversion::Reversion;
-use crate::carry::{Brakes, Clock, SLICE};
+use crate::carry::{Brakes, Clock, SLICE, cut_short};
 use crate::command::Context;
 use crate::machine::processes::{self, Processes};
 use crate::plan::{Bound, together};
@@ -103,8 +103,8 @@ impl Reverting<'_> {
 
     /// What came of one of the group, or of one that joined it; `None` of one that had nothing to lose.
     fn ended(&self, open: &[Open<'_>], id: ProcessId, result: Result<RevertOutcome, ApplyError>) -> Option<Reversion> {
-        if let Some((known, _)) = open.iter().find(|(one, _)| one.id == id) {
-            return Some(plain(known).ended(result));
+        if let Some((known, process)) = open.iter().find(|(one, _)| one.id == id) {
+            return Some(Reversion { cut_short: cut_short(process), ..plain(known).ended(result) });
         }
         if matches!(result, Ok(RevertOutcome::NothingToRevert)) {
             return None;

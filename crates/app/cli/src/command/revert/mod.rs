@@ -28,7 +28,7 @@ pub(crate) fn run(args: &Revert, context: &mut Context) -> Result<RevertReport, 
             .map_err(|problem| problem.hint("a revert changes processes too: --while-off does it all the same"))?;
     }
     let wanted = Wanted::of(args.patch.as_deref())?;
-    let processes = Processes::new();
+    let processes = Processes::that_may_be_cut(args.cut_transfers);
     let (found, unread, not_looked_at) = if args.targets.all {
         carriers(&processes, &wanted, context)?
     } else {

@@ -1,7 +1,7 @@
 //! What came of one process, as it is reported.
 
 use super::ending::RevertEnding;
-use crate::carry::{blocker, nanoseconds};
+use crate::carry::{Cut, blocker, nanoseconds, why_deferred};
 use crate::event::{Blocker, Event, ProcessRef};
 use crate::problem::chain;
 use salve_tracee::{ApplyError, Lost, NotApplied, ReadError, RevertOutcome, Selection};
@@ -17,6 +17,8 @@ pub(super) struct Reversion {
     pub(super) code: Option<String>,
     pub(super) why: Option<String>,
     pub(super) blocking: Vec<Blocker>,
+    /// Calls that the last try may have cut short.
+    pub(super) cut_short: Vec<Cut>,
     pub(super) stopped_ns: Option<u64>,
     pub(super) longest_stop_ns: Option<u64>,
     /// The payload stays mapped, because an address of it may have escaped.
@@ -45,6 +47,7 @@ impl Reversion {
             code: None,
             why: None,
             blocking: Vec::new(),
+            cut_short: Vec::new(),
             stopped_ns: None,
             longest_stop_ns: None,
             payload_kept: None,
@@ -67,12 +70,9 @@ impl Reversion {
             },
             Ok(RevertOutcome::NothingToRevert) => Self { outcome: RevertEnding::NothingToRevert, ..self },
             Ok(RevertOutcome::Deferred { blocking, tries: _ }) => {
+                let (code, why) = why_deferred(&blocking, "threads are inside the new code");
                 let blocking = blocking.iter().map(blocker).collect();
-                Self { blocking, ..self }.because(
-                    RevertEnding::Deferred,
-                    "in-use",
-                    "threads are inside the new code".into(),
-                )
+                Self { blocking, ..self }.because(RevertEnding::Deferred, code, why.into())
             }
             Ok(
                 RevertOutcome::NotReverted { why: NotApplied::Exited }
