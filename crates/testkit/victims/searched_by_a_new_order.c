@@ -1,6 +1,7 @@
 //#Kind: library
 //#ExpectVerdict: review
 //#ExpectReason: new-callback
+//#ExpectChanged: by_name
 //#ExpectChanged: find
 //#Flags: -fno-inline
 /* What is searched by halves has to lie in that order, and old code put it where there was room. */

@@ -2,6 +2,7 @@
 //#ExpectVerdict: review
 //#ExpectReason: new-callback
 //#ExpectChanged: add
+//#ExpectChanged: by_key
 //#ExpectChanged: find
 /* One function now sorts what is kept, and another one relies on it: what old code put there is in
  * no order until something is added. */

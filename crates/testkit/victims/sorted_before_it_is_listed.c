@@ -1,5 +1,6 @@
 //#Kind: library
 //#ExpectVerdict: safe
+//#ExpectChanged: by_name
 //#ExpectChanged: list
 //#AlsoUnnamed: gcc -O3
 /* Who sorts an array of the caller's calls a new comparison until the array is sorted, and then
