@@ -10,11 +10,12 @@
 
 use crate::carry::Carried;
 use crate::followed::Followed;
-use crate::layout::import_at;
+use crate::layout::{call_target, import_at};
 use crate::registry;
 use crate::resources::{PAIRS, calls};
 use iced_x86::{Instruction, Mnemonic, OpKind};
 use salve_code::ReferenceKind;
+use salve_code::affine::{Form, Origin, argument, forms};
 use salve_elf::Binding;
 use salve_match::{ImageDiff, Place, Side};
 use salve_patch::{Evidence, Reason};
@@ -135,7 +136,75 @@ fn change(diff: &ImageDiff<'_, '_>, pair: (usize, usize)) -> Option<Change> {
         }
     }
     calls.retain(|_, by| *by != 0);
+    let gained: Vec<(usize, i64)> = calls.iter().filter(|(_, by)| **by > 0).map(|(g, by)| (*g, *by)).collect();
+    for (callee, times) in gained {
+        for (called, count) in was_inlined(diff, pair, callee, &calls).into_iter().flatten() {
+            if let Some(by) = calls.get_mut(&called) {
+                *by = by.saturating_add(times.saturating_mul(count)).min(0);
+            }
+        }
+    }
+    calls.retain(|_, by| *by != 0);
     (!calls.is_empty()).then_some(Change { pair, calls })
+}
+
+/// What a function calls that the compiler had made a part of another one, which calls it now: all
+/// that it calls is called less often there. Several callees tell it from another function, and
+/// that they get the same.
+fn was_inlined(
+    diff: &ImageDiff<'_, '_>,
+    (old, new): (usize, usize),
+    callee: usize,
+    by: &BTreeMap<usize, i64>,
+) -> Option<BTreeMap<usize, i64>> {
+    let mut inside: BTreeMap<usize, i64> = BTreeMap::new();
+    let now = callees(&diff.new, callee);
+    for (called, count) in callees(&diff.old, diff.old_of(callee)?) {
+        let called = diff.new_of(called)?;
+        let count = count.min(now.get(&called).copied().unwrap_or(0));
+        inside.insert(called, count);
+    }
+    let range = |side: &Side<'_, '_>, function: usize| side.image.functions().get(function).map(|f| f.range);
+    let imports = calls(&diff.old, range(&diff.old, diff.old_of(callee)?)?);
+    let (before, after) = (calls(&diff.old, range(&diff.old, old)?), calls(&diff.new, range(&diff.new, new)?));
+    let own = |name: &str| diff.old.image.symbols().iter().any(|symbol| symbol.defined && symbol.name == name);
+    // Each function has its own guard of the stack.
+    let imports: Vec<&str> = imports.into_keys().filter(|name| *name != "__stack_chk_fail" && !own(name)).collect();
+    let fewer = |name: &&str| after.get(name).unwrap_or(&0) < before.get(name).unwrap_or(&0);
+    let all_fewer = inside.keys().all(|called| by.get(called).is_some_and(|by| *by < 0)) && imports.iter().all(fewer);
+    if !all_fewer || inside.len().saturating_add(imports.len()) < 2 {
+        return None;
+    }
+    inside.retain(|called, _| gets_the_same(diff, (old, new), callee, *called));
+    Some(inside)
+}
+
+/// Whether what `called` gets first from `callee` is what it got first from the function that now
+/// calls `callee`: one of that one's own arguments.
+fn gets_the_same(diff: &ImageDiff<'_, '_>, (old, new): (usize, usize), callee: usize, called: usize) -> bool {
+    let (Some(callee_before), Some(called_before)) = (diff.old_of(callee), diff.old_of(called)) else { return false };
+    let given = arguments(&diff.old, callee_before, called_before);
+    let had: Vec<Form> = arguments(&diff.old, old, called_before).into_iter().map(|[first, ..]| first).collect();
+    let mut gives = arguments(&diff.new, new, callee).into_iter();
+    gives.all(|arguments| {
+        given.iter().all(|[first, ..]| {
+            let from = (0..arguments.len()).find(|n| first.terms.as_slice() == [(argument(*n), 1)]);
+            let Some(mut gets) = from.and_then(|n| arguments.get(n)).cloned() else { return false };
+            gets.constant = gets.constant.wrapping_add(first.constant);
+            matches!(gets.terms.as_slice(), [(Origin::Entry(_), 1)]) && had.contains(&gets)
+        })
+    })
+}
+
+/// What a function hands to another one, call by call.
+fn arguments(side: &Side<'_, '_>, function: usize, callee: usize) -> Vec<[Form; 6]> {
+    let Some(f) = side.image.functions().get(function) else { return Vec::new() };
+    let leads_to = |at| {
+        let call = salve_code::decode_at(side.image, at);
+        call.and_then(|call| call_target(&call)).and_then(|target| own_function(side, target)) == Some(callee)
+    };
+    let calls = forms(side.image, f.range).calls;
+    calls.into_iter().filter(|call| leads_to(call.at)).map(|call| call.arguments).collect()
 }
 
 /// How often a function calls each other one directly.
