@@ -5,9 +5,9 @@
 //! target while it runs has a number that it will not come by, and is looked at again
 //! before anything is done with that number.
 
-use crate::Errno;
+use crate::outcome::NotApplied;
 use crate::process::{Process, ReadError};
-use crate::remote::{RemoteError, SOCKETPAIR};
+use crate::remote::RemoteError;
 use crate::room;
 use rustix::fs::OFlags;
 use std::collections::BTreeSet;
@@ -52,19 +52,20 @@ pub(crate) fn unused<const N: usize>(process: &Process, passing: usize) -> Resul
     let used = used(process)?;
     let limit = room::soft_limit(process, "Max open files")?;
     let limit = limit.and_then(|limit| i32::try_from(limit).ok()).unwrap_or(i32::MAX);
-    let none = RemoteError::Call { call: SOCKETPAIR.1, errno: Errno(libc::EMFILE) };
-    let needed = used.len().saturating_add(N).saturating_add(passing).saturating_add(SPARE);
-    if usize::try_from(limit).unwrap_or(0) < needed {
+    let need = N.saturating_add(passing).saturating_add(SPARE);
+    let free = usize::try_from(limit).unwrap_or(0).saturating_sub(used.len());
+    let none = RemoteError::Not(NotApplied::DescriptorLimit { free, need });
+    if free < need {
         return Err(none);
     }
     // The kernel's table has so many places now; a higher number makes it larger for good.
     let places = process.status(None)?.field("FDSize").and_then(|size| size.parse::<i32>().ok()).unwrap_or(64);
-    let free = |top: i32| -> Vec<i32> {
+    let unused = |top: i32| -> Vec<i32> {
         let bottom = top.checked_div(2).unwrap_or(0).max(LOWEST);
         (bottom..top).filter(|number| !used.contains(number) && !COMMON.contains(number)).collect()
     };
     let tops = [1, 2, 4].map(|times| places.saturating_mul(times).min(limit));
-    let from = tops.into_iter().map(free).find(|free| free.len() >= N).ok_or(none)?;
+    let from = tops.into_iter().map(unused).find(|unused| unused.len() >= N).ok_or(none)?;
     Ok(some_of(&from))
 }
 
@@ -122,7 +123,7 @@ mod tests {
         while process.status(None).expect("it runs").field("Name") != Some("sleep") {}
         let refused = unused::<3>(&process, 2);
         sleeper.kill().and_then(|()| sleeper.wait()).expect("it ends");
-        let full = matches!(refused, Err(RemoteError::Call { errno: Errno(libc::EMFILE), .. }));
+        let full = matches!(refused, Err(RemoteError::Not(NotApplied::DescriptorLimit { .. })));
         assert!(full, "{refused:?}");
     }
 }

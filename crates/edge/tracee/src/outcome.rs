@@ -192,6 +192,8 @@ pub enum NotApplied {
     AddressSpaceLimit { headroom_bytes: u64, need_bytes: u64 },
     #[error("it keeps its memory locked, and its limit on locked memory leaves no room")]
     LockedMemoryLimit,
+    #[error("its limit on open files leaves {free} and {need} are needed, with some for itself")]
+    DescriptorLimit { free: usize, need: usize },
     #[error("the kernel forbids writing to its text")]
     TextWriteForbidden,
     #[error("it is a statically linked program")]
@@ -266,6 +268,7 @@ impl NotApplied {
             Self::MemoryGroup { .. } => "memory-group",
             Self::AddressSpaceLimit { .. } => "address-space-limit",
             Self::LockedMemoryLimit => "locked-memory-limit",
+            Self::DescriptorLimit { .. } => "descriptor-limit",
             Self::TextWriteForbidden => "text-write-forbidden",
             Self::StaticProgram => "static-program",
             Self::NotX86_64 => "not-x86-64",
