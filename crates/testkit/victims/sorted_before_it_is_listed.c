@@ -1,10 +1,12 @@
 //#Kind: library
-//#ExpectVerdict: safe
+//#ExpectVerdict: review
+//#ExpectReason: new-callback
 //#ExpectChanged: by_name
 //#ExpectChanged: list
 //#AlsoUnnamed: gcc -O3
 /* Who sorts an array of the caller's calls a new comparison until the array is sorted, and then
- * nobody has its address any more: until then, a return into replaced code is on the stack. */
+ * nobody has its address any more. Nothing but that proves it, so the livepatch cannot be reverted,
+ * and somebody should know. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -8,10 +8,9 @@ use crate::carry::{Carried, CarriedPair};
 use crate::registry;
 use salve_match::ImageDiff;
 use salve_patch::{Evidence, Reason};
-use std::collections::BTreeSet;
 
-/// Callbacks that have no counterpart; of new ones, those that somebody may keep.
-pub(crate) fn unpaired(diff: &ImageDiff<'_, '_>, added: &BTreeSet<usize>, old: &Callers) -> Vec<Reason> {
+/// Callbacks that have no counterpart.
+pub(crate) fn unpaired(diff: &ImageDiff<'_, '_>, carried: &Carried, old: &Callers, new: &Callers) -> Vec<Reason> {
     let gone: Vec<Evidence> = diff
         .gone
         .iter()
@@ -24,8 +23,10 @@ pub(crate) fn unpaired(diff: &ImageDiff<'_, '_>, added: &BTreeSet<usize>, old: &
             seen: "its address was taken; it has no counterpart".to_owned(),
         })
         .collect();
-    let added: Vec<Evidence> = added
+    let added: Vec<Evidence> = carried
+        .added
         .iter()
+        .filter(|n| new.taken.contains(n))
         .filter_map(|n| diff.new.image.functions().get(*n))
         .map(|f| Evidence {
             function: Some(f.display_name()),

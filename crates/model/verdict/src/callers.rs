@@ -11,8 +11,6 @@ pub(crate) struct Callers {
     direct: BTreeMap<usize, BTreeSet<usize>>,
     /// Functions whose address is a value somewhere in the image.
     pub(crate) taken: BTreeSet<usize>,
-    /// Of those, the ones whose address lies somewhere when the program begins.
-    pub(crate) in_data: BTreeSet<usize>,
     /// Functions that other images may find by their names.
     exported: BTreeSet<usize>,
     /// Functions that the loader or the C library runs once.
@@ -42,13 +40,12 @@ impl Callers {
         }
         let mut startup = BTreeSet::new();
         let mut shutdown = BTreeSet::new();
-        let mut in_data = BTreeSet::new();
         for reloc in side.image.relocs() {
             if let Binding::Symbol { .. } = reloc.binding
                 && !matches!(side.place(reloc.at), Place::Slot(_))
                 && let Some(Place::Code { function, .. }) = own(side, reloc.binding)
             {
-                in_data.insert(function);
+                taken.insert(function);
             }
             let (Binding::Relative { target } | Binding::Indirect { resolver: target }) = reloc.binding else {
                 continue;
@@ -67,11 +64,10 @@ impl Callers {
                     shutdown.insert(function);
                 }
                 _ => {
-                    in_data.insert(function);
+                    taken.insert(function);
                 }
             }
         }
-        taken.extend(&in_data);
         let mut exported = BTreeSet::new();
         for symbol in side.image.symbols().iter().filter(|s| s.defined) {
             if side.image.section_at(symbol.value).is_some_and(|s| s.role == SectionRole::Code)
@@ -86,7 +82,7 @@ impl Callers {
         if let Place::Code { function, .. } = side.place(side.image.entry()) {
             startup.insert(function);
         }
-        let mut callers = Self { direct, taken, in_data, exported, startup, once: BTreeSet::new() }.closed();
+        let mut callers = Self { direct, taken, exported, startup, once: BTreeSet::new() }.closed();
         callers.once = callers.run_once(side);
         callers
     }

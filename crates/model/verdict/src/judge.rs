@@ -7,7 +7,7 @@ use crate::layout::Layout;
 use crate::words::Words;
 use crate::{
     callbacks, columns, contracts, data, dependency, encoding, exceptions, handed, identity, image, kept, labels,
-    meaning, objects, once, order, read_only, registry, resources, revert, shared, tables, takers, unreached, witness,
+    meaning, objects, once, order, read_only, registry, resources, revert, shared, tables, unreached, witness,
 };
 use salve_elf::VaRange;
 use salve_match::{ImageDiff, NoiseContext, noise};
@@ -94,7 +94,6 @@ fn of_payload(diff: &ImageDiff<'_, '_>, carried: &Carried, copied: Option<VaRang
     let witnesses = witness::witnesses(diff, carried);
     let followed = Followed::new(&diff.new);
     let (old_callers, new_callers) = (Callers::of(&diff.old), Callers::of(&diff.new));
-    let kept = takers::new_and_kept(diff, carried, &new_callers);
     let mut reasons = Vec::new();
     reasons.extend(image::fixed_address(diff));
     reasons.extend(image::text_relocations(diff));
@@ -116,7 +115,7 @@ fn of_payload(diff: &ImageDiff<'_, '_>, carried: &Carried, copied: Option<VaRang
     reasons.extend(columns::reason(diff, carried, &followed));
     reasons.extend(once::at_startup(diff, carried, &new_callers));
     reasons.extend(once::reason(diff, carried));
-    reasons.extend(callbacks::unpaired(diff, &kept, &old_callers));
+    reasons.extend(callbacks::unpaired(diff, carried, &old_callers, &new_callers));
     reasons.extend(callbacks::roles(diff, carried, &old_callers));
     reasons.extend(callbacks::rewritten(diff, carried));
     reasons.extend(callbacks::by_place_only(diff, carried, &old_callers));
