@@ -43,7 +43,7 @@ const STARTS: [&str; 27] = [
     "write",
 ];
 /// What a container's usual list allows and Salve makes use of.
-const USUAL: [&str; 13] = [
+const USUAL: [&str; 14] = [
     "clone",
     "clone3",
     "futex",
@@ -52,6 +52,7 @@ const USUAL: [&str; 13] = [
     "mmap",
     "mremap",
     "nanosleep",
+    "poll",
     "recvmsg",
     "rt_sigaction",
     "rt_sigprocmask",
