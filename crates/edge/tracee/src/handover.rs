@@ -18,13 +18,14 @@ use crate::program::{Descriptor, Else, Program, Row};
 use crate::remote::{CLOSE, FCNTL, Failed, MMAP, MUNMAP, POLL, PPOLL, PWRITE, RECVMSG, RemoteError, SOCKETPAIR, Sys};
 use crate::slot::SLOT_BYTES;
 use crate::workshop::{
-    BYTE_AT, CONTROL_AT, FILES_AT, MAX_FILES, MEMORY_AT, MESSAGE_AT, POLL_AT, PROBE_AT, SOCKETS_AT, TIME_AT, VECTOR_AT,
-    Workshop,
+    BYTE_AT, CONTROL_AT, DONE_AT, FILES_AT, MAX_FILES, MEMORY_AT, MESSAGE_AT, POLL_AT, PROBE_AT, SOCKETS_AT, TIME_AT,
+    VECTOR_AT, Workshop, report,
 };
 use crate::{Errno, descriptors};
 use core::time::Duration;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
 use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
+use salve_elf::RuntimeAddr;
 use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -63,7 +64,8 @@ pub(crate) fn hand_over(workshop: &mut Workshop<'_>, parcels: &[Parcel<'_>]) -> 
         return Err(RemoteError::Unsuitable(why).into());
     }
     let numbers = Numbers::unused(process, parcels.len())?;
-    let program = program(workshop, parcels, &numbers);
+    let places = Places { workshop: workshop.word(0), wait: workshop.wait, slot: workshop.slot.at };
+    let program = program(places, parcels, &numbers);
     write_message(workshop, parcels.len(), &numbers)?;
     if parcels.iter().any(|parcel| parcel.memory) {
         // A write that changes nothing, to the page of the stub, tells whether one may.
@@ -147,9 +149,17 @@ impl Draft {
     }
 }
 
+/// Where things lie in the target, and by which call it waits.
+#[derive(Clone, Copy)]
+struct Places {
+    workshop: RuntimeAddr,
+    wait: Sys,
+    slot: RuntimeAddr,
+}
+
 /// The program for these parcels.
-fn program(workshop: &Workshop<'_>, parcels: &[Parcel<'_>], numbers: &Numbers) -> Program {
-    let word = |offset: u64| workshop.word(offset);
+fn program(places: Places, parcels: &[Parcel<'_>], numbers: &Numbers) -> Program {
+    let word = |offset: u64| RuntimeAddr::new(places.workshop.raw().wrapping_add(offset));
     let socket = |n: u64| Descriptor::At(word(SOCKETS_AT.wrapping_add(n.wrapping_mul(4))));
     let file = |index: usize| {
         let into = u64::try_from(index).unwrap_or(0).wrapping_mul(4);
@@ -167,7 +177,7 @@ fn program(workshop: &Workshop<'_>, parcels: &[Parcel<'_>], numbers: &Numbers) -
     draft.close([socket(0)]);
     draft.put(renumber(socket(1), numbers.theirs), Goal::InUse(1));
     draft.close([socket(1)]);
-    draft.put(wait_for_message(workshop.wait, word(POLL_AT).raw(), word(TIME_AT).raw()), Goal::CloseSockets);
+    draft.put(wait_for_message(places.wait, word(POLL_AT).raw(), word(TIME_AT).raw()), Goal::CloseSockets);
     draft.put(receive(word(MESSAGE_AT).raw()).of(theirs), Goal::CloseSockets);
     if let Some(index) = memory {
         draft.put(renumber(file(index), numbers.memory), Goal::InUse(2));
@@ -176,12 +186,12 @@ fn program(workshop: &Workshop<'_>, parcels: &[Parcel<'_>], numbers: &Numbers) -
         draft.put(map(piece, file(index)), Goal::Unmap(done));
     }
     if memory.is_some() {
-        let into = workshop.slot.at.raw().wrapping_add(PROBE_INTO);
+        let into = places.slot.raw().wrapping_add(PROBE_INTO);
         let probe = Row::new(PWRITE, [0, word(PROBE_AT).raw(), 8, into, 0, 0]).of(kept);
         draft.put(Row { wants: 8, ..probe }, Goal::Unmap(pieces().count()));
     }
     draft.close(files().chain([theirs, ours]));
-    draft.put(workshop.report(), Goal::End);
+    draft.put(report(word(DONE_AT)), Goal::End);
 
     draft.starts(Goal::InUse(0));
     draft.close([socket(0), socket(1)]);
@@ -319,4 +329,133 @@ fn write_message(workshop: &Workshop<'_>, files: usize, numbers: &Numbers) -> Re
         workshop.write(offset, &bytes)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::fs::File;
+    use std::os::fd::AsFd as _;
+
+    const BASE: RuntimeAddr = RuntimeAddr::new(0x10_0000);
+    const OWN: [i32; 4] = [0, 1, 2, 5];
+    const NUMBERS: Numbers = Numbers { ours: 40, theirs: 41, memory: 42 };
+
+    /// A target as far as the program changes it, in which one call goes wrong.
+    struct Model {
+        open: BTreeSet<i32>,
+        mapped: BTreeSet<u64>,
+        words: BTreeMap<u64, i32>,
+        files: usize,
+        failing: Option<usize>,
+        reported: bool,
+    }
+
+    impl Model {
+        fn lowest(&mut self, from: i32) -> i32 {
+            let number = (from..1024).find(|number| !self.open.contains(number)).unwrap();
+            self.open.insert(number);
+            number
+        }
+
+        fn receive(&mut self) {
+            for index in 0..self.files {
+                let (at, number) = (BASE.raw() + FILES_AT + 4 * index as u64, self.lowest(0));
+                self.words.insert(at, number);
+            }
+        }
+
+        fn call(&mut self, row: &Row, fails: bool) -> i64 {
+            let first = match row.first {
+                Some(Descriptor::Is(number)) => number,
+                Some(Descriptor::At(at)) => self.words.get(&at.raw()).copied().unwrap_or(-1),
+                None => -1,
+            };
+            let [map_at, _, number, _, _, _] = row.arguments;
+            match row.sys {
+                // Somebody took that number meanwhile: the kernel gives the next one.
+                FCNTL if fails => i64::from(self.lowest(i32::try_from(number).unwrap() + 1)),
+                POLL if fails => 0,
+                CLOSE => {
+                    if self.open.remove(&first) {
+                        0
+                    } else {
+                        -9
+                    }
+                }
+                _ if fails => -12,
+                SOCKETPAIR => {
+                    for offset in [0, 4] {
+                        let number = self.lowest(0);
+                        self.words.insert(BASE.raw() + SOCKETS_AT + offset, number);
+                    }
+                    0
+                }
+                FCNTL => i64::from(self.lowest(i32::try_from(number).unwrap())),
+                RECVMSG => {
+                    self.receive();
+                    1
+                }
+                MMAP => {
+                    assert!(self.mapped.insert(map_at));
+                    map_at.cast_signed()
+                }
+                MUNMAP => {
+                    assert!(self.mapped.remove(&map_at), "{map_at:#x} is not mapped");
+                    0
+                }
+                POLL => 1,
+                PWRITE => 8,
+                _report => {
+                    self.reported = true;
+                    0
+                }
+            }
+        }
+
+        /// Runs the program as the stub does.
+        fn run(mut self, program: &Program) -> Self {
+            let mut at = 0;
+            while let Some(row) = program.rows.get(at) {
+                let result = self.call(row, self.failing == Some(at));
+                at = match row.otherwise {
+                    _ if result == row.wants.cast_signed() => at + 1,
+                    Else::Next => at + 1,
+                    Else::Row(row) => row,
+                    Else::End | Else::At(_) => break,
+                };
+            }
+            self
+        }
+    }
+
+    #[test]
+    fn whichever_call_fails_nothing_of_the_targets_is_closed_and_nothing_stays() {
+        let file = File::open("/").unwrap();
+        let piece = |at: u64| Piece { at: RuntimeAddr::new(at), len_bytes: 4096, protection: 1, offset: 0 };
+        let parcel = |pieces: &[u64], memory| {
+            let pieces = pieces.iter().copied().map(piece).collect();
+            Parcel { file: file.as_fd(), pieces, memory }
+        };
+        let parcels = [parcel(&[0x1000, 0x3000], false), parcel(&[], true), parcel(&[0x8000], false)];
+        let places = Places { workshop: BASE, wait: POLL, slot: RuntimeAddr::new(0x5000) };
+        let program = program(places, &parcels, &NUMBERS);
+        let run = |failing| {
+            let (open, mapped, words) = (BTreeSet::from(OWN), BTreeSet::new(), BTreeMap::new());
+            Model { open, mapped, words, files: parcels.len(), failing, reported: false }.run(&program)
+        };
+        let whole = run(None);
+        assert!(whole.reported && whole.mapped.len() == 3);
+        assert_eq!(whole.open.difference(&BTreeSet::from(OWN)).collect::<Vec<_>>(), [&NUMBERS.memory]);
+        let end = program.rows.iter().position(|row| row.sys == crate::remote::RT_SIGPROCMASK).unwrap();
+        for (at, row) in program.rows.iter().enumerate().take(end).filter(|(_, row)| row.sys != CLOSE) {
+            let after = run(Some(at));
+            assert!(!after.reported && after.mapped.is_empty(), "after row {at}, {}", row.sys.1);
+            let more: Vec<i32> = after.open.difference(&BTreeSet::from(OWN)).copied().collect();
+            // The number that came instead is known to nobody.
+            let stays = usize::from(row.sys == FCNTL);
+            assert!(BTreeSet::from(OWN).is_subset(&after.open) && more.len() == stays, "{at} {}: {more:?}", row.sys.1);
+        }
+    }
 }

@@ -131,11 +131,6 @@ impl<'a> Workshop<'a> {
         self.target.memory.write(self.word(offset), bytes).map_err(|_| RemoteError::Gone)
     }
 
-    /// The last row of a good end: the kernel itself says so in memory.
-    pub(crate) fn report(&self) -> Row {
-        report(self.word(DONE_AT))
-    }
-
     /// The number of the memory descriptor, as long as it stands for that: the target may have
     /// closed it, and opened another file since.
     pub(crate) fn memory_now(&self) -> Option<i32> {
@@ -174,9 +169,10 @@ impl<'a> Workshop<'a> {
     }
 }
 
-/// `rt_sigprocmask` with nothing but a place for the present mask, which is not zero.
-/// Its result never is the wanted one, so it ends the program.
-fn report(at: RuntimeAddr) -> Row {
+/// The last row of a good end: the kernel itself says so in memory. `rt_sigprocmask` with nothing
+/// but a place for the present mask, which is not zero. Its result never is the wanted one, so it
+/// ends the program.
+pub(crate) fn report(at: RuntimeAddr) -> Row {
     Row { wants: 1, ..Row::new(RT_SIGPROCMASK, [0, 0, at.raw(), 8, 0, 0]) }
 }
 

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Victim, livepatch, patcher, program, revert_within, within};
 use salve_patch::RevertPolicy;
-use salve_tracee::{ApplyMember, BlockingReason, Change, Mark, Outcome, Process, RevertOutcome, Selection};
+use salve_tracee::{ApplyMember, BlockingReason, Change, Mark, NotApplied, Outcome, Process, RevertOutcome, Selection};
 
 const FUNCTIONS: [&str; 3] = ["answer", "second", "counted"];
 const CYCLES: usize = 25;
@@ -45,6 +45,24 @@ fn a_program_that_closes_and_replaces_all_descriptors_keeps_its_own() {
 #[test]
 fn a_thread_with_descriptors_of_its_own_loses_no_message() {
     changed_and_back("unshared");
+}
+
+#[test]
+fn a_process_at_its_limit_of_open_files_is_left_alone_in_words() {
+    let directory = tempfile::tempdir().unwrap();
+    let pair = program(directory.path(), "descriptors", &[]);
+    let patch = livepatch(&pair, &FUNCTIONS, RevertPolicy::Unmap);
+    let mut victim = Victim::start(&pair.old, &["lowest"]);
+    let process = victim.process();
+    let pid = rustix::process::Pid::from_raw(process.pid());
+    let limit = rustix::process::Rlimit { current: Some(12), maximum: Some(12) };
+    rustix::process::prlimit(pid, rustix::process::Resource::Nofile, limit).unwrap();
+    let outcome = patcher().apply(&process, &Change::all_of(&patch), &within(1.0)).unwrap();
+    let Outcome::NotApplied { why: NotApplied::DescriptorLimit { free, need } } = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert!(free < need);
+    assert_eq!(victim.ask(""), "1 10 100 wrong 0");
 }
 
 #[test]
