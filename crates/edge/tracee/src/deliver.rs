@@ -16,7 +16,7 @@ use salve_patch::Access;
 use std::os::fd::BorrowedFd;
 
 /// How often a delivery is tried that was disturbed.
-const TRIES: usize = 3;
+const TRIES: u32 = 6;
 
 /// What is mapped where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,14 +78,15 @@ impl From<RemoteError> for DeliverError {
 
 /// Hands all parcels over and maps every piece, or none.
 pub(crate) fn deliver(workshop: &mut Workshop<'_>, parcels: &[Parcel<'_>]) -> Result<(), DeliverError> {
-    let mut tries_left = TRIES;
-    loop {
-        tries_left = tries_left.saturating_sub(1);
-        match handover::hand_over(workshop, parcels) {
-            Err(DeliverError::Remote(RemoteError::Unsuitable(_))) if tries_left > 0 => {}
-            other => return other,
+    let disturbed = |ended: &_| matches!(ended, Err(DeliverError::Remote(RemoteError::Unsuitable(_))));
+    let mut ended = handover::hand_over(workshop, parcels, 0);
+    for attempt in 1..TRIES {
+        if !disturbed(&ended) {
+            break;
         }
+        ended = handover::hand_over(workshop, parcels, attempt);
     }
+    ended
 }
 
 /// Whether every byte of every segment in the target is the payload's, and nothing may write there.

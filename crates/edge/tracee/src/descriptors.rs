@@ -17,6 +17,8 @@ use std::os::fd::AsFd;
 const MOST: usize = 1 << 20;
 /// Numbers that the target itself may come to need meanwhile.
 const SPARE: usize = 16;
+/// Of so many one is chosen at least.
+const FEWEST: i32 = 12;
 /// Numbers that shells and tools ask for by name.
 const COMMON: [i32; 2] = [63, 255];
 /// Below are those that programs count on.
@@ -47,8 +49,9 @@ impl From<rustix::fs::Stat> for FileId {
 }
 
 /// Numbers that the target does not use, far from those that it will use next; `passing`
-/// are as many as will be open besides for a moment.
-pub(crate) fn unused<const N: usize>(process: &Process, passing: usize) -> Result<[i32; N], RemoteError> {
+/// are as many as will be open besides for a moment. Each further `attempt` goes farther: what
+/// the target came to use last time it may come to use again.
+pub(crate) fn unused<const N: usize>(process: &Process, passing: usize, attempt: u32) -> Result<[i32; N], RemoteError> {
     let used = used(process)?;
     let limit = room::soft_limit(process, "Max open files")?;
     let limit = limit.and_then(|limit| i32::try_from(limit).ok()).unwrap_or(i32::MAX);
@@ -61,7 +64,8 @@ pub(crate) fn unused<const N: usize>(process: &Process, passing: usize) -> Resul
     // The kernel's table has so many places now; a higher number makes it larger for good.
     let places = process.status(None)?.field("FDSize").and_then(|size| size.parse::<i32>().ok()).unwrap_or(64);
     let unused = |top: i32| -> Vec<i32> {
-        let bottom = top.checked_div(2).unwrap_or(0).max(LOWEST);
+        let part = top.checked_shr(attempt.saturating_add(1)).unwrap_or(0).max(FEWEST);
+        let bottom = top.saturating_sub(part).max(LOWEST);
         (bottom..top).filter(|number| !used.contains(number) && !COMMON.contains(number)).collect()
     };
     let tops = [1, 2, 4].map(|times| places.saturating_mul(times).min(limit));
@@ -105,10 +109,12 @@ mod tests {
     #[test]
     fn unused_numbers_are_high_and_free_and_a_number_is_known_by_its_file() {
         let own = Process::open(std::process::id().cast_signed()).unwrap();
-        let numbers: [i32; 3] = unused(&own, 2).unwrap();
+        let numbers: [i32; 3] = unused(&own, 2, 0).unwrap();
         let open = used(&own).unwrap();
         assert!(numbers.iter().all(|number| *number >= LOWEST && !open.contains(number)), "{numbers:?} {open:?}");
         assert!(numbers[0] != numbers[1] && numbers[1] != numbers[2]);
+        let lowest = |attempt| unused::<3>(&own, 2, attempt).unwrap().into_iter().min().unwrap();
+        assert!(lowest(1) >= 48 && lowest(2) >= 52 && lowest(30) >= 52);
         let (one, other) = (std::fs::File::open("/proc/self/maps").unwrap(), std::fs::File::open("/").unwrap());
         assert_eq!(FileId::under(&own, other.as_raw_fd()), FileId::of(&other));
         assert_ne!(FileId::under(&own, one.as_raw_fd()), FileId::of(&other));
@@ -121,7 +127,7 @@ mod tests {
             std::process::Command::new("sh").args(["-c", "ulimit -n 16; exec sleep 60"]).spawn().expect("it starts");
         let process = Process::open(i32::try_from(sleeper.id()).expect("fits")).expect("it runs");
         while process.status(None).expect("it runs").field("Name") != Some("sleep") {}
-        let refused = unused::<3>(&process, 2);
+        let refused = unused::<3>(&process, 2, 0);
         sleeper.kill().and_then(|()| sleeper.wait()).expect("it ends");
         let full = matches!(refused, Err(RemoteError::Not(NotApplied::DescriptorLimit { .. })));
         assert!(full, "{refused:?}");

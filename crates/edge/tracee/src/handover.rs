@@ -56,14 +56,14 @@ pub(crate) fn rows(files: usize, pieces: usize) -> usize {
     pieces.saturating_mul(2).saturating_add(files.saturating_mul(2)).saturating_add(24)
 }
 
-/// Hands all parcels over and maps every piece, or none.
-pub(crate) fn hand_over(workshop: &mut Workshop<'_>, parcels: &[Parcel<'_>]) -> Result<(), DeliverError> {
+/// Hands all parcels over and maps every piece, or none. `attempt` counts from zero.
+pub(crate) fn hand_over(workshop: &mut Workshop<'_>, parcels: &[Parcel<'_>], attempt: u32) -> Result<(), DeliverError> {
     let process = workshop.target.process;
     if parcels.len() > MAX_FILES {
         let why = "more images than one message can carry".to_owned();
         return Err(RemoteError::Unsuitable(why).into());
     }
-    let numbers = Numbers::unused(process, parcels.len())?;
+    let numbers = Numbers::unused(process, parcels.len(), attempt)?;
     let places = Places { workshop: workshop.word(0), wait: workshop.wait, slot: workshop.slot.at };
     let program = program(places, parcels, &numbers);
     write_message(workshop, parcels.len(), &numbers)?;
@@ -73,8 +73,8 @@ pub(crate) fn hand_over(workshop: &mut Workshop<'_>, parcels: &[Parcel<'_>]) -> 
         workshop.write(PROBE_AT, &original)?;
     }
     let files: Vec<BorrowedFd<'_>> = parcels.iter().map(|parcel| parcel.file).collect();
-    let attempt = || send(process, numbers.ours, &files);
-    let meanwhile = Meanwhile { limit: SEND_LIMIT, attempt: &attempt };
+    let deliver = || send(process, numbers.ours, &files);
+    let meanwhile = Meanwhile { limit: SEND_LIMIT, attempt: &deliver };
     if let Err(failed) = workshop.run(&program, Some(&meanwhile))? {
         return Err(error(failed, &program, parcels));
     }
@@ -91,8 +91,8 @@ struct Numbers {
 }
 
 impl Numbers {
-    fn unused(process: &Process, files: usize) -> Result<Self, RemoteError> {
-        let [ours, theirs, memory] = descriptors::unused(process, files.saturating_add(2))?;
+    fn unused(process: &Process, files: usize, attempt: u32) -> Result<Self, RemoteError> {
+        let [ours, theirs, memory] = descriptors::unused(process, files.saturating_add(2), attempt)?;
         Ok(Self { ours, theirs, memory })
     }
 }
