@@ -44,6 +44,7 @@ behaviours! {
     contract
     coroutine
     data_in_code
+    data_in_code_followed
     dlopened
     endbr64
     exceptions

@@ -17,10 +17,13 @@ __asm__(".pushsection .text.with_data, \"ax\"\n"
         ".balign 64\n" FUNCTIONS ".balign 64\n"
         "table: .long jump - table, jump - table, 0x06060606, 0x06060606\n"
         ".popsection\n");
+__attribute__((noipa)) static int shown(int number) {
+    return number + (NEW ? number < -100 : 0);
+}
 int main(void) {
     for (int number = 0; ; number++) {
         int (*f)(int) = (int (*)(int))((const char *)table + ((const volatile int *)table)[number & 1]);
-        if (printf("%d %d %d\n", once(number), twice(number), f(number)) < 0) break;
+        if (printf("%d %d %d\n", shown(once(number)), twice(number), f(number)) < 0) break;
         sleep(1);
     }
     return 1;

@@ -31,10 +31,13 @@ __asm__(".pushsection .text.with_data, \"ax\"\n"
         "author: .ascii \"Odd bytes for x86_64, by <nobody@example.org>...\"\n"
         HIDDEN ".popsection\n");
 
+__attribute__((noipa)) static int shown(int number) {
+    return number + (NEW ? number < -100 : 0);
+}
 int main(void) {
     volatile int length = 48;
     int (*volatile hidden)(int) = (int (*)(int))(author + length);
-    for (int number = 0; printf("%d %d %d\n", once(number), twice(number), hidden(number)) > 0; number++)
+    for (int number = 0; printf("%d %d %d\n", shown(once(number)), twice(number), hidden(number)) > 0; number++)
         sleep(1);
     return 1;
 }

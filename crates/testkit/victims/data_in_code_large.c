@@ -1,5 +1,5 @@
-//#ExpectVerdict: refused
-//#ExpectRefusal: unproven-reference
+//#ExpectVerdict: review
+//#ExpectReason: data-among-code
 /* A table among code that is larger than is read from every byte at once, and that moved. */
 #include <stdio.h>
 #include <unistd.h>

@@ -3,6 +3,7 @@
 use crate::align::{Alignments, Difference};
 use crate::content::ContentDifference;
 use crate::data::{DataChange, DataChangeKind, DataMap};
+use crate::only_read::OnlyRead;
 use crate::pair::Pairing;
 use crate::side::{Names, Place, Side};
 use crate::takes::{Taking, takes_any, takings};
@@ -77,6 +78,9 @@ pub struct ImageDiff<'i, 'a> {
     pub new: Side<'i, 'a>,
     /// `(old, new)`, by new.
     pub identical: Vec<(usize, usize)>,
+    /// Those of them that would differ if they were code, and that nothing does anything to
+    /// but read.
+    pub read_only: Vec<(usize, usize)>,
     pub changed: Vec<ChangedPair>,
     /// Functions of the new image without a counterpart.
     pub added: Vec<usize>,
@@ -134,13 +138,15 @@ pub fn diff<'i, 'a>(old: &'i Image<'a>, new: &'i Image<'a>) -> ImageDiff<'i, 'a>
     let new = Side::new(new, &mut names);
     let mut pairing = Pairing::new(&old, &new);
     let alignments = Alignments::default();
+    let only_read = OnlyRead::default();
     let mut unlike = HashSet::new();
     let (classes, data, takings) = loop {
-        let (classes, data) = fixpoint(&old, &new, &pairing);
+        let (classes, data) = fixpoint(&old, &new, &pairing, &only_read);
         if pair_by_slots(&old, &new, &data, &mut pairing) {
             continue;
         }
-        let verifier = Verifier { old: &old, new: &new, pairing: &pairing, classes: &classes, data: &data };
+        let verifier =
+            Verifier { old: &old, new: &new, pairing: &pairing, classes: &classes, data: &data, only_read: &only_read };
         let takings = all_takings(&verifier, &alignments);
         if !pair_by_takings(&takings, &mut pairing, &mut unlike) {
             break (classes, data, takings);
@@ -148,6 +154,7 @@ pub fn diff<'i, 'a>(old: &'i Image<'a>, new: &'i Image<'a>) -> ImageDiff<'i, 'a>
     };
     let mut learnt = Learnt::default();
     let mut identical = Vec::new();
+    let mut read_only = Vec::new();
     let mut changed = Vec::new();
     let mut added = Vec::new();
     for (n, class) in classes.iter().enumerate() {
@@ -155,10 +162,14 @@ pub fn diff<'i, 'a>(old: &'i Image<'a>, new: &'i Image<'a>) -> ImageDiff<'i, 'a>
             added.push(n);
             continue;
         };
-        let verifier = Verifier { old: &old, new: &new, pairing: &pairing, classes: &classes, data: &data };
+        let verifier =
+            Verifier { old: &old, new: &new, pairing: &pairing, classes: &classes, data: &data, only_read: &only_read };
         match class {
             Class::Identical => {
                 verifier.check(o, n, &mut learnt);
+                if verifier.rests_on_reading(o, n) {
+                    read_only.push((o, n));
+                }
                 identical.push((o, n));
             }
             Class::Content | Class::Changed => {
@@ -169,7 +180,8 @@ pub fn diff<'i, 'a>(old: &'i Image<'a>, new: &'i Image<'a>) -> ImageDiff<'i, 'a>
     }
     let gone = pairing.of_old.iter().enumerate().filter(|(_, n)| n.is_none()).map(|(o, _)| o).collect();
     let data_changes = {
-        let verifier = Verifier { old: &old, new: &new, pairing: &pairing, classes: &classes, data: &data };
+        let verifier =
+            Verifier { old: &old, new: &new, pairing: &pairing, classes: &classes, data: &data, only_read: &only_read };
         verifier.learn_exports(&mut learnt);
         crate::data::changes(&verifier, &mut learnt)
     };
@@ -177,6 +189,7 @@ pub fn diff<'i, 'a>(old: &'i Image<'a>, new: &'i Image<'a>) -> ImageDiff<'i, 'a>
         old,
         new,
         identical,
+        read_only,
         changed,
         added,
         gone,
@@ -216,7 +229,7 @@ fn differences(verifier: &Verifier<'_, '_, '_>, o: usize, n: usize, learnt: &mut
 }
 
 /// Greatest fixpoint: everything with equal code is identical until a reference says otherwise.
-fn fixpoint(old: &Side<'_, '_>, new: &Side<'_, '_>, pairing: &Pairing) -> (Vec<Class>, DataMap) {
+fn fixpoint(old: &Side<'_, '_>, new: &Side<'_, '_>, pairing: &Pairing, only_read: &OnlyRead) -> (Vec<Class>, DataMap) {
     let mut classes: Vec<Class> = (0..new.code.len())
         .map(|n| {
             let equal = pairing
@@ -231,7 +244,7 @@ fn fixpoint(old: &Side<'_, '_>, new: &Side<'_, '_>, pairing: &Pairing) -> (Vec<C
         let first = DataMap::from_votes(&votes, old, new);
         slot_votes(old, new, &first, &mut votes);
         let data = DataMap::from_votes(&votes, old, new);
-        let verifier = Verifier { old, new, pairing, classes: &classes, data: &data };
+        let verifier = Verifier { old, new, pairing, classes: &classes, data: &data, only_read };
         let mut next = classes.clone();
         let mut ignored = Learnt::default();
         for (n, class) in next.iter_mut().enumerate() {

@@ -26,6 +26,7 @@ mod data;
 mod diff;
 mod flow;
 mod noise;
+mod only_read;
 mod pair;
 mod readers;
 mod side;

@@ -14,6 +14,7 @@
     clippy::arithmetic_side_effects
 )]
 
+mod among_code;
 mod callbacks;
 mod callers;
 mod carry;

@@ -72,6 +72,8 @@ registry! {
         "a constant or table that is no text changed; the functions that refer to it are replaced, others might reach it by calculation";
     DATA_IN_PLACE = "data-in-place", Review,
         "words of a table that code which stays reads are changed where they lie; what was made of the old ones stays";
+    DATA_AMONG_CODE = "data-among-code", Review,
+        "a table among the code would lead elsewhere if it were code; wherever its address is taken it was followed to reads, but none that is calculated from another was";
     TABLE_BROUGHT = "table-brought", Review,
         "the payload brings a table of texts or functions that the old image lacks: its rows have addresses that old state does not know, and where it starts another one may end";
     DATA_UNWITNESSED = "data-unwitnessed", Review,

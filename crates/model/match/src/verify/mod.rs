@@ -9,11 +9,12 @@ mod same;
 
 use crate::content::ContentDifference;
 use crate::data::DataMap;
+use crate::only_read::OnlyRead;
 use crate::pair::Pairing;
 use crate::side::{Side, namesakes};
 use crate::words::WordRun;
 use salve_code::{CodeSummary, LARGEST_UNCLEAR_BYTES, Reference};
-use salve_elf::{SectionRole, Symbol};
+use salve_elf::{Function, FunctionSource, SectionRole, Symbol};
 use salve_patch::{DataRun, JumpTable};
 
 /// What the fixpoint knows about each function of the new image.
@@ -42,6 +43,7 @@ pub(crate) struct Verifier<'v, 'i, 'a> {
     pub(crate) pairing: &'v Pairing,
     pub(crate) classes: &'v [Class],
     pub(crate) data: &'v DataMap,
+    pub(crate) only_read: &'v OnlyRead,
 }
 
 /// What a check learnt on the way, for the claims.
@@ -59,6 +61,34 @@ impl Verifier<'_, '_, '_> {
         let (Some(a), Some(b)) = (self.old.code.get(old), self.new.code.get(new)) else {
             return vec![Mismatch::Target];
         };
+        let mismatches = self.check_as_code((old, a), (new, b), learnt);
+        if !mismatches.is_empty() && self.is_only_read(old, new) { Vec::new() } else { mismatches }
+    }
+
+    /// Whether an identical pair is that only because nothing executes it.
+    pub(crate) fn rests_on_reading(&self, old: usize, new: usize) -> bool {
+        let described = |f: &Function| matches!(f.source, FunctionSource::Fde | FunctionSource::Symbol);
+        let (Some(a), Some(b)) = (self.old.code.get(old), self.new.code.get(new)) else { return false };
+        self.new.image.functions().get(new).is_some_and(|f| !described(f))
+            && !self.check_as_code((old, a), (new, b), &mut Learnt::default()).is_empty()
+    }
+
+    /// Equal bytes that may be data, and that nothing does anything to but read.
+    fn is_only_read(&self, old: usize, new: usize) -> bool {
+        let (here, there) = (undescribed_bytes(self.old, old), undescribed_bytes(self.new, new));
+        here.is_some()
+            && here == there
+            && self.only_read.of_old(self.old).contains(&old)
+            && self.only_read.of_new(self.new).contains(&new)
+    }
+
+    /// The same, of what is taken for code as far as it may be.
+    fn check_as_code(
+        &self,
+        (old, a): (usize, &CodeSummary),
+        (new, b): (usize, &CodeSummary),
+        learnt: &mut Learnt,
+    ) -> Vec<Mismatch> {
         if !(a.decoded && b.decoded) {
             let range = self.new.image.functions().get(new).map(|f| f.range);
             if range.is_none_or(|range| range.len_bytes() > LARGEST_UNCLEAR_BYTES) {
@@ -131,4 +161,15 @@ impl Verifier<'_, '_, '_> {
             let _same = self.same_data(old, new, None, learnt);
         }
     }
+}
+
+/// The bytes of what may be data: parts, and stretches, that nothing describes.
+fn undescribed_bytes<'a>(side: &Side<'_, 'a>, index: usize) -> Option<&'a [u8]> {
+    let function = side.image.functions().get(index)?;
+    let undescribed = match function.source {
+        FunctionSource::Piece => true,
+        FunctionSource::Gap => !side.code.get(index)?.decoded,
+        FunctionSource::Fde | FunctionSource::Symbol => false,
+    };
+    if undescribed { side.image.read(function.range) } else { None }
 }
