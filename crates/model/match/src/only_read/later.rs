@@ -1,21 +1,69 @@
-//! Whether a register that was left behind by a callee is read before it is written again.
+//! Whether a register is read before it is written again: one that was left behind by a callee,
+//! or one of a caller's that a callee has to preserve.
 
-use super::state::{Registers, preserved};
+use super::jumps::{Leads, leads};
+use super::state::{PRESERVED, Registers, preserved};
 use crate::side::Side;
-use iced_x86::{Code, FlowControl, InstructionInfoFactory, OpAccess};
+use iced_x86::{Code, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 use salve_code::decode_at;
 use salve_elf::Va;
 use std::collections::HashMap;
 
 const MOST_STEPS: u32 = 20_000;
 
-/// Whether code from `at` on may read what one of these registers holds there.
-pub(super) fn is_read_later(side: &Side<'_, '_>, at: Va, held: Registers) -> bool {
-    never_read(side, at, held).is_none()
+/// What counts as a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Reading {
+    Any,
+    /// All but being saved in the frame.
+    MoreThanSaving,
+}
+
+/// What was found, by where.
+pub(super) struct Later<'s, 'i, 'a> {
+    side: &'s Side<'i, 'a>,
+    known: HashMap<(Va, Registers, Reading), bool>,
+}
+
+impl<'s, 'i, 'a> Later<'s, 'i, 'a> {
+    pub(super) fn new(side: &'s Side<'i, 'a>) -> Self {
+        Self { side, known: HashMap::new() }
+    }
+
+    /// Whether code from `at` on may read what one of these registers holds there.
+    pub(super) fn is_read(&mut self, at: Va, held: Registers) -> bool {
+        self.look(at, held, Reading::Any)
+    }
+
+    /// Those of a caller's registers that a callee only saves, if at all.
+    pub(super) fn left_alone(&mut self, callee: Va, held: Registers) -> Registers {
+        let mut left_alone = Registers::NONE;
+        for register in PRESERVED.into_iter().filter(|register| held.has(*register)) {
+            if !self.look(callee, Registers::of(&[register]), Reading::MoreThanSaving) {
+                left_alone.set(register, true);
+            }
+        }
+        left_alone
+    }
+
+    fn look(&mut self, at: Va, held: Registers, reading: Reading) -> bool {
+        let side = self.side;
+        *self.known.entry((at, held, reading)).or_insert_with(|| never_read(side, at, held, reading).is_none())
+    }
+}
+
+/// Whether it only puts one of these registers into the frame.
+fn is_saving(instruction: &Instruction, reading: Reading) -> bool {
+    let pushes = instruction.mnemonic() == Mnemonic::Push && instruction.op0_kind() == OpKind::Register;
+    let moves = instruction.code() == Code::Mov_rm64_r64
+        && instruction.op0_kind() == OpKind::Memory
+        && instruction.memory_base() == Register::RSP
+        && instruction.memory_index() == Register::None;
+    reading == Reading::MoreThanSaving && (pushes || moves)
 }
 
 /// `None` if it is read, or if that is not known.
-fn never_read(side: &Side<'_, '_>, at: Va, held: Registers) -> Option<()> {
+fn never_read(side: &Side<'_, '_>, at: Va, held: Registers, reading: Reading) -> Option<()> {
     let mut factory = InstructionInfoFactory::new();
     let mut known: HashMap<Va, Registers> = HashMap::new();
     let mut open = vec![(at, held)];
@@ -32,7 +80,7 @@ fn never_read(side: &Side<'_, '_>, at: Va, held: Registers) -> Option<()> {
         let mut left = joined;
         for used in factory.info(&instruction).used_registers() {
             let reads = !matches!(used.access(), OpAccess::Write | OpAccess::CondWrite | OpAccess::None);
-            if reads && joined.has(used.register()) {
+            if reads && joined.has(used.register()) && !is_saving(&instruction, reading) {
                 return None;
             }
             if used.access() == OpAccess::Write && !used.register().is_gpr8() && !used.register().is_gpr16() {
@@ -60,8 +108,8 @@ fn never_read(side: &Side<'_, '_>, at: Va, held: Registers) -> Option<()> {
             // A caller of this one follows the psABI, by which these are nobody's.
             FlowControl::Return | FlowControl::Exception => {}
             FlowControl::IndirectBranch => {
-                if !instruction.is_ip_rel_memory_operand() {
-                    return None;
+                if let Leads::To(targets) = leads(side, &instruction)? {
+                    open.extend(targets.into_iter().map(|target| (target, left)));
                 }
             }
             FlowControl::Interrupt | FlowControl::XbeginXabortXend => return None,

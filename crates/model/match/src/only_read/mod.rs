@@ -12,6 +12,7 @@
 
 mod entries;
 mod frame;
+mod jumps;
 mod later;
 mod state;
 mod transfer;

@@ -4,7 +4,7 @@ use super::frame::Frame;
 use iced_x86::Register;
 
 /// A set of registers, each with all its parts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Registers(u128);
 
 impl Registers {
@@ -118,9 +118,10 @@ impl State {
         }
     }
 
-    /// As a callee finds it, whose frame is another.
-    pub(super) fn in_callee(self) -> Self {
-        Self { fresh: self.addresses, kept: Frame::default(), kept_values: Frame::default(), ..self }
+    /// As a callee finds it, whose frame is another, and to which these registers are nothing.
+    pub(super) fn in_callee(&self, left_alone: Registers) -> Self {
+        let addresses = self.addresses.without(left_alone);
+        Self { addresses, values: self.values, fresh: addresses, ..Self::default() }
     }
 
     /// Addresses that may be arguments of a call made now.
@@ -135,16 +136,11 @@ pub(super) fn arguments() -> Registers {
 }
 
 /// Registers that a callee leaves as they were.
+pub(super) const PRESERVED: [Register; 6] =
+    [Register::RBX, Register::RBP, Register::R12, Register::R13, Register::R14, Register::R15];
+
 pub(super) fn preserved() -> Registers {
-    Registers::of(&[
-        Register::RBX,
-        Register::RBP,
-        Register::RSP,
-        Register::R12,
-        Register::R13,
-        Register::R14,
-        Register::R15,
-    ])
+    Registers::of(&PRESERVED)
 }
 
 /// Registers that hand back results.

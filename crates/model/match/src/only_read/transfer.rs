@@ -5,6 +5,9 @@ use super::state::{Registers, State};
 use iced_x86::{Instruction, InstructionInfo, Mnemonic, OpAccess, OpKind, Register};
 use salve_elf::{Va, VaRange};
 
+/// What is shorter holds no address in a program that is not at a fixed one.
+const ADDRESS_BYTES: usize = 8;
+
 /// What is held behind it. `None` where an address goes to where it is not followed.
 pub(super) fn transfer(
     instruction: &Instruction,
@@ -32,8 +35,13 @@ pub(super) fn transfer(
             return None;
         }
     }
+    if is_no_address(instruction.mnemonic()) {
+        (address, value) = (false, value || address);
+    }
     for memory in info.used_memory().iter().filter(|memory| writes(memory.access())) {
         let place = Place::of(memory, is_table);
+        let part = memory.memory_size().size() < ADDRESS_BYTES;
+        let (address, value) = (address && !part, value || address);
         if address {
             let on_stack = memory.base().full_register() == Register::RSP;
             out.kept.store(place.as_ref().filter(|_| on_stack)?);
@@ -58,11 +66,51 @@ pub(super) fn transfer(
             continue;
         }
         let keeps = !whole || merges;
-        out.addresses.set(register, address || (keeps && state.addresses.has(register)));
+        let part = register.is_gpr() && written_bytes(instruction, register) < ADDRESS_BYTES;
+        out.addresses.set(register, (address && !part) || (keeps && state.addresses.has(register)));
         out.fresh.set(register, true);
-        out.values.set(register, value || (keeps && state.values.has(register)));
+        out.values.set(register, value || (address && part) || (keeps && state.values.has(register)));
     }
     Some(out)
+}
+
+/// Results that lead nowhere, whatever they are made of: products, shifts, long sums.
+fn is_no_address(mnemonic: Mnemonic) -> bool {
+    use Mnemonic::{
+        Adc, Adcx, Adox, Bsf, Bsr, Bt, Bzhi, Div, Idiv, Imul, Lzcnt, Mul, Mulx, Popcnt, Rcl, Rcr, Rol, Ror, Rorx, Sar,
+        Sarx, Sbb, Shl, Shld, Shlx, Shr, Shrd, Shrx, Tzcnt,
+    };
+    matches!(
+        mnemonic,
+        Adc | Adcx
+            | Adox
+            | Bsf
+            | Bsr
+            | Bt
+            | Bzhi
+            | Div
+            | Idiv
+            | Imul
+            | Lzcnt
+            | Mul
+            | Mulx
+            | Popcnt
+            | Rcl
+            | Rcr
+            | Rol
+            | Ror
+            | Rorx
+            | Sar
+            | Sarx
+            | Sbb
+            | Shl
+            | Shld
+            | Shlx
+            | Shr
+            | Shrd
+            | Shrx
+            | Tzcnt
+    )
 }
 
 /// What an instruction reads as data, and not to say where memory is.
@@ -113,6 +161,14 @@ fn used(instruction: &Instruction, info: &InstructionInfo) -> Used {
         }
     }
     Used { data, moves }
+}
+
+/// How many of its bytes an instruction gives a register; the others become zero, or stay.
+fn written_bytes(instruction: &Instruction, register: Register) -> usize {
+    let named = (0..instruction.op_count())
+        .filter(|operand| instruction.op_kind(*operand) == OpKind::Register)
+        .map(|operand| instruction.op_register(operand));
+    named.filter(|named| named.full_register() == register.full_register()).map(Register::size).next().unwrap_or(8)
 }
 
 /// Whether nothing of the register stays when this part of it is written.

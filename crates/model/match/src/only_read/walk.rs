@@ -2,7 +2,8 @@
 
 use super::Stretch;
 use super::entries::{Call, Entries, calls_within};
-use super::later::is_read_later;
+use super::jumps::{Leads, leads};
+use super::later::Later;
 use super::state::{Registers, State, arguments, preserved, results};
 use super::transfer::transfer;
 use super::written::Written;
@@ -25,6 +26,7 @@ pub(super) fn is_only_read(side: &Side<'_, '_>, entries: &Entries, stretch: &Str
         open: stretch.taken_at.clone(),
         returned: BTreeMap::new(),
         written: Written::new(side),
+        later: Later::new(side),
         steps_left: MOST_STEPS,
     };
     for at in &stretch.taken_at {
@@ -43,6 +45,7 @@ struct Walk<'s, 'i, 'a> {
     /// Which registers held addresses at the returns of each function.
     returned: BTreeMap<usize, Registers>,
     written: Written<'s, 'i, 'a>,
+    later: Later<'s, 'i, 'a>,
     steps_left: u32,
 }
 
@@ -110,8 +113,9 @@ impl Walk<'_, '_, '_> {
             FlowControl::Call => {
                 let target = there();
                 let after = if self.side.image.function_index_at(target).is_some() {
-                    self.come_to(target, &state.clone().in_callee());
-                    state.after_call(self.written.by(target))
+                    let left_alone = self.later.left_alone(target, state.addresses);
+                    self.come_to(target, &state.in_callee(left_alone));
+                    state.after_call(self.written.by(target).without(left_alone))
                 } else {
                     self.other_code(instruction, &state)?;
                     state.after_other_code()
@@ -123,11 +127,12 @@ impl Walk<'_, '_, '_> {
                 self.come_to(next, &state.after_other_code());
             }
             FlowControl::IndirectBranch => {
-                // Elsewhere it may lead to any place in the function.
-                if !instruction.is_ip_rel_memory_operand() {
-                    return None;
-                }
                 self.other_code(instruction, &state)?;
+                if let Leads::To(targets) = leads(self.side, instruction)? {
+                    for target in targets {
+                        self.come_to(target, &state);
+                    }
+                }
             }
             FlowControl::Exception => {}
             FlowControl::Interrupt | FlowControl::XbeginXabortXend => return None,
@@ -180,7 +185,7 @@ impl Walk<'_, '_, '_> {
             calls.extend(returning.iter().flat_map(|function| calls_within(self.side, *function)));
             for call in calls {
                 let left = held.only(self.written.by(call.target));
-                if left.meets(preserved()) || is_read_later(self.side, call.after, left) {
+                if left.meets(preserved()) || self.later.is_read(call.after, left) {
                     self.come_to(call.after, &State { addresses: left, ..State::default() });
                 }
             }

@@ -1,5 +1,6 @@
 //! Which registers a callee may write to.
 
+use super::jumps::{Leads, leads};
 use super::state::{Registers, preserved};
 use crate::side::Side;
 use iced_x86::{Code, FlowControl, InstructionInfoFactory, OpAccess};
@@ -63,10 +64,11 @@ fn written(side: &Side<'_, '_>, entry: Va) -> Option<Registers> {
             }
             FlowControl::UnconditionalBranch => written = written.and(Registers::all().without(preserved())),
             FlowControl::Return | FlowControl::Exception => {}
-            FlowControl::IndirectBranch if instruction.is_ip_rel_memory_operand() => {
-                written = written.and(Registers::all().without(preserved()));
-            }
-            FlowControl::IndirectBranch | FlowControl::Interrupt | FlowControl::XbeginXabortXend => return None,
+            FlowControl::IndirectBranch => match leads(side, &instruction)? {
+                Leads::ByPointer => written = written.and(Registers::all().without(preserved())),
+                Leads::To(targets) => open.extend(targets),
+            },
+            FlowControl::Interrupt | FlowControl::XbeginXabortXend => return None,
         }
     }
     Some(written)
