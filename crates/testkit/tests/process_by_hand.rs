@@ -7,6 +7,7 @@ use salve_testkit::patchfile::{self, Derived};
 use salve_testkit::salve::{Run, Salve, exit};
 use salve_testkit::sleeper::Sleeper;
 use salve_testkit::spinner::{Programs, Spinner};
+use salve_testkit::victim::Source;
 use salve_testkit::{not_run, steps, tree};
 use serde_json::Value;
 use std::path::Path;
@@ -81,6 +82,68 @@ fn a_patch_goes_in_once_and_comes_out_without_a_trace_on_one_thread_and_on_ten()
             assert_eq!(Text::of(victim.pid())?.changes_to(&before), NOTHING);
         }
         victim.must_run()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_dry_run_of_revert_names_what_would_come_out_and_changes_nothing() -> Result<()> {
+    if not_run::unless_root("a dry run of revert") {
+        return Ok(());
+    }
+    let salve = Salve::built()?;
+    let programs = Programs::compile(&[])?;
+    let derived = derive(&salve, &programs.old, &programs.new)?;
+    let mut victim = Spinner::start(&programs.old, 1)?;
+    let pid = victim.pid().to_string();
+    let foresee = ["revert", "--dry-run", "--pid", &pid];
+    assert_eq!(salve.json(&foresee)?.expect_code(exit::DONE)?.only_outcome()?.0, "nothing-to-revert");
+    apply(&salve, &derived.file, victim.pid(), "30s")?.expect_code(exit::DONE)?;
+    let patched = Text::of(victim.pid())?;
+    let run = salve.json(&foresee)?.expect_code(exit::DONE)?;
+    assert_eq!(run.only_outcome()?.0, "planned");
+    let report = run.report()?;
+    let named = report.pointer("/result/processes/0/livepatches/0").and_then(Value::as_str).context("a livepatch")?;
+    assert_eq!(report.pointer("/result/dry_run"), Some(&Value::Bool(true)));
+    assert_eq!(report.pointer("/event_log/written"), Some(&Value::from(0)), "a dry run decides nothing");
+    assert_eq!(Text::of(victim.pid())?.differences_from(&patched), NOTHING);
+    let told = salve.run(&foresee)?.expect_code(exit::DONE)?;
+    assert!(told.stdout.contains("would be reverted") && told.stdout.contains(named), "{}", told.stdout);
+    victim.wait_for_answer(true)?;
+    victim.must_run()
+}
+
+#[test]
+fn what_is_applied_already_is_told_in_a_line() -> Result<()> {
+    if not_run::unless_root("an apply by hand, told twice") {
+        return Ok(());
+    }
+    let salve = Salve::built()?;
+    let programs = Programs::compile(&[])?;
+    let derived = derive(&salve, &programs.old, &programs.new)?;
+    let victim = Spinner::start(&programs.old, 1)?;
+    let (pid, file) = (victim.pid().to_string(), derived.file.to_str().context("a path in UTF-8")?);
+    let words = ["apply", "--pid", &pid, "--accept", "direction-unknown", file];
+    let first = salve.run(&words)?.expect_code(exit::DONE)?;
+    let again = salve.run(&words)?.expect_code(exit::DONE)?;
+    assert!(first.stdout.contains("functions:") && !again.stdout.contains("functions:"), "{}", again.stdout);
+    assert!(again.stdout.contains("patched already"), "{}", again.stdout);
+    let wordy = salve.run(&[&words[..], &["--verbose"]].concat())?.expect_code(exit::DONE)?;
+    assert!(wordy.stdout.contains("functions:"), "{}", wordy.stdout);
+    Ok(())
+}
+
+#[test]
+fn all_consents_are_asked_for_at_once() -> Result<()> {
+    let salve = Salve::built()?;
+    let directory = tempfile::tempdir()?;
+    let [old, new] = Source::named("data_in_code_large.c")?.programs(directory.path(), &[])?;
+    let derived = derive(&salve, &old, &new)?;
+    assert_eq!(derived.only_image()?.verdict(), "review");
+    let (pid, file) = (std::process::id().to_string(), derived.file.to_str().context("a path in UTF-8")?);
+    let refused = salve.run(&["apply", "--pid", &pid, file])?.expect_code(exit::REFUSED)?;
+    for code in derived.only_image()?.deciding_codes().into_iter().chain(["direction-unknown"]) {
+        assert!(refused.stderr.contains(&format!("--accept {code}")), "{code}: {}", refused.stderr);
     }
     Ok(())
 }

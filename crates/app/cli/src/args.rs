@@ -208,6 +208,9 @@ pub(crate) struct Revert {
     pub(crate) patch: Option<String>,
     #[command(flatten)]
     pub(crate) targets: Targets,
+    /// Show what would be reverted and change nothing
+    #[arg(long, short = 'n')]
+    pub(crate) dry_run: bool,
     /// How long to try while threads are inside the livepatch, e.g. 10s or 2m; without a
     /// duration as long as it takes, a day at most
     #[arg(long, value_name = "DURATION", num_args = 0..=1, default_value = "30s", default_missing_value = "24h", value_parser = duration)]

@@ -5,6 +5,7 @@
 use crate::exit::Exit;
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::error::Error;
 use std::io::{self, Write};
 
@@ -12,7 +13,7 @@ use std::io::{self, Write};
 #[derive(Debug)]
 pub(crate) struct Problem {
     /// Stable, for programs: lower-case words joined by hyphens.
-    pub(crate) code: &'static str,
+    pub(crate) code: Cow<'static, str>,
     pub(crate) exit: Exit,
     error: Box<dyn Error + Send + Sync>,
     hint: Option<String>,
@@ -21,7 +22,7 @@ pub(crate) struct Problem {
 /// The same as data, as `--json` carries it.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ProblemReport {
-    pub(crate) code: &'static str,
+    pub(crate) code: Cow<'static, str>,
     pub(crate) message: String,
     pub(crate) causes: Vec<String>,
     pub(crate) hint: Option<String>,
@@ -42,12 +43,12 @@ struct Because {
 
 impl Problem {
     /// Something broke.
-    pub(crate) fn failed(code: &'static str, what: impl Into<String>) -> Self {
-        Self { code, exit: Exit::Failed, error: Box::new(Said(what.into())), hint: None }
+    pub(crate) fn failed(code: impl Into<Cow<'static, str>>, what: impl Into<String>) -> Self {
+        Self { code: code.into(), exit: Exit::Failed, error: Box::new(Said(what.into())), hint: None }
     }
 
     /// Salve will not do it.
-    pub(crate) fn refused(code: &'static str, what: impl Into<String>) -> Self {
+    pub(crate) fn refused(code: impl Into<Cow<'static, str>>, what: impl Into<String>) -> Self {
         Self { exit: Exit::Refused, ..Self::failed(code, what) }
     }
 
@@ -74,7 +75,7 @@ impl Problem {
 
     pub(crate) fn report(&self) -> ProblemReport {
         ProblemReport {
-            code: self.code,
+            code: self.code.clone(),
             message: one_line(&self.error.to_string()),
             causes: causes(self.error.as_ref()),
             hint: self.hint.clone(),

@@ -228,7 +228,7 @@ mod tests {
         let State::Off { said, .. } = switch.state() else { panic!("it is on") };
         assert_eq!(said, "by root: load");
         assert!(switch.permit().is_err());
-        assert_eq!(switch.check().map_err(|problem| problem.code), Err(CODE));
+        assert_eq!(switch.check().map_err(|problem| problem.code), Err(CODE.into()));
         assert_eq!(switch.on().expect("removed").as_deref(), Some("by root: load"));
         assert_eq!(switch.on().expect("on already"), None);
         assert!(switch.permit().is_ok());

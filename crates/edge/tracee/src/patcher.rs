@@ -107,7 +107,7 @@ pub enum Selection {
 }
 
 impl Selection {
-    pub(crate) fn contains(&self, livepatch: LivepatchId) -> bool {
+    pub fn contains(&self, livepatch: LivepatchId) -> bool {
         match self {
             Self::All => true,
             Self::These(ids) => ids.contains(&livepatch),

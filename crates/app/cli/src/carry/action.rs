@@ -37,6 +37,12 @@ pub(crate) enum Ending {
     Failed,
 }
 
+/// Whether all of them, and there are some, had it before.
+pub(crate) fn is_done_already<'a>(actions: impl IntoIterator<Item = &'a Action>) -> bool {
+    let mut actions = actions.into_iter().peekable();
+    actions.peek().is_some() && actions.all(|action| action.outcome == Ending::AlreadyApplied)
+}
+
 impl Ending {
     /// What a person can do instead, where nothing was done.
     pub(crate) const fn advice(self) -> Option<&'static str> {

@@ -7,7 +7,7 @@ mod crew;
 mod unit;
 
 pub(crate) use action::{
-    Action, Cut, Ending, blocker, blocker_lines, cut_short, nanoseconds, why_deferred, with_others,
+    Action, Cut, Ending, blocker, blocker_lines, cut_short, is_done_already, nanoseconds, why_deferred, with_others,
 };
 pub(crate) use unit::{Obstacle, Settled, concerning, foreseen, unobstructed};
 

@@ -2,13 +2,13 @@
 
 use super::Context;
 use crate::args::Apply;
-use crate::carry::{self, Action, Ending, Obstacle, Settled, Task, livepatch_refs};
+use crate::carry::{self, Action, Ending, Obstacle, Settled, Task, is_done_already, livepatch_refs};
 use crate::command::{file, updates};
 use crate::console::{Console, Report};
 use crate::event::UpdateRef;
 use crate::exit::Exit;
 use crate::machine::processes::{Processes, Seen, Unseen};
-use crate::plan::{self, Decision, Leave, Step, steps};
+use crate::plan::{self, Consent, Decision, Leave, Step, steps};
 use crate::problem::Problem;
 use crate::view::{PatchView, action_lines};
 use salve_patch::{ImageReport, Origin, PatchFile};
@@ -150,9 +150,18 @@ pub(super) fn check_direction(patch: &PatchFile, accepted: &BTreeSet<String>) ->
             format!("direction unknown: nothing says that {new} is newer than {old}"),
         )
         .hint(format!(
-            "if you know that it is, say so: --accept {DIRECTION_UNKNOWN}; packages (.deb) prove it themselves"
+            "if you know that it is, say so: --accept {DIRECTION_UNKNOWN}{}; packages (.deb) prove it themselves",
+            asked_besides(patch, accepted)
         ))),
     }
+}
+
+/// What else a person has to accept: said at once, not one after the other.
+fn asked_besides(patch: &PatchFile, accepted: &BTreeSet<String>) -> String {
+    let images = patch.images.iter().map(|image| (image.verdict, image.reasons.as_slice()));
+    let Consent::Accept { codes } = plan::consent(images, accepted) else { return String::new() };
+    let accepts: String = codes.iter().map(|code| format!(" --accept {code}")).collect();
+    format!(" (and, after reading `salve inspect`,{accepts})")
 }
 
 /// Processes that were named and that no image of the patch fits.
@@ -237,8 +246,9 @@ impl Report for ApplyReport {
 
     fn human(&self, out: &mut dyn Write, verbose: bool) -> io::Result<()> {
         self.patch.heading(out)?;
+        let said_before = !verbose && is_done_already(self.processes.iter());
         for image in &self.patch.images {
-            image.summary(out, verbose)?;
+            if said_before { image.brief(out) } else { image.summary(out, verbose) }?;
         }
         if self.processes.is_empty() {
             return writeln!(out, "no process runs what this patch file is for");

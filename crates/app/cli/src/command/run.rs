@@ -208,7 +208,7 @@ impl Job<'_> {
     }
 
     fn refused(&self, why: &str, code: &str, first: bool) -> Release {
-        let problem = Problem::refused("not-patched", format!("the command cannot be patched: {why} [{code}]"));
+        let problem = Problem::refused(code.to_owned(), format!("the command cannot be patched: {why} [{code}]"));
         if first {
             self.tell(&problem.hint("--unpatched-ok starts it as it is"));
         }

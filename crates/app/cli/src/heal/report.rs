@@ -1,7 +1,7 @@
 //! What `heal` reports.
 
 use super::offers::Offered;
-use crate::carry::{Action, Ending};
+use crate::carry::{Action, Ending, is_done_already};
 use crate::console::Report;
 use crate::event::{ProcessRef, UpdateRef};
 use crate::exit::Exit;
@@ -109,7 +109,7 @@ impl Left {
     pub(crate) fn problem(update: &UpdateRef, problem: &Problem) -> Self {
         let report = problem.report();
         let why = core::iter::once(report.message).chain(report.causes).collect::<Vec<_>>().join(": ");
-        Self { exit: problem.exit, hint: report.hint, ..Self::update(update, report.code, why) }
+        Self { exit: problem.exit, hint: report.hint, ..Self::update(update, &report.code, why) }
     }
 
     pub(crate) fn unseen(unseen: Unseen) -> Self {
@@ -179,7 +179,7 @@ impl UpdateView {
         }
     }
 
-    fn lines(&self, out: &mut dyn Write, verbose: bool) -> io::Result<()> {
+    fn lines(&self, said_before: bool, out: &mut dyn Write, verbose: bool) -> io::Result<()> {
         let version = |version: &Option<String>| version.as_deref().map_or_else(|| "?".into(), one_line);
         writeln!(
             out,
@@ -194,7 +194,8 @@ impl UpdateView {
             return problem.hint.iter().try_for_each(|hint| writeln!(out, "    hint: {}", one_line(hint)));
         }
         writeln!(out, "CVEs: {}", cve_list(&self.cves))?;
-        self.images.iter().try_for_each(|image| image.summary(out, verbose))
+        let told = self.images.iter();
+        told.into_iter().try_for_each(|image| if said_before { image.brief(out) } else { image.summary(out, verbose) })
     }
 }
 
@@ -213,8 +214,8 @@ impl Report for HealReport {
             return self.unseen_line(out);
         }
         for update in &self.updates {
-            update.lines(out, verbose)?;
             let actions = self.processes.iter().filter(|action| action.update == update.update);
+            update.lines(!verbose && is_done_already(actions.clone()), out, verbose)?;
             action_lines(actions.clone(), out, verbose)?;
             if actions.clone().any(|action| action.restart_falls_back) {
                 writeln!(out, "  the next restart falls back to the old code until the package is installed")?;

@@ -78,6 +78,13 @@ impl ImageView {
         Ok(())
     }
 
+    /// Verdict and codes in a line, where it has all been said before.
+    pub(crate) fn brief(&self, out: &mut dyn Write) -> io::Result<()> {
+        let codes: Vec<String> = self.reasons.iter().map(|reason| one_line(&reason.code)).collect();
+        let because = if codes.is_empty() { String::new() } else { format!(" ({})", codes.join(", ")) };
+        writeln!(out, "{}: {}{because}", one_line(&self.path), verdict_word(self.verdict))
+    }
+
     /// All there is to say.
     pub(crate) fn full(&self, out: &mut dyn Write, verbose: bool) -> io::Result<()> {
         self.summary(out, verbose)?;

@@ -13,6 +13,8 @@ pub(super) struct Carrier {
     pub(super) name: ProcessRef,
     pub(super) ties: BTreeSet<Tie>,
     pub(super) selection: Selection,
+    /// What would be taken out.
+    pub(super) carried: Vec<LivepatchId>,
     /// What it carries besides.
     pub(super) others: Vec<LivepatchId>,
     /// What a Salve that was killed left is taken away in passing.
@@ -55,5 +57,6 @@ pub(super) fn look(
         Selection::All => Vec::new(),
         Selection::These(ids) => in_force(&status).filter(|id| !ids.contains(id)).collect(),
     };
-    Ok(Ok(Carrier { id: process.id(), name, ties, selection, others, untidy }))
+    let carried = in_force(&status).filter(|id| selection.contains(*id)).collect();
+    Ok(Ok(Carrier { id: process.id(), name, ties, selection, carried, others, untidy }))
 }

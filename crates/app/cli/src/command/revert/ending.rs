@@ -7,6 +7,8 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum RevertEnding {
+    /// It would be done; this was a dry run.
+    Planned,
     Reverted,
     NothingToRevert,
     Gone,
@@ -21,7 +23,7 @@ pub(super) enum RevertEnding {
 impl RevertEnding {
     pub(super) const fn exit(self) -> Exit {
         match self {
-            Self::Reverted | Self::NothingToRevert | Self::Gone => Exit::Done,
+            Self::Planned | Self::Reverted | Self::NothingToRevert | Self::Gone => Exit::Done,
             Self::NotReverted => Exit::Refused,
             Self::Deferred | Self::Interrupted => Exit::Incomplete,
             Self::RolledBack | Self::Indeterminate | Self::Failed => Exit::Failed,
@@ -30,6 +32,7 @@ impl RevertEnding {
 
     pub(super) const fn words(self) -> &'static str {
         match self {
+            Self::Planned => "would be reverted",
             Self::Reverted => "reverted",
             Self::NothingToRevert => "nothing to revert",
             Self::Gone => Ending::Gone.words(),

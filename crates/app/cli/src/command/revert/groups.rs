@@ -115,6 +115,23 @@ impl Reverting<'_> {
     }
 }
 
+/// What would be tried, without touching anybody.
+pub(super) fn foreseen(found: &[Carrier]) -> Vec<Reversion> {
+    let (waiting, mut all) = groups(found);
+    for group in waiting {
+        let mut ends: Vec<Reversion> = group.iter().map(|one| planned(one)).collect();
+        tie(&mut ends);
+        all.extend(ends);
+    }
+    all.sort_by_key(|end| end.process.pid);
+    all
+}
+
+fn planned(one: &Carrier) -> Reversion {
+    let livepatches = one.carried.iter().map(ToString::to_string).collect();
+    Reversion { outcome: RevertEnding::Planned, livepatches, ..plain(one) }
+}
+
 /// Those that change together and have something, and what is said of those that have nothing.
 fn groups(found: &[Carrier]) -> (Vec<Vec<&Carrier>>, Vec<Reversion>) {
     let bound: Vec<Bound<'_>> = found.iter().map(|one| Bound { source: "", ties: &one.ties }).collect();

@@ -21,7 +21,7 @@ use wanted::Wanted;
 const LOOKING: &str = "looking at processes";
 
 pub(crate) fn run(args: &Revert, context: &mut Context) -> Result<RevertReport, Problem> {
-    if !args.while_off {
+    if !args.while_off && !args.dry_run {
         context
             .switch
             .check()
@@ -34,8 +34,9 @@ pub(crate) fn run(args: &Revert, context: &mut Context) -> Result<RevertReport, 
     } else {
         (named_carriers(&args.targets.pids, &processes, &wanted, context)?, Vec::new(), 0)
     };
+    wanted.check_distinct(found.iter().flat_map(|one| one.carried.iter().copied()))?;
     let reverting = Reverting { processes: &processes, while_off: args.while_off };
-    let mut ends = reverting.all(&found, args.wait, context);
+    let mut ends = if args.dry_run { groups::foreseen(&found) } else { reverting.all(&found, args.wait, context) };
     ends.extend(unread);
     if ends.is_empty()
         && let Some(text) = &args.patch
@@ -43,7 +44,7 @@ pub(crate) fn run(args: &Revert, context: &mut Context) -> Result<RevertReport, 
         return Err(Problem::failed("no-such-livepatch", format!("no process carries livepatch {text}"))
             .hint("`salve status` lists what is applied"));
     }
-    Ok(RevertReport { processes: ends, not_looked_at })
+    Ok(RevertReport { dry_run: args.dry_run, processes: ends, not_looked_at })
 }
 
 /// Everybody who has something of what is wanted, whoever could not be read, and how many are somebody else's.

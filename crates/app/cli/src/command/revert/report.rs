@@ -12,6 +12,7 @@ use std::io::{self, Write};
 
 #[derive(Serialize)]
 pub(crate) struct RevertReport {
+    pub(super) dry_run: bool,
     pub(super) processes: Vec<Reversion>,
     /// Somebody else's, which may carry livepatches.
     pub(super) not_looked_at: u64,
@@ -40,7 +41,7 @@ impl Report for RevertReport {
                 writeln!(out, "  the payload stays mapped, because an address of its data may have escaped")?;
             }
             blocker_lines(end.process.pid, &end.blocking, "  ", out)?;
-            if verbose {
+            if verbose || self.dry_run {
                 end.livepatches.iter().try_for_each(|id| writeln!(out, "  {id}"))?;
             }
         }

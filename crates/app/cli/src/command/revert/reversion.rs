@@ -101,7 +101,9 @@ impl Reversion {
                 stopped_ns: self.stopped_ns.unwrap_or(0),
                 payload_kept: self.payload_kept.unwrap_or(true),
             }),
-            RevertEnding::NothingToRevert | RevertEnding::Gone | RevertEnding::Interrupted => None,
+            RevertEnding::Planned | RevertEnding::NothingToRevert | RevertEnding::Gone | RevertEnding::Interrupted => {
+                None
+            }
             RevertEnding::NotReverted
             | RevertEnding::Deferred
             | RevertEnding::RolledBack

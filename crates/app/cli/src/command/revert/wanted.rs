@@ -4,6 +4,7 @@ use crate::command::file;
 use crate::problem::Problem;
 use salve_patch::{ImageReport, LivepatchId};
 use salve_tracee::{LivepatchState, ProcessStatus, Selection};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 pub(super) enum Wanted {
@@ -43,14 +44,18 @@ impl Wanted {
             Self::Ids(ids) => there().filter(|id| ids.contains(id)).collect(),
             Self::Beginning(text) => there().filter(|id| id.to_string().starts_with(text)).collect(),
         };
-        let mut distinct = ids.clone();
-        distinct.sort_unstable();
-        distinct.dedup();
-        if matches!(self, Self::Beginning(_)) && distinct.len() > 1 {
+        self.check_distinct(ids.iter().copied())?;
+        let distinct: BTreeSet<LivepatchId> = ids.into_iter().collect();
+        Ok(Selection::These(distinct.into_iter().collect()))
+    }
+
+    /// A beginning has to mean one livepatch, wherever it is.
+    pub(super) fn check_distinct(&self, found: impl Iterator<Item = LivepatchId>) -> Result<(), Problem> {
+        if matches!(self, Self::Beginning(_)) && found.collect::<BTreeSet<_>>().len() > 1 {
             return Err(Problem::usage("ambiguous-livepatch", "more than one livepatch begins like that")
                 .hint("give more digits of the id that `salve status` shows"));
         }
-        Ok(Selection::These(distinct))
+        Ok(())
     }
 }
 
