@@ -160,8 +160,8 @@ pub(super) fn check_direction(patch: &PatchFile, accepted: &BTreeSet<String>) ->
 fn asked_besides(patch: &PatchFile, accepted: &BTreeSet<String>) -> String {
     let images = patch.images.iter().map(|image| (image.verdict, image.reasons.as_slice()));
     let Consent::Accept { codes } = plan::consent(images, accepted) else { return String::new() };
-    let accepts: String = codes.iter().map(|code| format!(" --accept {code}")).collect();
-    format!(" (and, after reading `salve inspect`,{accepts})")
+    let accepts: Vec<String> = codes.iter().map(|code| format!("--accept {code}")).collect();
+    format!(" (and, after reading `salve inspect`, {})", accepts.join(" "))
 }
 
 /// Processes that were named and that no image of the patch fits.
