@@ -8,7 +8,7 @@ use salve_testkit::salve::{Run, Salve, exit};
 use salve_testkit::sleeper::Sleeper;
 use salve_testkit::spinner::{Programs, Spinner};
 use salve_testkit::victim::Source;
-use salve_testkit::{not_run, steps, tree};
+use salve_testkit::{not_run, steps, tools, tree};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
@@ -84,6 +84,44 @@ fn a_patch_goes_in_once_and_comes_out_without_a_trace_on_one_thread_and_on_ten()
         victim.must_run()?;
     }
     Ok(())
+}
+
+#[test]
+fn a_process_whose_first_thread_has_ended_is_told_and_is_in_nobodys_way() -> Result<()> {
+    if not_run::unless_root("a process whose first thread has ended") {
+        return Ok(());
+    }
+    let salve = Salve::built()?;
+    let programs = Programs::compile(&[])?;
+    let derived = derive(&salve, &programs.old, &programs.new)?;
+    let outlived = tools::compile("outlived.c", programs.directory())?;
+    let mut outlived = Killed(Command::new(outlived).spawn()?);
+    let number = outlived.0.id().to_string();
+    let state = || std::fs::read_to_string(format!("/proc/{number}/status"));
+    while !state()?.contains("State:\tZ") {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let mut victim = Spinner::start(&programs.old, 2)?;
+    apply(&salve, &derived.file, victim.pid(), "30s")?.expect_code(exit::DONE)?;
+    victim.wait_for_answer(true)?;
+    revert(&salve, victim.pid(), "30s")?.expect_code(exit::DONE)?;
+    victim.wait_for_answer(false)?;
+    let named = apply(&salve, &derived.file, outlived.0.id(), "1s")?.expect_code(exit::REFUSED)?;
+    assert_eq!(named.error_code()?.as_deref(), Some("first-thread-ended"));
+    let dry = salve.run(&["heal", "--dry-run"])?;
+    assert!(dry.stdout.contains("[first-thread-ended]"), "{}{}", dry.stdout, dry.stderr);
+    assert!(outlived.0.try_wait()?.is_none(), "it runs on");
+    victim.must_run()
+}
+
+/// Ends with the test, however that ends.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]

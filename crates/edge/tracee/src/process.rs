@@ -96,7 +96,7 @@ impl Process {
         process.still_there().map_err(read)?;
         match stat {
             Stat { flags, .. } if flags & PF_KTHREAD != 0 => Err(OpenError::KernelThread),
-            stat if stat.is_outlived() && !process.exits_within(ENDS_SOON) => {
+            stat if stat.is_outlived() && !process.is_ending() && !process.exits_within(ENDS_SOON) => {
                 Err(OpenError::Read(ReadError::FirstThreadEnded))
             }
             Stat { state: b'Z' | b'X', .. } => Err(OpenError::Zombie),

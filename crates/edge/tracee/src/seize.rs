@@ -40,7 +40,7 @@ pub(crate) fn lasting_tracer(process: &Process, tid: Option<i32>) -> Result<Opti
             return Ok(None);
         }
         let now = Instant::now();
-        if ends(tracer) {
+        if is_done_tracing(tracer) {
             ending = now;
         }
         if now.duration_since(ending) >= LIVES_ON || now.duration_since(start) >= PATIENCE {
@@ -72,21 +72,27 @@ pub(crate) fn has_ended(process: &Process, tid: i32) -> bool {
 
 /// Whether this tracer (a thread, by its number) is one of ours, which traces nothing else by
 /// now, or gone or going.
-fn ends(tracer: i32) -> bool {
+fn is_done_tracing(tracer: i32) -> bool {
+    let group = std::fs::read_to_string(format!("/proc/{tracer}/status")).ok().map(Status::of);
+    let own = |status: Status| status.field("Tgid").is_some_and(|group| group.parse() == Ok(std::process::id()));
+    group.is_some_and(own) || ends(tracer)
+}
+
+/// Whether a thread is gone, or going.
+pub(crate) fn ends(tid: i32) -> bool {
     const KILLED: u64 = 1 << (libc::SIGKILL - 1);
     // `include/linux/sched.h`, shown in `proc_pid_stat(5)` field 9.
     const PF_EXITING: u64 = 4;
-    let Ok(text) = std::fs::read_to_string(format!("/proc/{tracer}/status")) else { return true };
+    let Ok(text) = std::fs::read_to_string(format!("/proc/{tid}/status")) else { return true };
     let status = Status::of(text);
-    let own = status.field("Tgid").is_some_and(|group| group.parse() == Ok(std::process::id()));
     let dead = status.field("State").is_some_and(|state| state.starts_with(['Z', 'X']));
     let pending = |name: &str| status.field(name).and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
     // Past its signals, and not yet through with its files.
     let exiting = || {
-        let stat = std::fs::read(format!("/proc/{tracer}/stat")).ok();
+        let stat = std::fs::read(format!("/proc/{tid}/stat")).ok();
         stat.is_none_or(|stat| parse_stat(&stat).is_some_and(|stat| stat.flags & PF_EXITING != 0))
     };
-    own || dead || exiting() || (pending("SigPnd") | pending("ShdPnd")) & KILLED != 0
+    dead || exiting() || (pending("SigPnd") | pending("ShdPnd")) & KILLED != 0
 }
 
 #[cfg(test)]
@@ -126,7 +132,7 @@ mod tests {
     #[test]
     fn who_is_not_there_has_ended_and_who_runs_has_not() {
         assert!(ends(i32::MAX));
-        assert!(ends(i32::try_from(std::process::id()).unwrap()));
+        assert!(is_done_tracing(i32::try_from(std::process::id()).unwrap()));
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         assert!(!ends(pid));

@@ -136,7 +136,12 @@ fn tell(unseen: &[Unseen], context: &Context) -> Exit {
     for missed in unseen {
         context.console.note(&format!("pid {} was not looked at: {}", missed.pid, missed.why));
     }
-    if unseen.iter().all(|missed| missed.barred) { Exit::Done } else { Exit::Incomplete }
+    let exit = |missed: &Unseen| match missed {
+        Unseen { barred: true, .. } => Exit::Done,
+        Unseen { outlived: true, .. } => Exit::Refused,
+        _unread => Exit::Incomplete,
+    };
+    unseen.iter().map(exit).fold(Exit::Done, Exit::and)
 }
 
 /// A patch file made of two plain files says nothing about which is newer; one

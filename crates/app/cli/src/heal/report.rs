@@ -5,7 +5,7 @@ use crate::carry::{Action, Ending, is_done_already};
 use crate::console::Report;
 use crate::event::{ProcessRef, UpdateRef};
 use crate::exit::Exit;
-use crate::machine::processes::{Seen, Unseen};
+use crate::machine::processes::{FIRST_THREAD_ENDED, Seen, Unseen};
 use crate::problem::{Problem, ProblemReport, one_line};
 use crate::view::{ImageView, action_lines, cve_list, not_healed_lines, not_looked_at_line};
 use salve_elf::ContentHash;
@@ -118,14 +118,19 @@ impl Left {
             start_ticks: 0,
             program: String::new(),
         });
+        let (code, exit) = match (unseen.barred, unseen.outlived) {
+            (true, _) => (NOT_LOOKED_AT, Exit::Done),
+            (false, true) => (FIRST_THREAD_ENDED, Exit::Refused),
+            (false, false) => (UNREADABLE, Exit::Incomplete),
+        };
         Self {
             process: Some(name),
             update: None,
             path: None,
-            code: if unseen.barred { NOT_LOOKED_AT } else { UNREADABLE }.into(),
+            code: code.into(),
             why: unseen.why,
-            hint: None,
-            exit: if unseen.barred { Exit::Done } else { Exit::Incomplete },
+            hint: unseen.outlived.then(|| "what runs there cannot be told: restart it".to_owned()),
+            exit,
         }
     }
 }

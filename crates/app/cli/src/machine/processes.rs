@@ -53,6 +53,9 @@ pub(crate) fn reopen(id: ProcessId) -> Result<Option<Process>, Problem> {
     }
 }
 
+/// The code of a process that can neither be looked at nor changed, because of how the kernel shows it.
+pub(crate) const FIRST_THREAD_ENDED: &str = "first-thread-ended";
+
 /// A process that a person named by its number.
 pub(crate) fn open_named(pid: u32) -> Result<Process, Problem> {
     let number = i32::try_from(pid).unwrap_or(i32::MAX);
@@ -67,7 +70,7 @@ pub(crate) fn open_named(pid: u32) -> Result<Process, Problem> {
         OpenError::Read(ReadError::FirstThreadEnded) => {
             let hint = "it is old until it is started anew; `salve` changes no such process";
             let what = format!("process {pid} can be neither looked at nor changed");
-            Problem::refused("first-thread-ended", what).because(error).hint(hint)
+            Problem::refused(FIRST_THREAD_ENDED, what).because(error).hint(hint)
         }
         other => cannot_look(number, other),
     })
@@ -77,6 +80,9 @@ pub(crate) fn cannot_look(pid: i32, error: impl Into<OpenError>) -> Problem {
     let error = error.into();
     let barred = matches!(error, OpenError::NoPermission | OpenError::Read(ReadError::NoPermission { .. }));
     let what = format!("cannot look at process {pid}");
+    if matches!(error, OpenError::Read(ReadError::FirstThreadEnded)) {
+        return Problem::refused(FIRST_THREAD_ENDED, what).because(error);
+    }
     if !barred {
         return Problem::failed("unreadable", what).because(error);
     }
@@ -115,17 +121,27 @@ pub(crate) struct Unseen {
     pub(crate) name: Option<ProcessRef>,
     /// It belongs to somebody else, which is as it should be for an ordinary user.
     pub(crate) barred: bool,
+    /// Nobody ever can: a restart is all that helps.
+    pub(crate) outlived: bool,
     pub(crate) why: String,
 }
 
 impl Unseen {
     fn new(pid: i32, name: Option<ProcessRef>, error: &ReadError) -> Self {
-        Self { pid, name, barred: is_barred(error), why: chain(error) }
+        let outlived = matches!(error, ReadError::FirstThreadEnded);
+        Self { pid, name, barred: is_barred(error), outlived, why: chain(error) }
     }
 }
 
 fn is_barred(error: &ReadError) -> bool {
     matches!(error, ReadError::NoPermission { .. })
+}
+
+/// What the kernel tells of a process whatever has become of it: the name of its first thread.
+fn by_number(pid: i32) -> Option<ProcessRef> {
+    let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    let pid = u32::try_from(pid).ok()?;
+    Some(ProcessRef { pid, start_ticks: 0, program: comm.trim_end().to_owned() })
 }
 
 /// One of all processes; `None` for what is none any more, or is somebody else's.
@@ -208,7 +224,7 @@ impl Processes {
         let process = match open_any(pid) {
             Ok(None) => return,
             Ok(Some(process)) => process,
-            Err(error) => return unseen.push(Unseen::new(pid, None, &error)),
+            Err(error) => return unseen.push(Unseen::new(pid, by_number(pid), &error)),
         };
         match self.look(&process) {
             Ok(process) => seen.push(process),
@@ -245,7 +261,12 @@ impl Processes {
         let mut others: Vec<(ProcessId, BTreeSet<Tie>)> = Vec::new();
         for pid in list_pids().map_err(cannot_list)? {
             let cannot = |error| cannot_look(pid, error);
-            let Some(process) = open_any(pid).map_err(cannot)? else { continue };
+            let process = match open_any(pid) {
+                Ok(Some(process)) => process,
+                // What that one has is not shown, so nobody can tell whether it is tied to anybody.
+                Ok(None) | Err(ReadError::FirstThreadEnded) => continue,
+                Err(error) => return Err(cannot(error)),
+            };
             if known.contains(&process.id()) {
                 continue;
             }

@@ -5,6 +5,13 @@ use crate::limits::Limits;
 use rustix::fs::OFlags;
 
 impl Process {
+    /// Whether each of its threads has ended, or was told to by a signal that nobody holds up:
+    /// on a busy machine, or with a tracer, that may take a while.
+    pub(super) fn is_ending(&self) -> bool {
+        let threads = self.threads(&Limits::default());
+        threads.is_ok_and(|threads| threads.iter().all(|tid| crate::seize::ends(*tid)))
+    }
+
     /// The numbers of its threads, sorted.
     pub fn threads(&self, limits: &Limits) -> Result<Vec<i32>, ReadError> {
         let what = "task";

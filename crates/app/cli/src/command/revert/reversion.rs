@@ -3,6 +3,7 @@
 use super::ending::RevertEnding;
 use crate::carry::{Cut, blocker, nanoseconds, why_deferred};
 use crate::event::{Blocker, Event, ProcessRef};
+use crate::machine::processes::FIRST_THREAD_ENDED;
 use crate::problem::chain;
 use salve_tracee::{ApplyError, Lost, NotApplied, ReadError, RevertOutcome, Selection};
 use serde::Serialize;
@@ -31,7 +32,10 @@ impl Reversion {
         let pid = u32::try_from(pid).unwrap_or(u32::MAX);
         let process = ProcessRef { pid, start_ticks: 0, program: String::new() };
         let end = Self::new(process, &Selection::These(Vec::new()));
-        end.because(RevertEnding::Failed, "unreadable", chain(error))
+        match error {
+            ReadError::FirstThreadEnded => end.because(RevertEnding::NotReverted, FIRST_THREAD_ENDED, chain(error)),
+            other => end.because(RevertEnding::Failed, "unreadable", chain(other)),
+        }
     }
 
     pub(super) fn new(process: ProcessRef, selection: &Selection) -> Self {
