@@ -1,5 +1,6 @@
 //! How control comes to each function.
 
+use super::runs_on_into;
 use crate::side::Side;
 use salve_code::{ReferenceKind, decode};
 use salve_elf::{Binding, Va};
@@ -71,12 +72,13 @@ impl Entries {
     }
 
     /// The function, and those that jump into it, which then return by its returns.
-    pub(super) fn jumping_into(&self, function: usize) -> BTreeSet<usize> {
+    pub(super) fn jumping_into(&self, side: &Side<'_, '_>, function: usize) -> BTreeSet<usize> {
         let mut found = BTreeSet::new();
         let mut open = vec![function];
         while let Some(function) = open.pop() {
             if found.insert(function) {
                 open.extend(self.of(function).into_iter().flat_map(|into| into.jumps.iter().copied()));
+                open.extend(function.checked_sub(1).filter(|_| runs_on_into(side, function)));
             }
         }
         found

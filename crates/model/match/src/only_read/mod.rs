@@ -4,7 +4,7 @@
 //! elsewhere as code or as distances, equal bytes alone do not make it the same. They do where
 //! nothing can come to execute it: no code branches there or runs on into it, no relocation or
 //! symbol has its address, and wherever an instruction takes its address, or reads from it,
-//! that value is followed through registers, calls and the stack, and comes to be used for
+//! that value is followed through registers and calls, and comes to be used for
 //! nothing but reading ([`walk`]). What cannot be followed proves nothing.
 //!
 //! An address that is calculated from that of something else is not seen here. So what rests
@@ -59,9 +59,9 @@ fn only_read(side: &Side<'_, '_>) -> BTreeSet<usize> {
         return BTreeSet::new();
     }
     let Some(stretches) = stretches(side) else { return BTreeSet::new() };
-    let entries = entries::Entries::new(side);
+    let (entries, jumps) = (entries::Entries::new(side), jumps::Jumps::new(side));
     let mut proven: BTreeSet<usize> = (0..stretches.len())
-        .filter(|index| stretches.get(*index).is_some_and(|stretch| walk::is_only_read(side, &entries, stretch)))
+        .filter(|index| stretches.get(*index).is_some_and(|stretch| walk::is_only_read(&jumps, &entries, stretch)))
         .collect();
     // One that may be code after all may lead to the others.
     loop {
@@ -179,11 +179,14 @@ fn runs_on_into(side: &Side<'_, '_>, first: usize) -> bool {
         return false;
     };
     let last = decode(side.image, before.range).into_iter().flatten().filter(|i| !is_filler(i)).last();
-    last.is_none_or(|last| {
-        matches!(
-            last.flow_control(),
-            FlowControl::Next | FlowControl::ConditionalBranch | FlowControl::XbeginXabortXend
-        )
+    last.is_none_or(|last| match last.flow_control() {
+        // Compiled code ends so with what does not return.
+        FlowControl::Call => side.image.function_index_at(Va::new(last.near_branch64())).is_some(),
+        FlowControl::Next
+        | FlowControl::IndirectCall
+        | FlowControl::ConditionalBranch
+        | FlowControl::XbeginXabortXend => true,
+        _ends => false,
     })
 }
 

@@ -77,14 +77,13 @@ pub(super) struct State {
     /// Those of them that were written since the last call: by the psABI, only they can be
     /// arguments of the next.
     pub(super) fresh: Registers,
-    /// Where in the frame addresses are kept, and where values.
-    pub(super) kept: Frame,
+    /// Where in the frame values are kept; no address is.
     pub(super) kept_values: Frame,
 }
 
 impl State {
     pub(super) fn is_empty(&self) -> bool {
-        self.addresses.is_empty() && self.values.is_empty() && self.kept.is_empty() && self.kept_values.is_empty()
+        self.addresses.is_empty() && self.values.is_empty() && self.kept_values.is_empty()
     }
 
     pub(super) fn and(&self, other: &Self) -> Self {
@@ -92,7 +91,6 @@ impl State {
             addresses: self.addresses.and(other.addresses),
             values: self.values.and(other.values),
             fresh: self.fresh.and(other.fresh),
-            kept: self.kept.and(&other.kept),
             kept_values: self.kept_values.and(&other.kept_values),
         }
     }
@@ -113,7 +111,7 @@ impl State {
         Self {
             addresses: self.addresses.without(written),
             values: self.values.without(written),
-            fresh: Registers::NONE,
+            fresh: self.fresh.without(written),
             ..self
         }
     }
@@ -146,4 +144,15 @@ pub(super) fn preserved() -> Registers {
 /// Registers that hand back results.
 pub(super) fn results() -> Registers {
     Registers::of(&[Register::RAX, Register::RDX])
+}
+
+/// Registers in which a value goes back to a caller: results, and those of nobody's, which
+/// hand-written code uses.
+pub(super) fn left_behind() -> Registers {
+    results().and(Registers::of(&[Register::R10, Register::R11]))
+}
+
+/// Registers in which numbers with fractions go back to a caller.
+pub(super) fn vectors() -> Registers {
+    Registers::of(&[Register::XMM0, Register::XMM1])
 }

@@ -2,7 +2,7 @@
 
 use super::frame::{Frame, Place};
 use super::state::{Registers, State};
-use iced_x86::{Instruction, InstructionInfo, Mnemonic, OpAccess, OpKind, Register};
+use iced_x86::{ConditionCode, Instruction, InstructionInfo, Mnemonic, OpAccess, OpKind, Register};
 use salve_elf::{Va, VaRange};
 
 /// What is shorter holds no address in a program that is not at a fixed one.
@@ -29,7 +29,6 @@ pub(super) fn transfer(
         let place = Place::of(memory, is_table).filter(|_| reads);
         let kept = |frame: &Frame| place.as_ref().is_some_and(|place| frame.loads(place));
         value |= reads && (through || (leads_there && !is_lea)) || kept(&state.kept_values);
-        address |= kept(&state.kept);
         if writes(memory.access()) && (through || (leads_there && !is_lea)) {
             // Nobody writes to a table among code: this is none.
             return None;
@@ -43,8 +42,7 @@ pub(super) fn transfer(
         let part = memory.memory_size().size() < ADDRESS_BYTES;
         let (address, value) = (address && !part, value || address);
         if address {
-            let on_stack = memory.base().full_register() == Register::RSP;
-            out.kept.store(place.as_ref().filter(|_| on_stack)?);
+            return None;
         }
         if let Some(place) = place.filter(|_| value) {
             out.kept_values.store(&place);
@@ -52,13 +50,12 @@ pub(super) fn transfer(
     }
     for register in info.used_registers() {
         let (whole, merges) = match register.access() {
-            OpAccess::Write | OpAccess::ReadWrite => (is_whole(register.register()), false),
+            OpAccess::Write | OpAccess::ReadWrite => (is_whole(instruction, register.register()), false),
             OpAccess::CondWrite | OpAccess::ReadCondWrite => (false, true),
             OpAccess::None | OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess => continue,
         };
         let register = register.register();
         if register.full_register() == Register::RSP {
-            out.kept.moved(instruction);
             out.kept_values.moved(instruction);
         }
         if used.moves.has(register) {
@@ -68,7 +65,7 @@ pub(super) fn transfer(
         let keeps = !whole || merges;
         let part = register.is_gpr() && written_bytes(instruction, register) < ADDRESS_BYTES;
         out.addresses.set(register, (address && !part) || (keeps && state.addresses.has(register)));
-        out.fresh.set(register, true);
+        out.fresh.set(register, out.addresses.has(register));
         out.values.set(register, value || (address && part) || (keeps && state.values.has(register)));
     }
     Some(out)
@@ -77,8 +74,8 @@ pub(super) fn transfer(
 /// Results that lead nowhere, whatever they are made of: products, shifts, long sums.
 fn is_no_address(mnemonic: Mnemonic) -> bool {
     use Mnemonic::{
-        Adc, Adcx, Adox, Bsf, Bsr, Bt, Bzhi, Div, Idiv, Imul, Lzcnt, Mul, Mulx, Popcnt, Rcl, Rcr, Rol, Ror, Rorx, Sar,
-        Sarx, Sbb, Shl, Shld, Shlx, Shr, Shrd, Shrx, Tzcnt,
+        Adc, Adcx, Adox, Bsf, Bsr, Bt, Bzhi, Div, Idiv, Imul, Lzcnt, Mul, Mulx, Popcnt, Rcl, Rcr, Sbb, Shld, Shrd,
+        Tzcnt,
     };
     matches!(
         mnemonic,
@@ -97,18 +94,9 @@ fn is_no_address(mnemonic: Mnemonic) -> bool {
             | Popcnt
             | Rcl
             | Rcr
-            | Rol
-            | Ror
-            | Rorx
-            | Sar
-            | Sarx
             | Sbb
-            | Shl
             | Shld
-            | Shlx
-            | Shr
             | Shrd
-            | Shrx
             | Tzcnt
     )
 }
@@ -172,8 +160,10 @@ fn written_bytes(instruction: &Instruction, register: Register) -> usize {
 }
 
 /// Whether nothing of the register stays when this part of it is written.
-fn is_whole(register: Register) -> bool {
-    !register.is_gpr16()
+fn is_whole(instruction: &Instruction, register: Register) -> bool {
+    let part = register.is_gpr16() || register.is_gpr8();
+    // What these make of it is used as a truth value.
+    !part || instruction.op_count() == 1 && instruction.condition_code() != ConditionCode::None
 }
 
 fn reads(access: OpAccess) -> bool {

@@ -2,9 +2,9 @@
 
 use super::Stretch;
 use super::entries::{Call, Entries, calls_within};
-use super::jumps::{Leads, leads};
+use super::jumps::{Jumps, Leads};
 use super::later::Later;
-use super::state::{Registers, State, arguments, preserved, results};
+use super::state::{Registers, State, arguments, preserved, results, vectors};
 use super::transfer::transfer;
 use super::written::Written;
 use crate::side::Side;
@@ -17,16 +17,17 @@ use std::collections::{BTreeMap, HashMap};
 const MOST_STEPS: u32 = 200_000;
 
 /// Whether nothing comes of the stretch's addresses but reading.
-pub(super) fn is_only_read(side: &Side<'_, '_>, entries: &Entries, stretch: &Stretch) -> bool {
+pub(super) fn is_only_read(jumps: &Jumps<'_, '_, '_>, entries: &Entries, stretch: &Stretch) -> bool {
     let mut walk = Walk {
-        side,
+        side: jumps.side,
+        jumps,
         entries,
         stretch,
         states: HashMap::new(),
         open: stretch.taken_at.clone(),
         returned: BTreeMap::new(),
-        written: Written::new(side),
-        later: Later::new(side),
+        written: Written::new(jumps),
+        later: Later::new(jumps),
         steps_left: MOST_STEPS,
     };
     for at in &stretch.taken_at {
@@ -37,6 +38,7 @@ pub(super) fn is_only_read(side: &Side<'_, '_>, entries: &Entries, stretch: &Str
 
 struct Walk<'s, 'i, 'a> {
     side: &'s Side<'i, 'a>,
+    jumps: &'s Jumps<'s, 'i, 'a>,
     entries: &'s Entries,
     stretch: &'s Stretch,
     /// What is held before each instruction that was come to.
@@ -57,6 +59,7 @@ impl Walk<'_, '_, '_> {
             let known = self.returned.clone();
             while let Some(at) = self.open.pop() {
                 self.steps_left = self.steps_left.checked_sub(1)?;
+                self.jumps.spend(1)?;
                 let instruction = self.instruction(at)?;
                 let info = factory.info(&instruction).clone();
                 self.step(at, &instruction, &info)?;
@@ -103,12 +106,19 @@ impl Walk<'_, '_, '_> {
             }
             FlowControl::UnconditionalBranch => self.leave_to(there(), &state)?,
             FlowControl::Return => {
-                if state.kept.is_on_top() {
+                if state.kept_values.is_on_top() {
                     return None;
                 }
                 let function = self.side.image.function_index_at(at)?;
                 let returned = self.returned.entry(function).or_default();
                 *returned = returned.and(state.addresses);
+            }
+            // By conventions of its own.
+            FlowControl::Call if instruction.code() == Code::Syscall => {
+                if !state.addresses.is_empty() {
+                    return None;
+                }
+                self.come_to(next, &state);
             }
             FlowControl::Call => {
                 let target = there();
@@ -128,9 +138,9 @@ impl Walk<'_, '_, '_> {
             }
             FlowControl::IndirectBranch => {
                 self.other_code(instruction, &state)?;
-                if let Leads::To(targets) = leads(self.side, instruction)? {
+                if let Leads::To(targets) = &*self.jumps.leads(instruction)? {
                     for target in targets {
-                        self.come_to(target, &state);
+                        self.come_to(*target, &state);
                     }
                 }
             }
@@ -164,9 +174,13 @@ impl Walk<'_, '_, '_> {
         let by_memory = instruction.op0_kind() == OpKind::Memory
             && (held.has(instruction.memory_base()) || held.has(instruction.memory_index()));
         let from_frame = instruction.op0_kind() == OpKind::Memory
-            && !(state.kept.is_empty() && state.kept_values.is_empty())
+            && !state.kept_values.is_empty()
             && matches!(instruction.memory_base().full_register(), Register::RSP | Register::RBP);
-        let handed = state.handed().meets(arguments());
+        // By a pointer, there may be other conventions.
+        let by_name = matches!(instruction.flow_control(), FlowControl::Call | FlowControl::UnconditionalBranch)
+            || instruction.is_ip_rel_memory_operand();
+        let handed = if by_name { arguments() } else { Registers::all().without(preserved()) };
+        let handed = state.handed().meets(handed);
         (!by_register && !by_memory && !from_frame && !handed).then_some(())
     }
 
@@ -175,9 +189,9 @@ impl Walk<'_, '_, '_> {
     fn go_on_in_callers(&mut self) -> Option<()> {
         let returned = self.returned.clone();
         for (function, held) in returned.into_iter().filter(|(_, held)| !held.is_empty()) {
-            let returning = self.entries.jumping_into(function);
+            let returning = self.entries.jumping_into(self.side, function);
             let unknown = returning.iter().any(|function| self.entries.of(*function).is_none_or(|of| of.unseen));
-            if unknown && held.meets(results().and(preserved())) {
+            if unknown && held.meets(results().and(preserved()).and(vectors())) {
                 return None;
             }
             let entries = returning.iter().filter_map(|function| self.entries.of(*function));
@@ -186,7 +200,8 @@ impl Walk<'_, '_, '_> {
             for call in calls {
                 let left = held.only(self.written.by(call.target));
                 if left.meets(preserved()) || self.later.is_read(call.after, left) {
-                    self.come_to(call.after, &State { addresses: left, ..State::default() });
+                    let fresh = left.only(results());
+                    self.come_to(call.after, &State { addresses: left, fresh, ..State::default() });
                 }
             }
         }

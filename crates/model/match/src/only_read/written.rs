@@ -1,8 +1,7 @@
 //! Which registers a callee may write to.
 
-use super::jumps::{Leads, leads};
+use super::jumps::{Jumps, Leads};
 use super::state::{Registers, preserved};
-use crate::side::Side;
 use iced_x86::{Code, FlowControl, InstructionInfoFactory, OpAccess};
 use salve_code::decode_at;
 use salve_elf::Va;
@@ -11,13 +10,13 @@ use std::collections::{BTreeSet, HashMap};
 const MOST_STEPS: u32 = 20_000;
 
 pub(super) struct Written<'s, 'i, 'a> {
-    side: &'s Side<'i, 'a>,
+    jumps: &'s Jumps<'s, 'i, 'a>,
     known: HashMap<Va, Registers>,
 }
 
 impl<'s, 'i, 'a> Written<'s, 'i, 'a> {
-    pub(super) fn new(side: &'s Side<'i, 'a>) -> Self {
-        Self { side, known: HashMap::new() }
+    pub(super) fn new(jumps: &'s Jumps<'s, 'i, 'a>) -> Self {
+        Self { jumps, known: HashMap::new() }
     }
 
     /// Those that code from `entry` on writes to, callees of its own included; all, where that
@@ -26,13 +25,14 @@ impl<'s, 'i, 'a> Written<'s, 'i, 'a> {
         if let Some(known) = self.known.get(&entry) {
             return *known;
         }
-        let written = written(self.side, entry).unwrap_or_else(Registers::all);
+        let written = written(self.jumps, entry).unwrap_or_else(Registers::all);
         self.known.insert(entry, written);
         written
     }
 }
 
-fn written(side: &Side<'_, '_>, entry: Va) -> Option<Registers> {
+fn written(jumps: &Jumps<'_, '_, '_>, entry: Va) -> Option<Registers> {
+    let side = jumps.side;
     let mut factory = InstructionInfoFactory::new();
     let mut written = Registers::NONE;
     let mut seen = BTreeSet::new();
@@ -41,6 +41,7 @@ fn written(side: &Side<'_, '_>, entry: Va) -> Option<Registers> {
         if !seen.insert(at) {
             continue;
         }
+        jumps.spend(1)?;
         if seen.len() > usize::try_from(MOST_STEPS).ok()? {
             return None;
         }
@@ -64,9 +65,9 @@ fn written(side: &Side<'_, '_>, entry: Va) -> Option<Registers> {
             }
             FlowControl::UnconditionalBranch => written = written.and(Registers::all().without(preserved())),
             FlowControl::Return | FlowControl::Exception => {}
-            FlowControl::IndirectBranch => match leads(side, &instruction)? {
+            FlowControl::IndirectBranch => match &*jumps.leads(&instruction)? {
                 Leads::ByPointer => written = written.and(Registers::all().without(preserved())),
-                Leads::To(targets) => open.extend(targets),
+                Leads::To(targets) => open.extend(targets.iter().copied()),
             },
             FlowControl::Interrupt | FlowControl::XbeginXabortXend => return None,
         }
