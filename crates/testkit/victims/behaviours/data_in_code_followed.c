@@ -5,7 +5,6 @@
 /* Tables among hand-written code whose words would be distances into it if anybody jumped by them.
  * They are only read: at once, through a register that a callee gets, and one that is kept over a call. */
 #include "answers.h"
-#include <unistd.h>
 
 extern const int strides[] __attribute__((visibility("hidden")));
 extern const int masks[] __attribute__((visibility("hidden")));
@@ -26,8 +25,9 @@ __asm__(".pushsection .text.with_data, \"ax\"\n"
 
 ALONE static int plain(int index) {
     const int *table = strides;
+    __asm__("" : "+r"(table));
     int one = picked(table, index);
-    return one + picked(masks, getpid() < 0 ? 1 : index) + table[(index + 2) & 3] - table[(index + 2) & 3];
+    return picked(masks, index) + picked(table, index) + one - one;
 }
 
 ALONE static int chosen(int index) {
