@@ -110,6 +110,17 @@ fn a_process_whose_first_thread_has_ended_is_told_and_is_in_nobodys_way() -> Res
     assert_eq!(named.error_code()?.as_deref(), Some("first-thread-ended"));
     let dry = salve.run(&["heal", "--dry-run"])?;
     assert!(dry.stdout.contains("[first-thread-ended]"), "{}{}", dry.stdout, dry.stderr);
+    // Of all processes, one cannot be looked at: the others are changed, and that is said.
+    let words = ["apply", "--all", "--accept", "direction-unknown"].map(AsRef::as_ref);
+    let all = salve.json(&[&words[..], &[derived.file.as_os_str()]].concat())?.expect_code(exit::REFUSED)?;
+    assert_eq!(all.only_outcome()?.0, "applied");
+    victim.wait_for_answer(true)?;
+    let all = salve.json(&["revert", "--all"])?.expect_code(exit::REFUSED)?.report()?;
+    let ends = all.pointer("/result/processes").and_then(Value::as_array).context("no processes")?;
+    let end = |pid: u32| ends.iter().find(|end| end.pointer("/process/pid") == Some(&Value::from(pid)));
+    assert_eq!(end(victim.pid()).and_then(|end| end.get("outcome")), Some(&Value::from("reverted")));
+    assert_eq!(end(outlived.0.id()).and_then(|end| end.get("code")), Some(&Value::from("first-thread-ended")));
+    victim.wait_for_answer(false)?;
     assert!(outlived.0.try_wait()?.is_none(), "it runs on");
     victim.must_run()
 }

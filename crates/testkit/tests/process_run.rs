@@ -137,6 +137,9 @@ fn what_cannot_be_patched_is_not_started_unless_the_caller_says_so() -> Result<(
         let run = run.expect_code(exit::REFUSED)?;
         assert!(run.stderr.contains(code), "{}", run.stderr);
         assert!(!made.exists(), "{} was started", program.display());
+        let mut command = under(&salve, &started.derived.file, &["--json"]);
+        let run = Run::of(command.arg(program).arg("7").arg(&made).stdin(Stdio::null()))?;
+        assert_eq!(run.expect_code(exit::REFUSED)?.error_code()?.as_deref(), Some(code));
         let mut command = under(&salve, &started.derived.file, &["--unpatched-ok"]);
         let run = Run::of(command.arg(program).arg("7").arg(&made).stdin(Stdio::null()))?.expect_code(7)?;
         assert!(run.stderr.contains("warning"), "{}", run.stderr);

@@ -1,9 +1,7 @@
 /* Among what reads like data is a jump, to which each victim comes in its own way. Its bytes
  * are the same in both versions and it leads to another function, because two changed places. */
 #include <stdio.h>
-#include <string.h>
 #include <stdlib.h>
-#include <signal.h>
 #include <unistd.h>
 #ifndef EXTRA
 #define EXTRA ""
@@ -11,11 +9,8 @@
 #ifndef BEFORE_ASM
 #define BEFORE_ASM ""
 #endif
-#ifndef TAIL
-#define TAIL ".byte 0xe9\n.long jump - . - 4\n"
-#endif
 #ifndef AUTHOR
-#define AUTHOR "author: .ascii \"Odd bytes for x86_64, by <nobody@example.org>...\"\n" TAIL
+#define AUTHOR "author: .ascii \"Odd bytes for x86_64, by <nobody@example.org>...\"\n.byte 0xe9\n.long jump - . - 4\n"
 #endif
 typedef int (*fn)(int);
 extern const char author[] __attribute__((visibility("hidden")));

@@ -6,7 +6,7 @@
 //! then is compared as code, and what is not, as data.
 
 use crate::summary::in_order;
-use salve_elf::{Binding, FunctionSource, Image, ImageError, ImageLimits, Va, VaRange};
+use salve_elf::{Binding, Image, ImageError, ImageLimits, Va, VaRange};
 
 /// What a round makes clear leads to more.
 const ROUNDS: usize = 4;
@@ -25,7 +25,7 @@ fn divide(image: &mut Image<'_>) {
         let unclear: Vec<VaRange> = image
             .functions()
             .iter()
-            .filter(|f| f.source != FunctionSource::Fde && f.source != FunctionSource::Symbol)
+            .filter(|f| !f.is_described())
             .filter(|f| led_to(image, f.range).is_none())
             .map(|f| f.range)
             .collect();

@@ -1,7 +1,7 @@
 //! The comparison written down as claims for the validator.
 
 use salve_code::ReferenceKind;
-use salve_elf::{Binding, Function, FunctionSource, SectionRole, Va, VaRange};
+use salve_elf::{Binding, FunctionSource, SectionRole, Va, VaRange};
 use salve_match::{ContentDifference, DataChange, DataChangeKind, ImageDiff, Place, Side, text_at};
 use salve_patch::{Claims, DataRun, FunctionPair, JumpTable, NoiseClaim, NoiseKind, NoiseSite, TakingSite, TextPair};
 use salve_verdict::Judgement;
@@ -72,8 +72,7 @@ pub fn claims(diff: &ImageDiff<'_, '_>, judgement: &Judgement) -> Claims {
 
 /// Functions into which code that is described and understood branches.
 pub(crate) fn branched_into(side: &Side<'_, '_>) -> BTreeSet<usize> {
-    let described = |f: &Function| matches!(f.source, FunctionSource::Fde | FunctionSource::Symbol);
-    let code = side.image.functions().iter().zip(&side.code).filter(|(f, code)| described(f) && code.decoded);
+    let code = side.image.functions().iter().zip(&side.code).filter(|(f, code)| f.is_described() && code.decoded);
     let references = code.flat_map(|(_, code)| &code.references);
     let branches = references.filter(|r| matches!(r.kind, ReferenceKind::Call | ReferenceKind::Jump));
     branches.filter_map(|r| side.image.function_index_at(r.target)).collect()

@@ -4,7 +4,7 @@ use crate::resolve::{Resolver, Target, Word};
 use crate::segments::segments;
 use crate::unwind::unwind;
 use crate::words::words;
-use salve_elf::{FunctionSource, Image, Va, VaRange};
+use salve_elf::{Image, Va, VaRange};
 use salve_match::ImageDiff;
 use salve_patch::{
     Evidence, Fixup, FixupKind, ImportSlot, Livepatch, OwnAddress, Pointer, Reason, ReferenceCounts, ReplacedFunction,
@@ -212,9 +212,8 @@ fn references(
             new_va: Some(f.range.start().wrapping_offset(i64::from(at))),
             seen,
         };
-        let described = matches!(f.source, FunctionSource::Fde | FunctionSource::Symbol);
         let entered = branched.contains(n) || f.range.contains(diff.new.image.entry());
-        if !described && !entered {
+        if !f.is_described() && !entered {
             let seen = "nothing describes it and nothing branches there: it may be data".to_owned();
             reasons.push(registry::UNPROVEN_REFERENCE.because("replaced code may be data", vec![evidence(0, seen)]));
         }

@@ -44,6 +44,11 @@ pub struct Function {
 }
 
 impl Function {
+    /// Whether the image itself says that this is a function: what else lies among code may be data.
+    pub fn is_described(&self) -> bool {
+        matches!(self.source, FunctionSource::Fde | FunctionSource::Symbol)
+    }
+
     /// Its name, or `fn_<address>`.
     pub fn display_name(&self) -> String {
         match &self.name {

@@ -12,7 +12,7 @@
 use crate::carry::Carried;
 use crate::registry;
 use iced_x86::FlowControl;
-use salve_elf::{Binding, Function, FunctionSource, ImageKind, SectionRole, Va};
+use salve_elf::{Binding, ImageKind, SectionRole, Va};
 use salve_match::{ImageDiff, Place, Side};
 use salve_patch::{Evidence, Reason};
 use std::collections::BTreeSet;
@@ -55,8 +55,7 @@ fn is_any_reached(side: &Side<'_, '_>, functions: &BTreeSet<usize>) -> bool {
     let named = side.image.symbols().iter().any(|symbol| symbol.defined && ours(symbol.value));
     let ordinary = functions.iter().all(|index| {
         // What nothing describes may be data, which others reach by calculation.
-        let described = |f: &&Function| matches!(f.source, FunctionSource::Fde | FunctionSource::Symbol);
-        let start = side.image.functions().get(*index).filter(described).map(|f| f.range.start());
+        let start = side.image.functions().get(*index).filter(|f| f.is_described()).map(|f| f.range.start());
         start.and_then(|va| side.image.section_at(va)).is_some_and(|section| section.name == ".text")
     });
     !understood

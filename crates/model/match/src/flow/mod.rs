@@ -18,7 +18,9 @@ use crate::side::Side;
 use iced_x86::{Instruction, OpKind};
 use salve_code::decode;
 use salve_elf::{Va, VaRange};
-use state::{ARGUMENTS, number};
+pub(crate) use stack::{StackChange, stack_change};
+use state::number;
+pub(crate) use state::{ARGUMENTS, PRESERVED};
 use std::collections::{BTreeSet, HashMap};
 use trace::trace;
 

@@ -15,10 +15,10 @@ pub(super) struct State {
 }
 
 /// Integer arguments, in order (psABI §3.2.3).
-pub(super) const ARGUMENTS: [Register; 6] =
+pub(crate) const ARGUMENTS: [Register; 6] =
     [Register::RDI, Register::RSI, Register::RDX, Register::RCX, Register::R8, Register::R9];
 /// What a callee gives back as it was (psABI §3.2.1).
-pub(super) const PRESERVED: [Register; 6] =
+pub(crate) const PRESERVED: [Register; 6] =
     [Register::RBX, Register::RBP, Register::R12, Register::R13, Register::R14, Register::R15];
 
 pub(super) fn number(register: Register) -> Option<u8> {

@@ -1,6 +1,7 @@
-//! What is kept in the frame of one function.
+//! Where in the frame of one function values are kept that were read from the stretch.
 
-use iced_x86::{Instruction, Mnemonic, OpKind, Register, UsedMemory};
+use crate::flow::{StackChange, stack_change};
+use iced_x86::{Instruction, Register, UsedMemory};
 use std::collections::BTreeSet;
 
 /// Where in the frame an instruction stores or loads.
@@ -77,9 +78,11 @@ impl Frame {
 
     /// The instruction has written to the stack pointer.
     pub(super) fn moved(&mut self, instruction: &Instruction) {
-        let words = moved_by(instruction).filter(|bytes| bytes.rem_euclid(8) == 0).map(|bytes| bytes.div_euclid(8));
-        let words = words.and_then(|by| self.words.iter().map(|word| word.checked_sub(by)).collect());
-        match words {
+        let down = match stack_change(instruction) {
+            StackChange::By(bytes) if bytes.rem_euclid(8) == 0 => Some(bytes.div_euclid(8)),
+            StackChange::By(_) | StackChange::None | StackChange::Leaves | StackChange::Unknown => None,
+        };
+        match down.and_then(|down| self.words.iter().map(|word| word.checked_add(down)).collect()) {
             Some(words) => self.words = words,
             // Nobody knows their numbers any more.
             None => self.forget(),
@@ -89,25 +92,5 @@ impl Frame {
     fn forget(&mut self) {
         self.somewhere |= !self.words.is_empty();
         self.words.clear();
-    }
-}
-
-/// How many bytes the stack pointer is higher behind it.
-fn moved_by(instruction: &Instruction) -> Option<i64> {
-    let by_immediate = || {
-        let is_immediate = matches!(instruction.op1_kind(), OpKind::Immediate8to64 | OpKind::Immediate32to64);
-        is_immediate.then(|| instruction.immediate(1).cast_signed())
-    };
-    match instruction.mnemonic() {
-        Mnemonic::Push | Mnemonic::Pop | Mnemonic::Pushfq | Mnemonic::Popfq => {
-            Some(i64::from(instruction.stack_pointer_increment()))
-        }
-        Mnemonic::Add => by_immediate(),
-        Mnemonic::Sub => by_immediate()?.checked_neg(),
-        Mnemonic::Lea => {
-            let plain = instruction.memory_base() == Register::RSP && instruction.memory_index() == Register::None;
-            plain.then(|| instruction.memory_displacement64().cast_signed())
-        }
-        _ => None,
     }
 }

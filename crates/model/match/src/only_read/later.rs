@@ -2,7 +2,8 @@
 //! or one of a caller's that a callee has to preserve.
 
 use super::jumps::{Jumps, Leads};
-use super::state::{PRESERVED, Registers, left_behind, preserved, results};
+use super::state::{Registers, left_behind, preserved, results};
+use crate::flow::PRESERVED;
 use iced_x86::{Code, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 use salve_code::{decode, decode_at};
 use salve_elf::Va;
@@ -91,7 +92,7 @@ impl<'s, 'i, 'a> Later<'s, 'i, 'a> {
                     }
                     // Who saves it before anything else gives it back, and has no use for it.
                     left = Registers::NONE;
-                    at_return = joined;
+                    at_return = at_return.and(joined);
                 }
                 if used.access() == OpAccess::Write && !used.register().is_gpr8() && !used.register().is_gpr16() {
                     left.set(used.register(), false);

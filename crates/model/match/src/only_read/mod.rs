@@ -22,7 +22,7 @@ mod written;
 use crate::side::Side;
 use iced_x86::FlowControl;
 use salve_code::{LARGEST_UNCLEAR_BYTES, ReferenceKind, decode};
-use salve_elf::{Binding, Function, FunctionSource, ImageKind, Va, VaRange};
+use salve_elf::{Binding, Function, ImageKind, Va, VaRange};
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
 
@@ -133,9 +133,8 @@ fn stretches(side: &Side<'_, '_>) -> Option<Vec<Stretch>> {
 /// What is known to be code: what is described, and what such code branches into.
 fn executed(side: &Side<'_, '_>) -> BTreeSet<usize> {
     let functions = side.image.functions();
-    let described = |f: &Function| matches!(f.source, FunctionSource::Fde | FunctionSource::Symbol);
     let ordinary = |f: &Function| side.image.section_at(f.range.start()).is_some_and(|s| s.name == ".text");
-    let known = |f: &Function| described(f) || !ordinary(f) || f.range.contains(side.image.entry());
+    let known = |f: &Function| f.is_described() || !ordinary(f) || f.range.contains(side.image.entry());
     let mut found: BTreeSet<usize> =
         functions.iter().enumerate().filter(|(_, f)| known(f)).map(|(index, _)| index).collect();
     let mut open: Vec<usize> = found.iter().copied().collect();

@@ -1,6 +1,7 @@
 //! Which registers hold an address in the stretch, or what was read there.
 
 use super::frame::Frame;
+use crate::flow::{ARGUMENTS, PRESERVED};
 use iced_x86::Register;
 
 /// A set of registers, each with all its parts.
@@ -130,13 +131,10 @@ impl State {
 
 /// Registers that hand over arguments.
 pub(super) fn arguments() -> Registers {
-    Registers::of(&[Register::RDI, Register::RSI, Register::RDX, Register::RCX, Register::R8, Register::R9])
+    Registers::of(&ARGUMENTS)
 }
 
 /// Registers that a callee leaves as they were.
-pub(super) const PRESERVED: [Register; 6] =
-    [Register::RBX, Register::RBP, Register::R12, Register::R13, Register::R14, Register::R15];
-
 pub(super) fn preserved() -> Registers {
     Registers::of(&PRESERVED)
 }

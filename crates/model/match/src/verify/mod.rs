@@ -14,7 +14,7 @@ use crate::pair::Pairing;
 use crate::side::{Side, namesakes};
 use crate::words::WordRun;
 use salve_code::{CodeSummary, LARGEST_UNCLEAR_BYTES, Reference};
-use salve_elf::{Function, FunctionSource, SectionRole, Symbol};
+use salve_elf::{FunctionSource, SectionRole, Symbol};
 use salve_patch::{DataRun, JumpTable};
 
 /// What the fixpoint knows about each function of the new image.
@@ -56,21 +56,10 @@ pub(crate) struct Learnt {
 }
 
 impl Verifier<'_, '_, '_> {
-    /// Checks every reference of the pair; the functions have equal masked bytes.
+    /// What keeps the pair, whose masked bytes are equal, from being identical.
     pub(crate) fn check(&self, old: usize, new: usize, learnt: &mut Learnt) -> Vec<Mismatch> {
-        let (Some(a), Some(b)) = (self.old.code.get(old), self.new.code.get(new)) else {
-            return vec![Mismatch::Target];
-        };
-        let mismatches = self.check_as_code((old, a), (new, b), learnt);
+        let mismatches = self.check_as_code(old, new, learnt);
         if !mismatches.is_empty() && self.is_only_read(old, new) { Vec::new() } else { mismatches }
-    }
-
-    /// Whether an identical pair is that only because nothing executes it.
-    pub(crate) fn rests_on_reading(&self, old: usize, new: usize) -> bool {
-        let described = |f: &Function| matches!(f.source, FunctionSource::Fde | FunctionSource::Symbol);
-        let (Some(a), Some(b)) = (self.old.code.get(old), self.new.code.get(new)) else { return false };
-        self.new.image.functions().get(new).is_some_and(|f| !described(f))
-            && !self.check_as_code((old, a), (new, b), &mut Learnt::default()).is_empty()
     }
 
     /// Equal bytes that may be data, and that nothing does anything to but read.
@@ -82,13 +71,11 @@ impl Verifier<'_, '_, '_> {
             && self.only_read.of_new(self.new).contains(&new)
     }
 
-    /// The same, of what is taken for code as far as it may be.
-    fn check_as_code(
-        &self,
-        (old, a): (usize, &CodeSummary),
-        (new, b): (usize, &CodeSummary),
-        learnt: &mut Learnt,
-    ) -> Vec<Mismatch> {
+    /// Checks every reference of the pair, whatever may be code being taken for it.
+    pub(crate) fn check_as_code(&self, old: usize, new: usize, learnt: &mut Learnt) -> Vec<Mismatch> {
+        let (Some(a), Some(b)) = (self.old.code.get(old), self.new.code.get(new)) else {
+            return vec![Mismatch::Target];
+        };
         if !(a.decoded && b.decoded) {
             let range = self.new.image.functions().get(new).map(|f| f.range);
             if range.is_none_or(|range| range.len_bytes() > LARGEST_UNCLEAR_BYTES) {

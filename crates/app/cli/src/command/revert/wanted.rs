@@ -63,3 +63,18 @@ impl Wanted {
 pub(super) fn in_force(status: &ProcessStatus) -> impl Iterator<Item = LivepatchId> {
     status.livepatches.iter().filter(|one| one.state != LivepatchState::Reverted).map(|one| one.livepatch)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beginning_means_one_livepatch_in_however_many_processes() {
+        let [one, other] = [b"one".as_slice(), b"other"].map(|bytes| LivepatchId(salve_elf::ContentHash::of(bytes)));
+        let beginning = Wanted::Beginning("0123abcd".to_owned());
+        assert!(beginning.check_distinct([one, one].into_iter()).is_ok());
+        let refused = beginning.check_distinct([one, other].into_iter()).map_err(|problem| problem.code);
+        assert_eq!(refused, Err("ambiguous-livepatch".into()));
+        assert!(Wanted::All.check_distinct([one, other].into_iter()).is_ok());
+    }
+}
