@@ -52,6 +52,7 @@ behaviours! {
     fork_storm
     ifunc
     interposed
+    labels_by_distance
     library
     long_jump
     many_arguments

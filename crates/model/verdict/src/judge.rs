@@ -6,8 +6,9 @@ use crate::followed::{Followed, each_rewritten};
 use crate::layout::Layout;
 use crate::words::Words;
 use crate::{
-    among_code, callbacks, columns, contracts, data, dependency, encoding, exceptions, handed, identity, image, kept,
-    labels, meaning, objects, once, order, read_only, registry, resources, revert, shared, tables, unreached, witness,
+    among_code, calculated, callbacks, columns, contracts, data, dependency, distances, encoding, exceptions, handed,
+    identity, image, kept, labels, meaning, objects, once, order, read_only, registry, resources, revert, shared,
+    tables, unreached, witness,
 };
 use salve_elf::VaRange;
 use salve_match::{ImageDiff, NoiseContext, noise};
@@ -59,6 +60,8 @@ pub fn judge(diff: &ImageDiff<'_, '_>, context: &NoiseContext) -> Judgement {
     let (mut reasons, words) = data::reasons(diff, &judgement.carried, copied, context);
     reasons.extend(unreached);
     reasons.extend(among_code::reason(diff, &judgement.carried));
+    reasons.extend(distances::reason(diff, &judgement.carried, copied));
+    reasons.extend(calculated::reasons(diff, &judgement.carried));
     if !judgement.carried.is_empty() {
         let payload = of_payload(diff, &judgement.carried, copied);
         reasons.extend(payload.reasons);

@@ -15,6 +15,7 @@
 )]
 
 mod among_code;
+mod calculated;
 mod callbacks;
 mod callers;
 mod carry;
@@ -22,6 +23,7 @@ mod columns;
 mod contracts;
 mod data;
 mod dependency;
+mod distances;
 mod encoding;
 mod exceptions;
 mod followed;

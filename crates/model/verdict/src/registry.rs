@@ -108,6 +108,8 @@ registry! {
         "a function whose address was taken is gone; old state may still call it";
     LABEL_ADDRESS = "label-address", Review,
         "the address of a place inside a replaced function is a value: what holds it leads into the other version";
+    CALCULATED_ADDRESS = "calculated-address", Review,
+        "code that stays adds to the address of other code what it does not state: where that leads depends on how far apart functions lie, and they moved";
     NAMES_MIXED = "names-mixed", Review,
         "replaced code compares something with the name of the new build, while other code goes on to give that of the old one";
     RESOURCE_PAIR_MOVED = "resource-pair-moved", Review,
@@ -124,6 +126,8 @@ registry! {
         "a function whose address was taken is gone and another one appeared: which state calls which cannot be told";
     ROLE_UNPROVEN = "role-unproven", Refused(Limit),
         "a changed function's address is held somewhere, and nothing proves which new function has its role";
+    RELATIVE_DATA = "relative-data", Refused(Limit),
+        "a table holds how far functions or variables lie from it, which is not as far in the process as in the new program";
     NEW_DATA = "new-data", Refused(Limit),
         "replaced code refers to data that the old image lacks or that cannot be placed in it";
     NEW_IMPORT = "new-import", Refused(Limit), "replaced code calls or reads a symbol that the old image does not import, in a way that no process can be asked for";

@@ -14,11 +14,13 @@
 //! not known.
 
 use crate::carry::Carried;
+use crate::distances;
 use crate::tables::is_constant;
 use salve_code::ReferenceKind;
 use salve_elf::{Binding, ImageKind, SectionRole, Va, VaRange};
 use salve_match::{DataChangeKind, ImageDiff, Side, TABLES, WordRun, text_at};
 use salve_patch::{DataRun, Evidence, MAX_WORDS};
+use std::cell::LazyCell;
 use std::collections::BTreeSet;
 
 const WORD_BYTES: u64 = 8;
@@ -69,15 +71,19 @@ pub(crate) fn in_place(
         .all(|side| is_constant(side) && side.image.kind() == ImageKind::PositionIndependent);
     let resized = diff.data_changes.iter().any(|change| matches!(change.kind, DataChangeKind::Resized { .. }));
     let mut words = Words::default();
+    let distances = LazyCell::new(|| distances::Words::of(diff));
     for found in diff.word_runs.iter().filter(|_| constant) {
         let pointer_stays = |new: &Va| staying.pointers.contains(new);
         let written: Vec<(Va, Va)> = found.words.iter().copied().filter(|(_, new)| !pointer_stays(new)).collect();
         // Where a text within it stays, where that ends is not known here.
         let text_stays = staying.texts.iter().any(|text| holds(found, *text));
-        let fits = |(old, new): &(Va, Va)| match (Held::of(&diff.old, *old), Held::of(&diff.new, *new)) {
-            (Held::Other(_), _) | (_, Held::Other(_)) => false,
-            (before, after) if resized => before.is_text_or_none() && after.is_text_or_none(),
-            _ => true,
+        let fits = |(old, new): &(Va, Va)| {
+            !distances.hold_distance(*old, *new)
+                && match (Held::of(&diff.old, *old), Held::of(&diff.new, *new)) {
+                    (Held::Other(_), _) | (_, Held::Other(_)) => false,
+                    (before, after) if resized => before.is_text_or_none() && after.is_text_or_none(),
+                    _ => true,
+                }
         };
         let free = !written.iter().any(|(old, new)| is_exported(&diff.old, *old) || is_exported(&diff.new, *new));
         if !text_stays && !written.is_empty() && free && written.iter().all(fits) {

@@ -7,6 +7,7 @@
 //! calculates with it, stores it outside its frame or returns it. Anything the
 //! trace does not understand counts as examined.
 
+mod calculate;
 mod call;
 mod frame;
 mod stack;
@@ -15,6 +16,7 @@ mod step;
 mod trace;
 
 use crate::side::Side;
+pub use calculate::calculated;
 use iced_x86::{Instruction, OpKind};
 use salve_code::decode;
 use salve_elf::{Va, VaRange};

@@ -46,23 +46,22 @@ pub(super) fn trace(code: &HashMap<u64, Instruction>, range: VaRange, from_ip: u
 }
 
 fn successors(instruction: &Instruction, range: VaRange, state: &State, queue: &mut Vec<(u64, State)>) {
-    // Other parts and tail calls are judged as calls ([`tail_call`]).
-    let mut go = |ip: u64| {
-        if range.contains(Va::new(ip)) {
-            queue.push((ip, state.clone()));
-        }
-    };
-    match instruction.flow_control() {
-        FlowControl::Next | FlowControl::Call | FlowControl::IndirectCall => go(instruction.next_ip()),
-        FlowControl::UnconditionalBranch => go(instruction.near_branch64()),
-        FlowControl::ConditionalBranch => {
-            go(instruction.next_ip());
-            go(instruction.near_branch64());
-        }
+    queue.extend(successors_of(instruction, range).into_iter().map(|ip| (ip, state.clone())));
+}
+
+/// What may be executed next within the function. Other parts and tail calls are judged as
+/// calls ([`tail_call`]).
+pub(super) fn successors_of(instruction: &Instruction, range: VaRange) -> Vec<u64> {
+    let mut next = match instruction.flow_control() {
+        FlowControl::Next | FlowControl::Call | FlowControl::IndirectCall => vec![instruction.next_ip()],
+        FlowControl::UnconditionalBranch => vec![instruction.near_branch64()],
+        FlowControl::ConditionalBranch => vec![instruction.next_ip(), instruction.near_branch64()],
         FlowControl::Return
         | FlowControl::Exception
         | FlowControl::Interrupt
         | FlowControl::XbeginXabortXend
-        | FlowControl::IndirectBranch => {}
-    }
+        | FlowControl::IndirectBranch => Vec::new(),
+    };
+    next.retain(|ip| range.contains(Va::new(*ip)));
+    next
 }
