@@ -70,6 +70,7 @@ behaviours! {
     old_statics
     one_function
     other_librarys_data
+    opened_by_the_program
     page_straddled
     plugins
     private_symbols

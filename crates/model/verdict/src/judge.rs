@@ -7,8 +7,8 @@ use crate::layout::Layout;
 use crate::words::Words;
 use crate::{
     among_code, calculated, callbacks, columns, contracts, data, dependency, distances, encoding, exceptions, handed,
-    identity, image, kept, labels, meaning, objects, once, order, read_only, registry, resources, revert, shared,
-    tables, unreached, witness,
+    identity, image, kept, labels, loader, meaning, objects, once, order, read_only, registry, resources, revert,
+    shared, tables, unreached, witness,
 };
 use salve_elf::VaRange;
 use salve_match::{ImageDiff, NoiseContext, noise};
@@ -114,6 +114,7 @@ fn of_payload(diff: &ImageDiff<'_, '_>, carried: &Carried, copied: Option<VaRang
         reasons.push(registry::DATA_RESIZED.because(summary, doubts));
     }
     reasons.extend(labels::reason(diff, carried));
+    reasons.extend(loader::reasons(diff, carried));
     reasons.extend(exceptions::reason(diff, carried));
     reasons.extend(read_only::reason(diff, carried));
     reasons.extend(columns::reason(diff, carried, &followed));

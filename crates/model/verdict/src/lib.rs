@@ -35,6 +35,7 @@ mod judge;
 mod kept;
 mod labels;
 mod layout;
+mod loader;
 mod meaning;
 mod objects;
 mod once;

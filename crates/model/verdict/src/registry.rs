@@ -110,6 +110,8 @@ registry! {
         "the address of a place inside a replaced function is a value: what holds it leads into the other version";
     CALCULATED_ADDRESS = "calculated-address", Review,
         "code that stays adds to the address of other code what it does not state: where that leads depends on how far apart functions lie, and they moved";
+    CALLER_MISTAKEN = "caller-mistaken", Review,
+        "replaced code calls dlopen or dlsym, which ask the image they are called from for its scope and run path: in a payload they take the main program for it";
     NAMES_MIXED = "names-mixed", Review,
         "replaced code compares something with the name of the new build, while other code goes on to give that of the old one";
     RESOURCE_PAIR_MOVED = "resource-pair-moved", Review,
@@ -126,6 +128,8 @@ registry! {
         "a function whose address was taken is gone and another one appeared: which state calls which cannot be told";
     ROLE_UNPROVEN = "role-unproven", Refused(Limit),
         "a changed function's address is held somewhere, and nothing proves which new function has its role";
+    CALLER_UNKNOWN = "caller-unknown", Refused(Limit),
+        "replaced code looks up RTLD_NEXT, for which the dynamic linker has to know the image it is called from: a payload is none";
     RELATIVE_DATA = "relative-data", Refused(Limit),
         "a table holds how far functions or variables lie from it, which is not as far in the process as in the new program";
     NEW_DATA = "new-data", Refused(Limit),
