@@ -45,6 +45,7 @@ behaviours! {
     coroutine
     data_in_code
     data_in_code_followed
+    deny_write_execute
     dlopened
     endbr64
     exceptions
@@ -69,8 +70,8 @@ behaviours! {
     no_room_for_the_jump
     old_statics
     one_function
-    other_librarys_data
     opened_by_the_program
+    other_librarys_data
     page_straddled
     plugins
     private_symbols

@@ -234,6 +234,9 @@ impl Data<'_, '_> {
         for TableUse { new, old } in &seen.tables {
             let next = new_data.partition_point(|t| t <= new);
             let limit = new_data.get(next).copied();
+            if old.is_none() {
+                self.check_distances(*new, limit)?;
+            }
             // One entry that leads to an instruction may be chance.
             let second = new.wrapping_offset(4);
             if limit.is_none_or(|l| second < l) && self.entry_target(*new, second).is_none() {
@@ -250,6 +253,33 @@ impl Data<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Constants of the payload that count from themselves may not lead to functions that it
+    /// lacks: in the process these are as far away as the old image has them. Half of the
+    /// numbers, because one in a few hundred does by chance.
+    fn check_distances(&self, table: Va, limit: Option<Va>) -> Result<(), Invalid> {
+        const MOST_BYTES: i64 = 4096;
+        let furthest = table.wrapping_offset(MOST_BYTES);
+        let end = limit.map_or(furthest, |limit| limit.min(furthest));
+        let places = (0..MOST_BYTES).step_by(4).map(|at| table.wrapping_offset(at)).take_while(|at| *at < end);
+        let (mut numbers, mut leading) = (0_usize, Vec::new());
+        for at in places {
+            let Some(target) = table_entry(self.map.new, at, at).filter(|target| *target != at) else {
+                let is_zero = self.map.new.array::<4>(at).is_none_or(|bytes| bytes == [0; 4]);
+                numbers = numbers.saturating_add(usize::from(!is_zero));
+                continue;
+            };
+            numbers = numbers.saturating_add(1);
+            let lacking = self.map.index.pair_at(target).is_some_and(|pair| pair.stays() && pair.new.start() == target);
+            leading.extend(lacking.then_some((at, target)));
+        }
+        match leading.first() {
+            Some((at, target)) if leading.len().saturating_mul(2) >= numbers => {
+                Err(Invalid::Unresolved { at: *at, new_target: *target })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn entry_target(&self, table: Va, at: Va) -> Option<Va> {

@@ -66,7 +66,8 @@
 //!   another text is listed in `text_slots`; a run may cover it or leave it out.
 //! * **Merged texts** that no run can hold go into `texts`.
 //! * **Jump tables** are listed if their bytes differ. Those that are not are found by
-//!   their use and have to lead to the same places all the same.
+//!   their use and have to lead to the same places all the same. Constants of the payload
+//!   that count from themselves may not lead to functions that it lacks.
 //! * **Constructors and destructors**: `.init_array` and `.fini_array` are covered by
 //!   runs wholly, on both sides.
 //! * **Noise** keeps the function's length. `String`: the reference of that instruction

@@ -129,7 +129,7 @@ registry! {
     ROLE_UNPROVEN = "role-unproven", Refused(Limit),
         "a changed function's address is held somewhere, and nothing proves which new function has its role";
     CALLER_UNKNOWN = "caller-unknown", Refused(Limit),
-        "replaced code looks up RTLD_NEXT, for which the dynamic linker has to know the image it is called from: a payload is none";
+        "replaced code looks up a symbol in what comes after its own image, for which the dynamic linker has to know the caller's: a payload is none";
     RELATIVE_DATA = "relative-data", Refused(Limit),
         "a table holds how far functions or variables lie from it, which is not as far in the process as in the new program";
     NEW_DATA = "new-data", Refused(Limit),

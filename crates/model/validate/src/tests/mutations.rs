@@ -17,6 +17,15 @@ fn a_correct_livepatch_is_proven() {
     }
 }
 
+/// What the payload does not have is not as far away in a process as in the new image.
+#[test]
+fn constants_that_count_from_themselves_lead_into_the_payload_only() {
+    let victim = Victim::build(&["-DDISTANCES"]);
+    let found = victim.check().unwrap_err();
+    let functions = ["first", "second"].map(|name| victim.new_at(name).start());
+    assert!(matches!(found, Invalid::Unresolved { new_target, .. } if functions.contains(&new_target)), "{found}");
+}
+
 /// Every byte of what is carried, and of the constants carried with it.
 #[test]
 fn any_flipped_byte_of_the_payload_is_found() {
