@@ -2,8 +2,8 @@
 //!
 //! First at every call of an apply and of a revert, one after the other, then at random
 //! moments, over a process with one thread, one with many, a group of processes and threads in
-//! restartable sequences, side by side, so that all are under load; then everything else that may happen to a target, or be missing to
-//! Salve. Everything that the victims notice is counted; all has to be zero.
+//! restartable sequences, side by side, so that all are under load; then everything else that
+//! may happen to a target, or be missing to Salve. Everything that the victims notice is counted; all has to be zero.
 
 use crate::cargo;
 use anyhow::{Context as _, Result, bail};
@@ -85,6 +85,27 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 /// How often a call that was not reached is tried again.
 const TURNS: u32 = 3;
 
+/// What is on its way, told to whoever waits, not oftener than he reads.
+struct Progress {
+    life: Life,
+    told: Instant,
+}
+
+impl Progress {
+    const PAUSE: Duration = Duration::from_secs(10);
+
+    fn of(life: Life) -> Self {
+        Self { life, told: Instant::now() }
+    }
+
+    fn tell(&mut self, done: impl FnOnce() -> String) {
+        if self.told.elapsed() >= Self::PAUSE {
+            self.told = Instant::now();
+            eprintln!("  {}: {}", self.life, done());
+        }
+    }
+}
+
 type Task = fn(&Bench, &Arguments, Life) -> Result<Vec<Part>>;
 
 /// One victim of each life at a time.
@@ -109,7 +130,10 @@ fn every_call(bench: &Bench, arguments: &Arguments, life: Life) -> Result<Vec<Pa
     let mut tallies = [Tally::default(); 2];
     let (mut last, mut kills) = ([0; 2], [0_u64; 2]);
     let mut at = 1;
+    let mut progress = Progress::of(life);
     loop {
+        let [applies, reverts] = kills;
+        progress.tell(|| format!("at call {at}; {applies} applies and {reverts} reverts killed"));
         let mut killed = false;
         for round in rounds(at, at + step) {
             let of_act = usize::from(round.act == Act::Revert);
@@ -144,8 +168,10 @@ fn random_moments(bench: &Bench, arguments: &Arguments, life: Life) -> Result<Ve
     let (apply, revert) = (micros(apply?), micros(revert?));
     let wanted = u64::from(arguments.rounds).div_ceil(Life::ALL.len() as u64);
     let (mut in_time, mut tries) = (0, 0);
+    let mut progress = Progress::of(life);
     // A kill that comes too late counts for nothing.
     while in_time < wanted && tries < wanted * 5 {
+        progress.tell(|| format!("{in_time} of {wanted} random moments"));
         for round in rounds(0, 0) {
             tries += 1;
             state ^= state << 13;

@@ -37,6 +37,8 @@ pub(crate) fn count(table: &mut Table, name: &str, debs: [&Path; 2], file: &str,
     }
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        // Threads that wait for work count instructions too.
+        .env("RAYON_NUM_THREADS", "1")
         .arg(target.join("release/examples/one_pair"))
         .args(&images)
         .output()

@@ -41,7 +41,7 @@ pub fn derive_image(path: &str, old: &[u8], new: &[u8], context: &PairContext) -
             registry::MALFORMED_IMAGE.because(format!("the {side} image cannot be read: {error}"), Vec::new())
         })
     };
-    let (old_image, new_image) = match (parse("old", old), parse("new", new)) {
+    let (old_image, new_image) = match rayon::join(|| parse("old", old), || parse("new", new)) {
         (Ok(old), Ok(new)) => (old, new),
         (Err(reason), _) | (_, Err(reason)) => {
             report.reasons.push(reason);

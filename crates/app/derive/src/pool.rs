@@ -2,27 +2,21 @@
 //! be started.
 //!
 //! Jobs come back in the order in which they end. A job that panics is a
-//! result too, so one bad image does not take the others with it.
+//! result too, so one bad image does not take the others with it. Whoever has no
+//! job left helps with parts of those of others (`rayon::join`, decision 0106).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
 
 /// Stack of one worker; the filter forbids to start another one with more.
 pub(crate) const STACK_BYTES: usize = 16 << 20;
 
-type Job = Box<dyn FnOnce() + Send>;
-
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum PoolError {
-    #[error("cannot start a thread")]
-    Start {
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("a thread ended while it started")]
-    Ended,
+#[error("cannot start the threads")]
+pub(crate) struct PoolError {
+    #[source]
+    source: rayon::ThreadPoolBuildError,
 }
 
 /// A job panicked; what it said.
@@ -34,33 +28,24 @@ pub(crate) struct Panicked {
 
 #[derive(Debug)]
 pub(crate) struct Pool {
-    jobs: Sender<Job>,
-    threads: usize,
+    threads: rayon::ThreadPool,
 }
 
 impl Pool {
     /// Returns when every thread is in its loop and has made the calls that starting takes.
     pub(crate) fn start(threads: u32) -> Result<Self, PoolError> {
-        let (jobs, receiver) = channel::<Job>();
-        let receiver = Arc::new(Mutex::new(receiver));
-        let (ready, all_ready) = channel();
-        let mut started = 0_usize;
-        for _ in 0..threads {
-            let (receiver, ready) = (Arc::clone(&receiver), ready.clone());
-            let body = move || {
-                // The parent of this closure waits for it; nobody else listens.
-                let _ = ready.send(());
-                drop(ready);
-                work(&receiver);
-            };
-            thread::Builder::new().stack_size(STACK_BYTES).spawn(body).map_err(|source| PoolError::Start { source })?;
-            started = started.saturating_add(1);
-        }
-        drop(ready);
-        for _ in 0..started {
-            all_ready.recv().map_err(|_| PoolError::Ended)?;
-        }
-        Ok(Self { jobs, threads: started })
+        // None at all would mean as many as there are processors.
+        let threads = usize::try_from(threads).unwrap_or(1).max(1);
+        let builder = rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(STACK_BYTES);
+        let threads = builder.build().map_err(|source| PoolError { source })?;
+        threads.broadcast(|_| ());
+        Ok(Self { threads })
+    }
+
+    /// Runs one thing on the workers. Anywhere else, what divides its work among threads would
+    /// start some, and end the process.
+    pub(crate) fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.threads.install(work)
     }
 
     /// Runs `work` on every item, in the given order, as many at once as there
@@ -85,7 +70,8 @@ impl Pool {
         while waiting.peek().is_some() || !running.is_empty() {
             let used = running.iter().fold(0_u64, |sum, (_, cost)| sum.saturating_add(*cost));
             let next = waiting.next_if(|(_, item)| {
-                running.is_empty() || (running.len() < self.threads && used.saturating_add(cost(item)) <= budget)
+                let free = running.len() < self.threads.current_num_threads();
+                running.is_empty() || (free && used.saturating_add(cost(item)) <= budget)
             });
             if let Some((index, item)) = next {
                 running.push((index, cost(&item)));
@@ -112,19 +98,7 @@ impl Pool {
             // Nobody waits any more: the request was given up.
             let _ = results.send((index, result));
         };
-        // The workers live as long as `jobs`, which is borrowed here.
-        let _ = self.jobs.send(Box::new(job));
-    }
-}
-
-fn work(jobs: &Mutex<Receiver<Job>>) {
-    loop {
-        // A worker cannot panic while it holds the lock; what is inside is sound either way.
-        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        match job {
-            Ok(job) => job(),
-            Err(_) => return,
-        }
+        self.threads.spawn(job);
     }
 }
 

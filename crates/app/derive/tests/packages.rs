@@ -263,6 +263,23 @@ fn tree<'fd>(files: &[(&str, &'fd File)]) -> SideInput<'fd> {
 }
 
 #[test]
+fn a_patch_file_is_the_same_however_many_threads_made_it() {
+    let (old, new) = (corpus(HAPROXY_OLD), corpus(HAPROXY_NEW));
+    let old = SideInput::Deb { file: old.as_fd(), label: HAPROXY_OLD.to_owned() };
+    let new = SideInput::Deb { file: new.as_fd(), label: HAPROXY_NEW.to_owned() };
+    let by = |max_threads| {
+        let limits = ResourceLimits { max_threads, ..ResourceLimits::default() };
+        derive(&deriver().with_limits(limits), &old, &new).unwrap()
+    };
+    let (alone, together) = (by(1), by(ResourceLimits::default().max_threads));
+    assert_eq!(alone.sandbox.threads, 1);
+    if together.sandbox.threads == 1 {
+        salve_testkit::not_run::record("one image compared by several threads", "there is one processor");
+    }
+    assert!(alone.patch_bytes == together.patch_bytes, "the patch files differ");
+}
+
+#[test]
 fn limits_on_memory_output_and_input_are_typed_errors() {
     let (old, new) = (corpus(HAPROXY_OLD), corpus(HAPROXY_NEW));
     let old = SideInput::Deb { file: old.as_fd(), label: "old".to_owned() };

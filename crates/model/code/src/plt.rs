@@ -6,7 +6,7 @@
 
 use crate::summary::decode;
 use iced_x86::{FlowControl, Instruction};
-use salve_elf::{Image, SectionRole, Va};
+use salve_elf::{AddressIndex, Image, SectionRole, Va};
 
 /// One stub and the slot it jumps through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,9 +16,11 @@ pub struct PltStub {
 }
 
 /// All stubs of an image, sorted by entry.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Plt {
     stubs: Vec<PltStub>,
+    /// Of their entries.
+    index: AddressIndex,
 }
 
 impl Plt {
@@ -41,7 +43,8 @@ impl Plt {
             }
         }
         stubs.sort_by_key(|s| s.entry);
-        Self { stubs }
+        let index = AddressIndex::new(stubs.iter().map(|stub| stub.entry));
+        Self { stubs, index }
     }
 
     pub fn stubs(&self) -> &[PltStub] {
@@ -50,11 +53,10 @@ impl Plt {
 
     /// The slot that the stub at exactly `entry` jumps through.
     pub fn slot_of(&self, entry: Va) -> Option<Va> {
-        // Most of what is asked for is no stub.
-        let (first, last) = (self.stubs.first()?, self.stubs.last()?);
-        let index = (first.entry..=last.entry)
-            .contains(&entry)
-            .then(|| self.stubs.binary_search_by_key(&entry, |stub| stub.entry).ok())??;
-        self.stubs.get(index).map(|s| s.slot)
+        let part = self.stubs.get(self.index.around(entry))?;
+        part.binary_search_by_key(&entry, |stub| stub.entry)
+            .ok()
+            .and_then(|index| part.get(index))
+            .map(|stub| stub.slot)
     }
 }

@@ -9,8 +9,8 @@
 use crate::Va;
 use core::ops::Range;
 
-#[derive(Debug)]
-pub(crate) struct AddressIndex {
+#[derive(Clone, Debug)]
+pub struct AddressIndex {
     base: u64,
     shift: u32,
     /// For each bucket, how many addresses lie before it; one more at the end.
@@ -20,7 +20,7 @@ pub(crate) struct AddressIndex {
 
 impl AddressIndex {
     /// Of addresses that are sorted.
-    pub(crate) fn new(addresses: impl DoubleEndedIterator<Item = Va> + ExactSizeIterator + Clone) -> Self {
+    pub fn new(addresses: impl DoubleEndedIterator<Item = Va> + ExactSizeIterator + Clone) -> Self {
         let len = addresses.len();
         let base = addresses.clone().next().map_or(0, Va::raw);
         let span = addresses.clone().next_back().map_or(0, Va::raw).saturating_sub(base);
@@ -39,7 +39,7 @@ impl AddressIndex {
     }
 
     /// What to search for `address`: what lies before is smaller, what lies behind greater.
-    pub(crate) fn around(&self, address: Va) -> Range<usize> {
+    pub fn around(&self, address: Va) -> Range<usize> {
         let Some(bucket) = self.bucket(address) else { return 0..0 };
         let bound = |bucket: usize| self.before.get(bucket).and_then(|n| usize::try_from(*n).ok()).unwrap_or(self.len);
         bound(bucket)..bound(bucket.saturating_add(1))

@@ -29,6 +29,7 @@ pub use error::ImageError;
 pub use functions::{Function, FunctionSource};
 pub use identity::{BuildId, ContentHash, NotABuildId, NotAHash};
 pub use image::{Image, ImageKind, ImageLimits};
+pub use index::AddressIndex;
 pub use padding::{leading_padding, trailing_padding};
 pub use reloc::{Binding, Reloc, SymbolBinding};
 pub use section::{LoadSegment, Section, SectionRole};

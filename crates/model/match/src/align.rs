@@ -1,12 +1,11 @@
 //! Two versions of one function, instruction by instruction.
 
 use crate::side::Side;
-use core::cell::RefCell;
 use foldhash::{HashMap, HashMapExt as _};
 use iced_x86::{Instruction, OpKind, Register};
 use salve_code::{decode, is_immediate};
 use salve_elf::{Va, VaRange};
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Indices of a longest common subsequence of two sequences (Hunt–Szymanski's
 /// problem by dynamic programming after common ends are cut off). Bounded by the
@@ -153,23 +152,27 @@ impl Difference {
 
 /// Alignments of pairs of functions, each made once, when it is first asked for.
 #[derive(Debug, Default)]
-pub(crate) struct Alignments(RefCell<HashMap<(usize, usize), Rc<Difference>>>);
+pub(crate) struct Alignments(Mutex<HashMap<(usize, usize), Arc<Difference>>>);
 
 impl Alignments {
     /// How the two functions differ; indices into `functions()`.
-    pub(crate) fn of(&self, old: (&Side<'_, '_>, usize), new: (&Side<'_, '_>, usize)) -> Rc<Difference> {
+    pub(crate) fn of(&self, old: (&Side<'_, '_>, usize), new: (&Side<'_, '_>, usize)) -> Arc<Difference> {
         let pair = (old.1, new.1);
-        if let Some(made) = self.0.borrow().get(&pair) {
-            return Rc::clone(made);
+        if let Some(made) = self.known().get(&pair) {
+            return Arc::clone(made);
         }
         let range = |side: &Side<'_, '_>, index: usize| side.image.functions().get(index).map(|f| f.range);
         let made = match (range(old.0, old.1), range(new.0, new.1)) {
             (Some(f), Some(g)) => align(old.0, f, new.0, g),
             _ => Difference { too_large: true, ..Difference::default() },
         };
-        let made = Rc::new(made);
-        self.0.borrow_mut().insert(pair, Rc::clone(&made));
-        made
+        // Two threads may have made it: both made the same.
+        Arc::clone(self.known().entry(pair).or_insert_with(|| Arc::new(made)))
+    }
+
+    /// Nobody aligns, or waits for another thread, while he holds this.
+    fn known(&self) -> MutexGuard<'_, HashMap<(usize, usize), Arc<Difference>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -189,7 +192,14 @@ pub fn align(old: &Side<'_, '_>, old_range: VaRange, new: &Side<'_, '_>, new_ran
     let x: Vec<u32> = a.iter().map(&mut number).collect();
     let y: Vec<u32> = b.iter().map(&mut number).collect();
     let pairs = longest_common_subsequence(&x, &y);
-    let mut difference = Difference { too_large: too_long(&x, &y), ..Difference::default() };
+    // Alignments are kept, so they take what they need and no more.
+    let room = |whole: usize| whole.saturating_sub(pairs.len());
+    let mut difference = Difference {
+        aligned: Vec::with_capacity(pairs.len()),
+        only_old: Vec::with_capacity(room(a.len())),
+        only_new: Vec::with_capacity(room(b.len())),
+        too_large: too_long(&x, &y),
+    };
     let (mut i, mut j) = (0, 0);
     for (p, q) in pairs {
         difference.only_old.extend(a.get(i..p).unwrap_or_default());

@@ -11,9 +11,9 @@ use crate::side::Side;
 use crate::verify::{Learnt, Verifier};
 use crate::votes::Votes;
 use crate::words::differing;
+use foldhash::{HashMap, HashMapExt as _};
 use salve_elf::{SectionRole, Va, VaRange};
 use salve_patch::DataRun;
-use std::collections::HashMap;
 
 /// How well an address is mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

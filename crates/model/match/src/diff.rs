@@ -5,15 +5,16 @@ use crate::content::ContentDifference;
 use crate::data::{DataChange, DataChangeKind, DataMap};
 use crate::only_read::OnlyRead;
 use crate::pair::Pairing;
-use crate::side::{Names, Place, Side};
+use crate::side::{Place, Side};
 use crate::takes::{Taking, takes_any, takings};
 use crate::verify::{Class, Learnt, Mismatch, Verifier};
 use crate::votes::{code_votes, slot_targets, slot_votes};
 use crate::words::WordRun;
+use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
+use rayon::prelude::*;
 use salve_elf::{Binding, Image, Va, VaRange};
 use salve_patch::{DataRun, JumpTable};
-use std::collections::{HashMap, HashSet};
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Why two functions with different code are taken for versions of one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -126,16 +127,14 @@ impl ImageDiff<'_, '_> {
     }
 
     /// How two functions differ, instruction by instruction.
-    pub fn difference(&self, old: usize, new: usize) -> Rc<Difference> {
+    pub fn difference(&self, old: usize, new: usize) -> Arc<Difference> {
         self.alignments.of((&self.old, old), (&self.new, new))
     }
 }
 
 /// Compares two images.
 pub fn diff<'i, 'a>(old: &'i Image<'a>, new: &'i Image<'a>) -> ImageDiff<'i, 'a> {
-    let mut names = Names::default();
-    let old = Side::new(old, &mut names);
-    let new = Side::new(new, &mut names);
+    let (old, new) = Side::both(old, new);
     let mut pairing = Pairing::new(&old, &new);
     let alignments = Alignments::default();
     let only_read = OnlyRead::default();
@@ -245,16 +244,17 @@ fn fixpoint(old: &Side<'_, '_>, new: &Side<'_, '_>, pairing: &Pairing, only_read
         slot_votes(old, new, &first, &mut votes);
         let data = DataMap::from_votes(&votes, old, new);
         let verifier = Verifier { old, new, pairing, classes: &classes, data: &data, only_read };
+        let equal = classes.par_iter().enumerate().filter(|(_, class)| **class != Class::Changed);
+        let checked: Vec<(usize, usize, Vec<Mismatch>)> = equal
+            .filter_map(|(n, _)| {
+                let o = pairing.old_of(n)?;
+                Some((o, n, verifier.check_as_code(o, n, &mut Learnt::default())))
+            })
+            .collect();
         let mut next = classes.clone();
-        let mut ignored = Learnt::default();
-        for (n, class) in next.iter_mut().enumerate() {
-            if *class == Class::Changed {
-                continue;
-            }
-            let Some(o) = pairing.old_of(n) else { continue };
-            let mismatches = verifier.check(o, n, &mut ignored);
-            ignored.runs.clear();
-            ignored.tables.clear();
+        for (o, n, mismatches) in checked {
+            let Some(class) = next.get_mut(n) else { continue };
+            let mismatches = verifier.unless_only_read(o, n, mismatches);
             *class = if mismatches.iter().any(|m| matches!(m, Mismatch::Target)) {
                 Class::Changed
             } else if mismatches.is_empty() {
@@ -285,15 +285,15 @@ fn pair_by_slots(old: &Side<'_, '_>, new: &Side<'_, '_>, data: &DataMap, pairing
 
 /// Every place where two versions of a changed function take addresses of others.
 fn all_takings(verifier: &Verifier<'_, '_, '_>, alignments: &Alignments) -> Vec<Taking> {
-    let mut found = Vec::new();
-    for (n, class) in verifier.classes.iter().enumerate() {
-        let Some(o) = verifier.pairing.old_of(n).filter(|_| *class != Class::Identical) else { continue };
-        if takes_any(verifier.old, o) && takes_any(verifier.new, n) {
+    let differing = verifier.classes.par_iter().enumerate().filter(|(_, class)| **class != Class::Identical);
+    let pairs = differing.filter_map(|(n, _)| Some((verifier.pairing.old_of(n)?, n)));
+    pairs
+        .filter(|(o, n)| takes_any(verifier.old, *o) && takes_any(verifier.new, *n))
+        .flat_map_iter(|(o, n)| {
             let difference = alignments.of((verifier.old, o), (verifier.new, n));
-            found.extend(takings(verifier, (o, n), &difference));
-        }
-    }
-    found
+            takings(verifier, (o, n), &difference)
+        })
+        .collect()
 }
 
 /// Where equal surroundings take the addresses of two functions that nothing else

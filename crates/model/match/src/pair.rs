@@ -2,10 +2,10 @@
 //! between two pairs.
 
 use crate::side::{Place, Side};
+use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 use iced_x86::Instruction;
 use salve_code::decode;
 use salve_elf::VaRange;
-use std::collections::{HashMap, HashSet};
 
 /// Which function became which; indices into `image.functions()`.
 #[derive(Debug)]

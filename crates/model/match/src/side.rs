@@ -1,12 +1,13 @@
 //! One image prepared for matching, and what its addresses stand for.
 
+use foldhash::HashMap;
+use rayon::prelude::*;
 use salve_code::{CodeSummary, Plt, summarize};
 use salve_elf::{Binding, Image, SectionRole, Symbol, Va};
-use std::collections::HashMap;
 
 /// Names of symbols, shared by both sides so that equal names are equal numbers.
 #[derive(Debug, Default)]
-pub(crate) struct Names {
+struct Names {
     ids: HashMap<String, u32>,
 }
 
@@ -14,6 +15,10 @@ impl Names {
     fn intern(&mut self, name: String) -> u32 {
         let next = u32::try_from(self.ids.len()).unwrap_or(u32::MAX);
         *self.ids.entry(name).or_insert(next)
+    }
+
+    fn of(&mut self, image: &Image<'_>) -> Vec<u32> {
+        image.symbols().iter().map(|s| self.intern(s.display_name())).collect()
     }
 }
 
@@ -48,10 +53,17 @@ pub enum Place {
 }
 
 impl<'i, 'a> Side<'i, 'a> {
-    pub(crate) fn new(image: &'i Image<'a>, names: &mut Names) -> Self {
+    /// Prepares both images, at the same time.
+    pub(crate) fn both(old: &'i Image<'a>, new: &'i Image<'a>) -> (Self, Self) {
+        let mut names = Names::default();
+        let (olds, news) = (names.of(old), names.of(new));
+        rayon::join(|| Self::new(old, olds), || Self::new(new, news))
+    }
+
+    fn new(image: &'i Image<'a>, symbol_ids: Vec<u32>) -> Self {
         let code: Vec<CodeSummary> = image
             .functions()
-            .iter()
+            .par_iter()
             .map(|function| {
                 summarize(image, function.range).unwrap_or(CodeSummary {
                     hash: 0,
@@ -61,7 +73,6 @@ impl<'i, 'a> Side<'i, 'a> {
                 })
             })
             .collect();
-        let symbol_ids = image.symbols().iter().map(|s| names.intern(s.display_name())).collect();
         let mut side = Self { image, code, plt: Plt::of(image), anchors: Vec::new(), symbol_ids };
         side.anchors = side.find_anchors();
         side

@@ -8,8 +8,9 @@ use crate::data::DataMap;
 use crate::pair::Pairing;
 use crate::side::{Place, Side, namesakes};
 use crate::verify::Class;
+use foldhash::{HashMap, HashMapExt as _};
+use rayon::prelude::*;
 use salve_elf::{Binding, Symbol, SymbolKind, Va};
-use std::collections::HashMap;
 
 /// Votes `new → old`, with how many distinct functions cast each.
 pub(crate) type Votes = HashMap<Va, Vec<(Va, u32)>>;
@@ -24,31 +25,29 @@ fn vote(votes: &mut Votes, new: Va, old: Va) {
 
 /// Votes of every pair with equal code about data addresses.
 pub(crate) fn code_votes(old: &Side<'_, '_>, new: &Side<'_, '_>, pairing: &Pairing, classes: &[Class]) -> Votes {
-    let mut ballots: Vec<(usize, Va, Va)> = Vec::new();
-    for (n, class) in classes.iter().enumerate() {
-        if *class == Class::Changed {
-            continue;
-        }
-        let Some((a, b)) = pairing.old_of(n).and_then(|o| Some((old.code.get(o)?, new.code.get(n)?))) else {
-            continue;
-        };
-        // What data looks like refers to nothing.
-        let references = a.references.iter().zip(&b.references).filter(|_| a.decoded && b.decoded);
-        for (x, y) in references {
-            match (old.place(x.target), new.place(y.target)) {
-                (Place::Data { section: s }, Place::Data { section: t }) if same_section(old, s, new, t) => {
-                    ballots.push((n, y.target, x.target));
+    let equal = classes.par_iter().enumerate().filter(|(_, class)| **class != Class::Changed);
+    let pairs =
+        equal.filter_map(|(n, _)| pairing.old_of(n).and_then(|o| Some((n, old.code.get(o)?, new.code.get(n)?))));
+    // What data looks like refers to nothing.
+    let decoded = pairs.filter(|(_, a, b)| a.decoded && b.decoded);
+    let mut ballots: Vec<(usize, Va, Va)> = decoded
+        .flat_map_iter(|(n, a, b)| {
+            a.references.iter().zip(&b.references).filter_map(move |(x, y)| {
+                match (old.place(x.target), new.place(y.target)) {
+                    (Place::Data { section: s }, Place::Data { section: t }) if same_section(old, s, new, t) => {
+                        Some((n, y.target, x.target))
+                    }
+                    (Place::Slot(Binding::Relative { target: p }), Place::Slot(Binding::Relative { target: q }))
+                        if are_data(old, p, new, q) =>
+                    {
+                        Some((n, q, p))
+                    }
+                    _no_data => None,
                 }
-                (Place::Slot(Binding::Relative { target: p }), Place::Slot(Binding::Relative { target: q }))
-                    if are_data(old, p, new, q) =>
-                {
-                    ballots.push((n, q, p));
-                }
-                _no_data => {}
-            }
-        }
-    }
-    ballots.sort_unstable();
+            })
+        })
+        .collect();
+    ballots.par_sort_unstable();
     ballots.dedup();
     let mut votes = Votes::new();
     for (_, x, y) in ballots {

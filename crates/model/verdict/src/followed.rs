@@ -9,6 +9,7 @@
 
 use crate::callers::led_to;
 use crate::carry::Carried;
+use rayon::prelude::*;
 use salve_code::affine::{Form, Forms, Origin, forms};
 use salve_code::{CodeSummary, ReferenceKind};
 use salve_elf::{Function, Va};
@@ -28,6 +29,9 @@ pub(crate) struct Versions<'v> {
     pub(crate) after: &'v Forms,
 }
 
+/// So many pairs are followed beside one another; what that gives is held until each was looked at.
+const BATCH: usize = 8;
+
 /// Shows every replaced function whose code differs, or that refers to something else, in the
 /// order of the new image; where only the content of that does, if it takes the address of a
 /// function.
@@ -40,20 +44,24 @@ pub(crate) fn each_rewritten(
     // The same instructions that call another function, or use another variable, do something else.
     let refers_elsewhere: BTreeSet<usize> =
         diff.changed.iter().filter(|pair| pair.sites.is_empty()).map(|pair| pair.new).collect();
-    for pair in &carried.pairs {
-        let functions = (diff.old.image.functions().get(pair.old), diff.new.image.functions().get(pair.new));
-        let (Some(f), Some(g)) = functions else { continue };
-        let codes = (diff.old.code.get(pair.old), diff.new.code.get(pair.new));
-        if let (Some(a), Some(b)) = codes
-            && a.hash == b.hash
-            && !refers_elsewhere.contains(&pair.new)
-            && !takes_functions(&diff.new, b)
-        {
-            continue;
+    let rewritten = carried.pairs.iter().filter_map(|pair| {
+        let (f, g) = (diff.old.image.functions().get(pair.old)?, diff.new.image.functions().get(pair.new)?);
+        let codes = diff.old.code.get(pair.old).zip(diff.new.code.get(pair.new));
+        let is_same = codes.is_some_and(|(a, b)| {
+            a.hash == b.hash && !refers_elsewhere.contains(&pair.new) && !takes_functions(&diff.new, b)
+        });
+        (!is_same).then_some((pair, f, g))
+    });
+    let rewritten: Vec<_> = rewritten.collect();
+    for batch in rewritten.chunks(BATCH) {
+        let both = |(_, f, g): &(_, &Function, &Function)| {
+            rayon::join(|| forms(diff.old.image, f.range), || forms(diff.new.image, g.range))
+        };
+        let forms: Vec<(Forms, Forms)> = batch.par_iter().map(both).collect();
+        for ((pair, f, g), (before, after)) in batch.iter().zip(&forms) {
+            followed.keep(pair.new, after);
+            look(&Versions { old: pair.old, new: pair.new, f, g, before, after });
         }
-        let (before, after) = (forms(diff.old.image, f.range), forms(diff.new.image, g.range));
-        followed.keep(pair.new, &after);
-        look(&Versions { old: pair.old, new: pair.new, f, g, before: &before, after: &after });
     }
 }
 

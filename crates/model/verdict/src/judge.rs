@@ -57,13 +57,13 @@ pub fn judge(diff: &ImageDiff<'_, '_>, context: &NoiseContext) -> Judgement {
         judgement.unreached = carried.pairs.iter().map(|p| (p.old, p.new)).collect();
     }
     let copied = tables::copied(diff, &judgement.carried);
-    let (mut reasons, words) = data::reasons(diff, &judgement.carried, copied, context);
+    let carried = &judgement.carried;
+    let ((mut reasons, words), payload) = rayon::join(
+        || of_what_stays(diff, carried, copied, context),
+        || (!carried.is_empty()).then(|| of_payload(diff, carried, copied)),
+    );
     reasons.extend(unreached);
-    reasons.extend(among_code::reason(diff, &judgement.carried));
-    reasons.extend(distances::reason(diff, &judgement.carried, copied));
-    reasons.extend(calculated::reasons(diff, &judgement.carried));
-    if !judgement.carried.is_empty() {
-        let payload = of_payload(diff, &judgement.carried, copied);
+    if let Some(payload) = payload {
         reasons.extend(payload.reasons);
         judgement.requirements = payload.requirements;
         judgement.revert = payload.revert;
@@ -87,6 +87,20 @@ pub fn judge(diff: &ImageDiff<'_, '_>, context: &NoiseContext) -> Judgement {
     judgement
 }
 
+/// The rules that ask what differs besides functions, and what becomes of it.
+fn of_what_stays(
+    diff: &ImageDiff<'_, '_>,
+    carried: &Carried,
+    copied: Option<VaRange>,
+    context: &NoiseContext,
+) -> (Vec<Reason>, Words) {
+    let (mut reasons, words) = data::reasons(diff, carried, copied, context);
+    reasons.extend(among_code::reason(diff, carried));
+    reasons.extend(distances::reason(diff, carried, copied));
+    reasons.extend(calculated::reasons(diff, carried));
+    (reasons, words)
+}
+
 /// What the rules say of a payload that carries something.
 struct OfPayload {
     reasons: Vec<Reason>,
@@ -95,18 +109,39 @@ struct OfPayload {
 }
 
 fn of_payload(diff: &ImageDiff<'_, '_>, carried: &Carried, copied: Option<VaRange>) -> OfPayload {
-    let witnesses = witness::witnesses(diff, carried);
-    let followed = Followed::new(&diff.new);
-    let (old_callers, new_callers) = (Callers::of(&diff.old), Callers::of(&diff.new));
     let mut reasons = Vec::new();
     reasons.extend(image::fixed_address(diff));
     reasons.extend(image::text_relocations(diff));
-    reasons.extend(Layout::of(diff, carried).reasons(diff, carried));
+    let ((of_references, requirements, revert), of_values) =
+        rayon::join(|| of_references(diff, carried, copied), || of_values(diff, carried, copied));
+    reasons.extend(of_references);
+    reasons.extend(of_values);
+    OfPayload { reasons, requirements, revert }
+}
+
+/// The rules that ask what functions calculate, store and hand on.
+fn of_values(diff: &ImageDiff<'_, '_>, carried: &Carried, copied: Option<VaRange>) -> Vec<Reason> {
+    let followed = Followed::new(&diff.new);
+    let mut reasons = Vec::new();
     reasons.extend(values(diff, carried, &followed));
     reasons.extend(order::reason(diff, carried, &followed));
-    reasons.extend(resources::reasons(diff, carried));
     reasons.extend(contracts::reason(diff, carried, &followed));
     reasons.extend(identity::reason(diff, carried, copied, &followed));
+    reasons.extend(columns::reason(diff, carried, &followed));
+    reasons
+}
+
+/// The rules that ask what refers to what, and what instructions became of others.
+fn of_references(
+    diff: &ImageDiff<'_, '_>,
+    carried: &Carried,
+    copied: Option<VaRange>,
+) -> (Vec<Reason>, Vec<Requirement>, RevertPolicy) {
+    let (old_callers, new_callers) = (Callers::of(&diff.old), Callers::of(&diff.new));
+    let witnesses = witness::witnesses(diff, carried);
+    let mut reasons = Vec::new();
+    reasons.extend(Layout::of(diff, carried).reasons(diff, carried));
+    reasons.extend(resources::reasons(diff, carried));
     reasons.extend(witness::reasons(diff, carried, copied, &witnesses));
     let doubts = tables::doubts(diff, carried, copied, &witnesses);
     if !doubts.is_empty() {
@@ -117,7 +152,6 @@ fn of_payload(diff: &ImageDiff<'_, '_>, carried: &Carried, copied: Option<VaRang
     reasons.extend(loader::reasons(diff, carried));
     reasons.extend(exceptions::reason(diff, carried));
     reasons.extend(read_only::reason(diff, carried));
-    reasons.extend(columns::reason(diff, carried, &followed));
     reasons.extend(once::at_startup(diff, carried, &new_callers));
     reasons.extend(once::reason(diff, carried));
     reasons.extend(callbacks::unpaired(diff, carried, &old_callers, &new_callers));
@@ -127,7 +161,7 @@ fn of_payload(diff: &ImageDiff<'_, '_>, carried: &Carried, copied: Option<VaRang
     let (dependencies, requirements) = dependency::reason(diff, carried);
     reasons.extend(dependencies);
     let revert = revert::policy(diff, carried, copied.is_some(), &new_callers);
-    OfPayload { reasons, requirements, revert }
+    (reasons, requirements, revert)
 }
 
 /// The rules that compare the values of both versions, each function followed once for all of them.

@@ -23,23 +23,19 @@ use crate::side::Side;
 use iced_x86::FlowControl;
 use salve_code::{LARGEST_UNCLEAR_BYTES, ReferenceKind, decode};
 use salve_elf::{Binding, Function, ImageKind, Va, VaRange};
-use std::cell::OnceCell;
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 /// Which functions of both images are parts of such stretches, found when first asked for.
 #[derive(Debug, Default)]
-pub(crate) struct OnlyRead {
-    old: OnceCell<BTreeSet<usize>>,
-    new: OnceCell<BTreeSet<usize>>,
-}
+pub(crate) struct OnlyRead(OnceLock<(BTreeSet<usize>, BTreeSet<usize>)>);
 
 impl OnlyRead {
-    pub(crate) fn of_old(&self, side: &Side<'_, '_>) -> &BTreeSet<usize> {
-        self.old.get_or_init(|| only_read(side))
-    }
-
-    pub(crate) fn of_new(&self, side: &Side<'_, '_>) -> &BTreeSet<usize> {
-        self.new.get_or_init(|| only_read(side))
+    /// Whether both are. Not to be asked by work that runs beside other work of the same
+    /// images: who looks for the stretches waits for threads that might ask for them.
+    pub(crate) fn has(&self, old: (&Side<'_, '_>, usize), new: (&Side<'_, '_>, usize)) -> bool {
+        let (olds, news) = self.0.get_or_init(|| rayon::join(|| only_read(old.0), || only_read(new.0)));
+        olds.contains(&old.1) && news.contains(&new.1)
     }
 }
 

@@ -59,16 +59,18 @@ impl Verifier<'_, '_, '_> {
     /// What keeps the pair, whose masked bytes are equal, from being identical.
     pub(crate) fn check(&self, old: usize, new: usize, learnt: &mut Learnt) -> Vec<Mismatch> {
         let mismatches = self.check_as_code(old, new, learnt);
+        self.unless_only_read(old, new, mismatches)
+    }
+
+    /// What is left of the mismatches of a pair that was taken for code.
+    pub(crate) fn unless_only_read(&self, old: usize, new: usize, mismatches: Vec<Mismatch>) -> Vec<Mismatch> {
         if !mismatches.is_empty() && self.is_only_read(old, new) { Vec::new() } else { mismatches }
     }
 
     /// Equal bytes that may be data, and that nothing does anything to but read.
     fn is_only_read(&self, old: usize, new: usize) -> bool {
         let (here, there) = (undescribed_bytes(self.old, old), undescribed_bytes(self.new, new));
-        here.is_some()
-            && here == there
-            && self.only_read.of_old(self.old).contains(&old)
-            && self.only_read.of_new(self.new).contains(&new)
+        here.is_some() && here == there && self.only_read.has((self.old, old), (self.new, new))
     }
 
     /// Checks every reference of the pair, whatever may be code being taken for it.

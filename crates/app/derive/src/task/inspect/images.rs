@@ -25,7 +25,7 @@ pub(super) fn view(
     let wanted = |path: &str| image.is_none_or(|wanted| wanted == path);
     let mut found = Vec::new();
     for (old, new) in pairs.into_iter().filter(|(_, new)| wanted(&new.path)) {
-        if let Some(view) = view_of_pair(function, old, new)? {
+        if let Some(view) = work.pool.run(|| view_of_pair(function, old, new))? {
             found.push(view);
         }
     }
