@@ -69,6 +69,16 @@ impl fmt::Display for Life {
 }
 
 impl Life {
+    /// At which of its calls an act is killed in a full run. A group's act makes three times
+    /// the calls, and each kill takes as much longer.
+    #[must_use]
+    pub const fn stride(self) -> u64 {
+        match self {
+            Self::OneThread | Self::ManyThreads | Self::Sequences => 1,
+            Self::Group => 5,
+        }
+    }
+
     /// How many processes it has besides the one that is started.
     const fn children(self) -> usize {
         match self {
