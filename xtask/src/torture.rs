@@ -6,11 +6,12 @@
 //! may happen to a target, or be missing to Salve. Everything that the victims notice is counted; all has to be zero.
 
 use crate::cargo;
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use salve_testkit::needs::{self, Need};
 use salve_testkit::tools;
 use salve_testkit::torture::{Act, Adversity, Bench, Hardship, Life, Tally, Victim, rounds};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 #[derive(clap::Args)]
@@ -85,33 +86,45 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 /// How often a call that was not reached is tried again.
 const TURNS: u32 = 3;
 
-/// What is on its way, told to whoever waits, not oftener than he reads.
-struct Progress {
+/// One life on its way, told to whoever waits, not oftener than he reads.
+struct Progress<'a> {
     life: Life,
     told: Instant,
+    /// Another life failed: there is nothing to go on for.
+    failed: &'a AtomicBool,
 }
 
-impl Progress {
+impl<'a> Progress<'a> {
     const PAUSE: Duration = Duration::from_secs(10);
 
-    fn of(life: Life) -> Self {
-        Self { life, told: Instant::now() }
+    fn of(life: Life, failed: &'a AtomicBool) -> Self {
+        Self { life, told: Instant::now(), failed }
     }
 
-    fn tell(&mut self, done: impl FnOnce() -> String) {
+    fn tell(&mut self, done: impl FnOnce() -> String) -> Result<()> {
+        ensure!(!self.failed.load(Ordering::Relaxed), "{}: another one failed", self.life);
         if self.told.elapsed() >= Self::PAUSE {
             self.told = Instant::now();
             eprintln!("  {}: {}", self.life, done());
         }
+        Ok(())
     }
 }
 
-type Task = fn(&Bench, &Arguments, Life) -> Result<Vec<Part>>;
+type Task = fn(&Bench, &Arguments, Progress<'_>) -> Result<Vec<Part>>;
 
-/// One victim of each life at a time.
+/// One victim of each life at a time. Where one of them fails, the others come to their end.
 fn side_by_side(bench: &Bench, arguments: &Arguments, task: Task, lives: &[Life]) -> Result<Vec<Part>> {
+    let failed = AtomicBool::new(false);
+    let tried = |life: Life| {
+        task(bench, arguments, Progress::of(life, &failed)).inspect_err(|error| {
+            if !failed.swap(true, Ordering::Relaxed) {
+                eprintln!("{life}: {error:#}");
+            }
+        })
+    };
     std::thread::scope(|scope| {
-        let each: Vec<_> = lives.iter().map(|life| scope.spawn(move || task(bench, arguments, *life))).collect();
+        let each: Vec<_> = lives.iter().map(|life| scope.spawn(move || tried(*life))).collect();
         let mut parts = Vec::new();
         for handle in each {
             parts.extend(handle.join().unwrap_or_else(|_| bail!("a torturer failed"))?);
@@ -121,7 +134,8 @@ fn side_by_side(bench: &Bench, arguments: &Arguments, task: Task, lives: &[Life]
 }
 
 /// Kills each act at each of its calls; their number is in the name of the column.
-fn every_call(bench: &Bench, arguments: &Arguments, life: Life) -> Result<Vec<Part>> {
+fn every_call(bench: &Bench, arguments: &Arguments, mut progress: Progress<'_>) -> Result<Vec<Part>> {
+    let life = progress.life;
     let step = u64::from(arguments.stride) * life.stride();
     if step == 0 {
         return Ok(Vec::new());
@@ -130,10 +144,9 @@ fn every_call(bench: &Bench, arguments: &Arguments, life: Life) -> Result<Vec<Pa
     let mut tallies = [Tally::default(); 2];
     let (mut last, mut kills) = ([0; 2], [0_u64; 2]);
     let mut at = 1;
-    let mut progress = Progress::of(life);
     loop {
         let [applies, reverts] = kills;
-        progress.tell(|| format!("at call {at}; {applies} applies and {reverts} reverts killed"));
+        progress.tell(|| format!("at call {at}; {applies} applies and {reverts} reverts killed"))?;
         let mut killed = false;
         for round in rounds(at, at + step) {
             let of_act = usize::from(round.act == Act::Revert);
@@ -160,7 +173,8 @@ fn every_call(bench: &Bench, arguments: &Arguments, life: Life) -> Result<Vec<Pa
         .collect())
 }
 
-fn random_moments(bench: &Bench, arguments: &Arguments, life: Life) -> Result<Vec<Part>> {
+fn random_moments(bench: &Bench, arguments: &Arguments, mut progress: Progress<'_>) -> Result<Vec<Part>> {
+    let life = progress.life;
     let mut state = arguments.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut victim = bench.start(life)?;
     let whole = Act::ALL.map(|act| victim.duration_of(act));
@@ -168,10 +182,9 @@ fn random_moments(bench: &Bench, arguments: &Arguments, life: Life) -> Result<Ve
     let (apply, revert) = (micros(apply?), micros(revert?));
     let wanted = u64::from(arguments.rounds).div_ceil(Life::ALL.len() as u64);
     let (mut in_time, mut tries) = (0, 0);
-    let mut progress = Progress::of(life);
     // A kill that comes too late counts for nothing.
     while in_time < wanted && tries < wanted * 5 {
-        progress.tell(|| format!("{in_time} of {wanted} random moments"));
+        progress.tell(|| format!("{in_time} of {wanted} random moments"))?;
         for round in rounds(0, 0) {
             tries += 1;
             state ^= state << 13;
@@ -190,13 +203,15 @@ fn micros(whole: Duration) -> u64 {
 }
 
 /// What may happen to the target, and what Salve may have too little of.
-fn adversities(bench: &Bench, arguments: &Arguments, life: Life) -> Result<Vec<Part>> {
+fn adversities(bench: &Bench, arguments: &Arguments, mut progress: Progress<'_>) -> Result<Vec<Part>> {
+    let life = progress.life;
     let mut victim = bench.start(life)?;
     let whole = victim.duration_of(Act::Apply)?;
     let moments = || (0..arguments.moments).map(|moment| whole * moment / arguments.moments.max(1));
     let mut killed = Tally::default();
     for act in Act::ALL {
         for delay in moments() {
+            progress.tell(|| format!("killed {} times", killed.rounds))?;
             killed.add(&bench.start(life)?.killed_during(act, delay)?);
         }
     }
@@ -207,19 +222,21 @@ fn adversities(bench: &Bench, arguments: &Arguments, life: Life) -> Result<Vec<P
     let stopped = victim.take_tally();
     for act in Act::ALL {
         for delay in moments() {
+            progress.tell(|| format!("it executes itself, {} ms into each {act}", delay.as_millis()))?;
             victim.executes_itself_during(act, delay)?;
         }
     }
     let executed = victim.take_tally();
-    let hard = hardships(&mut victim)?;
+    let hard = hardships(&mut victim, &mut progress)?;
     Ok([("killed", killed), ("stopped and continued", stopped), ("executes itself", executed), ("hardship", hard)]
         .map(|(name, tally)| (format!("{name}, {life}"), tally))
         .to_vec())
 }
 
-fn hardships(victim: &mut Victim<'_>) -> Result<Tally> {
+fn hardships(victim: &mut Victim<'_>, progress: &mut Progress<'_>) -> Result<Tally> {
     let adversity = Adversity::new()?;
     for hardship in Hardship::all() {
+        progress.tell(|| format!("with {hardship}"))?;
         for act in Act::ALL {
             victim.under(&adversity, hardship, act)?;
         }

@@ -81,6 +81,7 @@ behaviours! {
     red_zone
     register_contract
     restartable
+    short_tail_call
     shorter_than_the_jump
     signal_handlers
     symbolic
@@ -88,6 +89,7 @@ behaviours! {
     table_end
     table_end_aligned
     table_grown
+    text_behind_code
     text_relocations
     thousand_threads
     thread_local

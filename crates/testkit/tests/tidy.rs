@@ -15,6 +15,8 @@ const PURE: &[&str] = &[
     "gimli",
     "iced-x86",
     "object",
+    // Pure work, divided.
+    "rayon",
     "serde",
     "serde_json",
     "sha2",

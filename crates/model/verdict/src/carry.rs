@@ -54,7 +54,8 @@ pub(crate) fn carried(diff: &ImageDiff<'_, '_>, noise: &BTreeSet<usize>) -> Carr
         let new = carried.new_functions();
         let staying = diff.identical.iter().copied().filter(|(_, n)| !new.contains(n));
         let noisy = diff.changed.iter().map(|p| (p.old, p.new)).filter(|(_, n)| !new.contains(n));
-        let parts: BTreeSet<usize> = new.iter().flat_map(|n| parts_by_table(diff, *n)).collect();
+        let parts = new.iter().flat_map(|n| parts_by_table(diff, *n).into_iter().chain(branched_to_shortly(diff, *n)));
+        let parts: BTreeSet<usize> = parts.collect();
         let joining: Vec<(usize, usize)> =
             staying.chain(noisy).filter(|(_, n)| parts.contains(n) || enters_inside(diff, *n, &new)).collect();
         if joining.is_empty() {
@@ -76,6 +77,14 @@ fn enters_inside(diff: &ImageDiff<'_, '_>, function: usize, carried: &BTreeSet<u
             matches!(diff.new.place(r.target), Place::Code { function, offset } if offset != 0 && carried.contains(&function))
         })
     })
+}
+
+/// Functions that this one jumps to over so short a way that nothing else can be reached by
+/// that instruction: they lie as near in the payload.
+fn branched_to_shortly(diff: &ImageDiff<'_, '_>, function: usize) -> impl Iterator<Item = usize> {
+    let references = diff.new.code.get(function).into_iter().flat_map(|code| &code.references);
+    let short = references.filter(|r| r.kind == ReferenceKind::Jump && r.field_len_bytes < 4);
+    short.filter_map(|r| diff.new.image.function_index_at(r.target))
 }
 
 /// Functions that a jump table of this one leads into: parts of it that the

@@ -58,11 +58,15 @@ impl<'a> Victim<'a> {
         command.arg(&path).arg(life.argument());
         let mut process = Running::start(&mut command, directory.path().join("output"))?;
         process.wait_for_line("ready")?;
-        // The one that its threads wait for is of another program.
+        // The one that its threads wait for is of another program, as soon as it has executed that.
         let is_of_group =
             |child: &Identity| std::fs::read_link(format!("/proc/{}/exe", child.pid)).is_ok_and(|exe| exe == bench.old);
-        let children: Vec<Identity> = observe::children_of(process.pid())?.into_iter().filter(is_of_group).collect();
-        ensure!(children.len() == life.children(), "a group of another size: {children:?}");
+        let mut children: Vec<Identity> = Vec::new();
+        let complete = wait_until(|| {
+            children = observe::children_of(process.pid())?.into_iter().filter(is_of_group).collect();
+            Ok(children.len() == life.children())
+        })?;
+        ensure!(complete, "a group of another size: {children:?}");
         let mut victim = Self {
             bench,
             life,
