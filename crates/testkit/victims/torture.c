@@ -208,7 +208,8 @@ static _Atomic int turn;
 static pid_t someone;
 static int in_accept(struct sleeper *s) {
     (void)s;
-    int fd = accept(listening, NULL, NULL);
+    /* It may execute itself anew in this very moment. */
+    int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
     return fd < 0 ? -1 : close(fd);
 }
 static int in_wait4(struct sleeper *s) {
@@ -275,7 +276,7 @@ static int in_waking(struct sleeper *s) {
         int failed = 0;
         if (i == 0) {
             socklen_t length = sizeof name;
-            int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+            int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
             failed = getsockname(listening, (struct sockaddr *)&name, &length) || connect(fd, (struct sockaddr *)&name, length) || close(fd);
         } else if (i == 1 || i == 2) {
             failed = kill(someone, i == 1 ? SIGSTOP : SIGCONT);

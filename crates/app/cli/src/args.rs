@@ -253,13 +253,22 @@ pub(crate) struct Off {
 pub(crate) struct Status {
     /// Only this process
     #[arg(value_parser = clap::value_parser!(u32).range(1..=0x3f_ffff))]
-    pub(crate) pid: Option<u32>,
+    pid: Option<u32>,
+    /// The same, as `apply` and `revert` name one
+    #[arg(long = "pid", short = 'p', value_name = "PID", conflicts_with = "pid", value_parser = clap::value_parser!(u32).range(1..=0x3f_ffff))]
+    named: Option<u32>,
     /// Write a page for a browser as well: what is exposed and healed now, and what the log of events tells
-    #[arg(long, value_name = "FILE", conflicts_with = "pid")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["pid", "named"])]
     pub(crate) html: Option<PathBuf>,
     /// Say it as needrestart does: what still needs a restart, in its batch format, or what needs none any more
-    #[arg(long, value_name = "WHAT", num_args = 0..=1, default_missing_value = "batch", conflicts_with_all = ["pid", "html"])]
+    #[arg(long, value_name = "WHAT", num_args = 0..=1, default_missing_value = "batch", conflicts_with_all = ["pid", "named", "html"])]
     pub(crate) needrestart: Option<NeedRestart>,
+}
+
+impl Status {
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.pid.or(self.named)
+    }
 }
 
 /// The two halves of the answer to needrestart's question.
@@ -274,11 +283,21 @@ pub(crate) enum NeedRestart {
 #[derive(Debug, Args)]
 pub(crate) struct Debug {
     /// The process
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=0x3f_ffff))]
-    pub(crate) pid: u32,
+    #[arg(required_unless_present = "named", value_parser = clap::value_parser!(u32).range(1..=0x3f_ffff))]
+    pid: Option<u32>,
+    /// The same, as `apply` and `revert` name one
+    #[arg(long = "pid", short = 'p', value_name = "PID", conflicts_with = "pid", value_parser = clap::value_parser!(u32).range(1..=0x3f_ffff))]
+    named: Option<u32>,
     /// Keep what gdb needs in this directory, for a core dump or after a revert
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
+}
+
+impl Debug {
+    /// One of the two is there, or 0, which no process has.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid.or(self.named).unwrap_or(0)
+    }
 }
 
 #[derive(Debug, Args)]

@@ -34,7 +34,7 @@ struct Payload {
 
 pub(crate) fn run(args: &Debug) -> Result<DebugReport, Problem> {
     let processes = Processes::new();
-    let process = processes::open_named(args.pid)?;
+    let process = processes::open_named(args.pid())?;
     let cannot_look = |error: ReadError| processes::cannot_look(process.pid(), error);
     let found = processes.patcher.debug_files(&process).map_err(cannot_look)?;
     let facts = processes.facts(&process).map_err(cannot_look)?;
@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Debug) -> Result<DebugReport, Problem> {
         });
     }
     if let Some(dir) = &dir {
-        let script = dir.join(format!("salve-{}.gdb", args.pid));
+        let script = dir.join(format!("salve-{}.gdb", args.pid()));
         let mut text = Vec::new();
         report.commands(&mut text).map_err(|error| cannot_write(&script, error))?;
         std::fs::write(&script, text).map_err(|error| cannot_write(&script, error))?;

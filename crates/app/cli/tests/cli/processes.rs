@@ -75,6 +75,11 @@ fn a_process_without_livepatches_has_a_plain_status_and_nothing_to_revert() {
     let of_the_archive = |line: &&str| line.starts_with("not installed: ") || line.contains("that are not installed");
     let said: Vec<&str> = ran.stdout.lines().filter(|line| !of_the_archive(line)).collect();
     assert_eq!((ran.code, said.join("\n").as_str()), (0, plain));
+    // Named as `apply` and `revert` have it.
+    let named = salve(&["status", "--pid", &sleeper.pid()]);
+    assert_eq!((named.code, named.stdout), (ran.code, ran.stdout));
+    let both = salve(&["debug", "-p", &sleeper.pid(), &sleeper.pid()]);
+    assert!(both.code == 2 && both.stderr.contains("cannot be used with"), "{}", both.stderr);
     let ran = salve(&["status", &sleeper.pid(), "--json"]);
     process_settings().bind(|| insta::assert_snapshot!(ran.stdout));
     let ran = salve(&["revert", "--pid", &sleeper.pid(), "--json", "--events", "/dev/null"]);
