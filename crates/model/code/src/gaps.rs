@@ -8,7 +8,7 @@
 
 use crate::ReferenceKind;
 use crate::summary::{decode_at, in_order};
-use iced_x86::{FlowControl, Instruction};
+use iced_x86::{FlowControl, Instruction, OpKind};
 use salve_elf::{Binding, Function, Image, ImageError, ImageLimits, Va, VaRange};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -109,6 +109,14 @@ fn end_of_code(image: &Image<'_>, range: VaRange) -> Option<Va> {
         }
         reached.insert(at, next);
         let (goes_on, jumps) = flow(&instruction)?;
+        let is_near = matches!(instruction.op0_kind(), OpKind::NearBranch64);
+        if instruction.flow_control() == FlowControl::Call
+            && is_near
+            && range.contains(Va::new(instruction.near_branch64()))
+        {
+            // It may learn from that where it is, and read or go on anywhere.
+            return None;
+        }
         open.extend(goes_on.then_some(next));
         open.extend(jumps.filter(|target| range.contains(*target)));
     }

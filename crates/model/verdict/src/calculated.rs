@@ -1,14 +1,15 @@
-//! Addresses of code to which something is added that the code does not state.
+//! Addresses of code to which something is added.
 //!
 //! Where that leads depends on how far apart functions lie. It holds within one function, and
-//! where nothing moved against anything else; in the payload only within what it carries.
+//! where nothing moved against anything else; in the payload only within what it carries. A call
+//! to a place of its own, by which code learns where it is, gives such an address as well.
 
 use crate::carry::Carried;
 use crate::registry;
 use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpKind, Register};
 use salve_code::{ReferenceKind, decode};
 use salve_elf::{Va, VaRange};
-use salve_match::{ImageDiff, Place, Side, calculated};
+use salve_match::{Addend, ImageDiff, Place, Side, calculated};
 use salve_patch::{Evidence, Reason};
 use std::collections::BTreeSet;
 
@@ -17,23 +18,27 @@ pub(crate) fn reasons(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Vec<Reason
     let payload = carried.new_functions();
     let moved = is_any_moved(diff);
     let (mut replaced, mut stays) = (Vec::new(), Vec::new());
-    for (index, function) in side.image.functions().iter().enumerate().filter(|(_, f)| f.is_described()) {
+    for (index, function) in side.image.functions().iter().enumerate() {
         let carried = payload.contains(&index);
-        if !carried && !moved {
+        if !(carried || moved && function.is_described()) {
             continue;
         }
-        let mut at = calculated(side, function.range, &taken(side, index, function.range)).into_iter().next();
+        let taken = taken(side, index, function.range);
+        let mut at = calculated(side, function.range, &taken, Addend::Any).into_iter().next();
         if carried && at.is_none() {
-            let within = calculated(side, function.range, &own(side, function.range));
+            let within = calculated(side, function.range, &own(side, function.range), Addend::Unstated);
             // A jump to a place of its own is another rule's business.
             at = within.into_iter().find(|at| !is_jumped_to(side, function.range, *at));
         }
-        if let Some(at) = at {
+        let asks = if carried { call_into_itself(side, function.range) } else { None };
+        let seen = at.map(|at| format!("adds something to the address of code at {at}"));
+        if let Some(seen) = seen.or(asks.map(|at| format!("calls a place of its own at {at}, which tells where it is")))
+        {
             let evidence = Evidence {
                 function: Some(function.display_name()),
                 old_va: None,
                 new_va: Some(function.range.start()),
-                seen: format!("adds something to the address of code at {at}"),
+                seen,
             };
             if carried { replaced.push(evidence) } else { stays.push(evidence) }
         }
@@ -67,6 +72,18 @@ fn own(side: &Side<'_, '_>, range: VaRange) -> Vec<Va> {
             && range.contains(Va::new(i.ip_rel_memory_address()))
     };
     decode(side.image, range).into_iter().flatten().filter(takes).map(|i| Va::new(i.ip())).collect()
+}
+
+/// A call that leads behind the function's start, where something may take the return address.
+fn call_into_itself(side: &Side<'_, '_>, range: VaRange) -> Option<Va> {
+    let into = |i: &Instruction| {
+        let target = Va::new(i.near_branch64());
+        i.flow_control() == FlowControl::Call
+            && i.op0_kind() == OpKind::NearBranch64
+            && range.contains(target)
+            && target != range.start()
+    };
+    decode(side.image, range).into_iter().flatten().find(into).map(|i| Va::new(i.ip()))
 }
 
 /// Whether all that is done with the sum is to jump there.

@@ -23,6 +23,9 @@ pub struct Carried {
     /// Identical pairs that had to join because something refers to their
     /// inside or they refer to the inside of a changed one; `(old, new)`.
     pub joined: BTreeSet<usize>,
+    /// Those of them that nothing but a short jump leads to: unchanged, and with constants
+    /// of which the payload has a copy.
+    pub beside: BTreeSet<usize>,
 }
 
 impl Carried {
@@ -49,15 +52,18 @@ pub(crate) fn carried(diff: &ImageDiff<'_, '_>, noise: &BTreeSet<usize>) -> Carr
             .collect(),
         added: diff.added.clone(),
         joined: BTreeSet::new(),
+        beside: BTreeSet::new(),
     };
     loop {
         let new = carried.new_functions();
         let staying = diff.identical.iter().copied().filter(|(_, n)| !new.contains(n));
         let noisy = diff.changed.iter().map(|p| (p.old, p.new)).filter(|(_, n)| !new.contains(n));
-        let parts = new.iter().flat_map(|n| parts_by_table(diff, *n).into_iter().chain(branched_to_shortly(diff, *n)));
-        let parts: BTreeSet<usize> = parts.collect();
+        let parts: BTreeSet<usize> = new.iter().flat_map(|n| parts_by_table(diff, *n)).collect();
+        let beside: BTreeSet<usize> = new.iter().flat_map(|n| branched_to_shortly(diff, *n)).collect();
+        let joins = |n: usize| parts.contains(&n) || enters_inside(diff, n, &new);
         let joining: Vec<(usize, usize)> =
-            staying.chain(noisy).filter(|(_, n)| parts.contains(n) || enters_inside(diff, *n, &new)).collect();
+            staying.chain(noisy).filter(|(_, n)| beside.contains(n) || joins(*n)).collect();
+        carried.beside.extend(joining.iter().map(|(_, n)| *n).filter(|n| !joins(*n)));
         if joining.is_empty() {
             break;
         }

@@ -48,7 +48,10 @@ pub(crate) fn each_rewritten(
         let (f, g) = (diff.old.image.functions().get(pair.old)?, diff.new.image.functions().get(pair.new)?);
         let codes = diff.old.code.get(pair.old).zip(diff.new.code.get(pair.new));
         let is_same = codes.is_some_and(|(a, b)| {
-            a.hash == b.hash && !refers_elsewhere.contains(&pair.new) && !takes_functions(&diff.new, b)
+            a.hash == b.hash
+                && !refers_elsewhere.contains(&pair.new)
+                && !carried.joined.contains(&pair.new)
+                && !takes_functions(&diff.new, b)
         });
         (!is_same).then_some((pair, f, g))
     });

@@ -60,6 +60,7 @@ pub(crate) fn reason(
         }
     }
     evidence.extend(through_slots(followed, &constants));
+    evidence.extend(beside(diff, carried));
     (!evidence.is_empty())
         .then(|| registry::CONSTANT_ADDRESS.because("the address of a constant serves as an identity", evidence))
 }
@@ -106,6 +107,27 @@ impl Stored {
         let summary = "objects hold the address of a constant of which replaced code has a copy";
         (!self.evidence.is_empty()).then(|| registry::CONSTANT_ADDRESS.because(summary, self.evidence))
     }
+}
+
+/// Functions that did not change, and whose constants are others from now on: who kept the
+/// address of one of them does not meet it again.
+fn beside(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Vec<Evidence> {
+    let side = &diff.new;
+    let mut evidence = Vec::new();
+    for index in &carried.beside {
+        let (Some(function), Some(code)) = (side.image.functions().get(*index), side.code.get(*index)) else {
+            continue;
+        };
+        let addresses =
+            code.references.iter().filter(|r| matches!(r.kind, ReferenceKind::Address | ReferenceKind::Absolute));
+        evidence.extend(addresses.filter(|r| is_constant(side, r.target)).map(|r| Evidence {
+            function: Some(function.display_name()),
+            old_va: None,
+            new_va: Some(function.range.start().wrapping_offset(i64::from(r.at))),
+            seen: format!("did not change, comes along, and takes the address of the constant at {}", r.target),
+        }));
+    }
+    evidence
 }
 
 /// Whether an empty text is the end of one that begins before it: linkers merge such.

@@ -8,7 +8,7 @@ use crate::words::Words;
 use crate::{
     among_code, calculated, callbacks, columns, contracts, data, dependency, distances, encoding, exceptions, handed,
     identity, image, kept, labels, loader, meaning, objects, once, order, read_only, registry, resources, revert,
-    shared, tables, unreached, witness,
+    shared, tables, unreached, whence, witness,
 };
 use salve_elf::VaRange;
 use salve_match::{ImageDiff, NoiseContext, noise};
@@ -150,6 +150,7 @@ fn of_references(
     }
     reasons.extend(labels::reason(diff, carried));
     reasons.extend(loader::reasons(diff, carried));
+    reasons.extend(whence::reason(diff, carried));
     reasons.extend(exceptions::reason(diff, carried));
     reasons.extend(read_only::reason(diff, carried));
     reasons.extend(once::at_startup(diff, carried, &new_callers));

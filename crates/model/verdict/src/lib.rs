@@ -49,6 +49,7 @@ mod tables;
 mod takers;
 mod unreached;
 mod uses;
+mod whence;
 mod witness;
 mod words;
 

@@ -1,7 +1,7 @@
 //! Whether another address is calculated from one.
 
 use super::instructions;
-use super::state::number;
+use super::state::{PRESERVED, number};
 use super::trace::successors_of;
 use crate::side::Side;
 use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
@@ -12,17 +12,52 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 /// near both, and further away another value may be meant by the same register.
 const FURTHEST: u8 = 32;
 
-/// The instructions that add what the code does not state to one of the addresses that the
-/// instructions at `from` make: the first that is found for each, in registers.
-pub fn calculated(side: &Side<'_, '_>, range: VaRange, from: &[Va]) -> Vec<Va> {
+/// What is added to an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addend {
+    /// What the code does not state.
+    Unstated,
+    /// That, or a number that the code states.
+    Any,
+}
+
+/// The instructions that add something to one of the addresses that the instructions at `from`
+/// make: the first that is found for each, in registers.
+pub fn calculated(side: &Side<'_, '_>, range: VaRange, from: &[Va], addend: Addend) -> Vec<Va> {
     if from.is_empty() {
         return Vec::new();
     }
     let Some(code) = instructions(side, range) else { return Vec::new() };
-    from.iter().filter_map(|from| first(&code, range, *from)).collect()
+    let stated = |from| if addend == Addend::Any { first(&code, range, from, true, adds_a_number) } else { None };
+    from.iter().filter_map(|from| first(&code, range, *from, false, adds).or_else(|| stated(*from))).collect()
 }
 
-fn first(code: &HashMap<u64, Instruction>, range: VaRange, from: Va) -> Option<Va> {
+/// Whether the address that the instruction at `from` makes, or loads, comes to more than being
+/// kept or handed on: it is compared, calculated with, read from, or returned.
+pub fn is_used(side: &Side<'_, '_>, range: VaRange, from: Va) -> bool {
+    let is_used = |instruction: &Instruction, held: &BTreeSet<u8>| {
+        let is_held = |register: Register| register.is_gpr64() && number(register).is_some_and(|n| held.contains(&n));
+        let operands = [instruction.op0_register(), instruction.op1_register()];
+        let compared = matches!(instruction.mnemonic(), Mnemonic::Cmp | Mnemonic::Sub | Mnemonic::Xor | Mnemonic::And);
+        let returned = instruction.flow_control() == FlowControl::Return && is_held(Register::RAX);
+        let reads = instruction.mnemonic() != Mnemonic::Nop && is_held(instruction.memory_base());
+        compared && operands.into_iter().any(is_held) || returned || reads || adds(instruction, held)
+    };
+    instructions(side, range).is_none_or(|code| {
+        // What is compared in memory was loaded by nobody.
+        let loads =
+            code.get(&from.raw()).is_some_and(|i| i.op0_kind() == OpKind::Register && i.mnemonic() == Mnemonic::Mov);
+        !loads || first(&code, range, from, true, is_used).is_some()
+    })
+}
+
+fn first(
+    code: &HashMap<u64, Instruction>,
+    range: VaRange,
+    from: Va,
+    calls_clobber: bool,
+    is_found: impl Fn(&Instruction, &BTreeSet<u8>) -> bool,
+) -> Option<Va> {
     let origin = code.get(&from.raw()).filter(|origin| origin.op0_kind() == OpKind::Register)?;
     let mut factory = InstructionInfoFactory::new();
     let mut seen: HashSet<(u64, BTreeSet<u8>)> = HashSet::new();
@@ -32,10 +67,13 @@ fn first(code: &HashMap<u64, Instruction>, range: VaRange, from: Va) -> Option<V
             continue;
         }
         let Some(instruction) = code.get(&ip) else { continue };
-        if adds(instruction, &held) {
+        if is_found(instruction, &held) {
             return Some(Va::new(ip));
         }
         step(instruction, &mut held, &mut factory);
+        if calls_clobber && matches!(instruction.flow_control(), FlowControl::Call | FlowControl::IndirectCall) {
+            held.retain(|n| PRESERVED.iter().any(|register| number(*register) == Some(*n)));
+        }
         queue.extend(
             successors_of(instruction, range).into_iter().map(|next| (next, held.clone(), steps.saturating_add(1))),
         );
@@ -57,6 +95,21 @@ fn adds(instruction: &Instruction, held: &BTreeSet<u8>) -> bool {
         }
         _ => false,
     }
+}
+
+/// What lies so far from code that moved is something else.
+fn adds_a_number(instruction: &Instruction, held: &BTreeSet<u8>) -> bool {
+    let is_held = |register: Register| register.is_gpr64() && number(register).is_some_and(|n| held.contains(&n));
+    let is_stated = match instruction.mnemonic() {
+        Mnemonic::Add | Mnemonic::Sub => !matches!(instruction.op1_kind(), OpKind::Register | OpKind::Memory),
+        Mnemonic::Inc | Mnemonic::Dec => true,
+        _ => false,
+    };
+    let to_register = is_stated && is_held(instruction.op0_register());
+    let in_memory = instruction.mnemonic() != Mnemonic::Nop
+        && is_held(instruction.memory_base())
+        && (instruction.memory_displacement64() != 0 || instruction.memory_index() != Register::None);
+    to_register || in_memory
 }
 
 fn step(instruction: &Instruction, held: &mut BTreeSet<u8>, factory: &mut InstructionInfoFactory) {

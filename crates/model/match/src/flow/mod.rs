@@ -16,7 +16,7 @@ mod step;
 mod trace;
 
 use crate::side::Side;
-pub use calculate::calculated;
+pub use calculate::{Addend, calculated, is_used};
 use iced_x86::{Instruction, OpKind};
 use salve_code::decode;
 use salve_elf::{Va, VaRange};
