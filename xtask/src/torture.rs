@@ -19,9 +19,9 @@ pub(crate) struct Arguments {
     /// Random moments, in all
     #[arg(long, default_value_t = 1000)]
     rounds: u32,
-    /// Kill at every n-th call only (of a group, at every 5n-th); 0 for none
-    #[arg(long, default_value_t = 1)]
-    stride: u32,
+    /// Kill at every n-th call only; 0 for none [default: 1, and 5 of a group]
+    #[arg(long)]
+    stride: Option<u64>,
     /// Moments at which the target is killed or executes itself, for each act and life
     #[arg(long, default_value_t = 25)]
     moments: u32,
@@ -136,7 +136,7 @@ fn side_by_side(bench: &Bench, arguments: &Arguments, task: Task, lives: &[Life]
 /// Kills each act at each of its calls; their number is in the name of the column.
 fn every_call(bench: &Bench, arguments: &Arguments, mut progress: Progress<'_>) -> Result<Vec<Part>> {
     let life = progress.life;
-    let step = u64::from(arguments.stride) * life.stride();
+    let step = arguments.stride.unwrap_or(life.stride());
     if step == 0 {
         return Ok(Vec::new());
     }
@@ -247,7 +247,7 @@ fn hardships(victim: &mut Victim<'_>, progress: &mut Progress<'_>) -> Result<Tal
 const MORE: &str = "\
 Killed at N of M calls: how many calls one act makes differs from time to time, for it waits and tries again; M is the
 most that was counted before. A kill that would come after the last call of its act is tried three times, and not counted
-then: N are the calls at which Salve was killed. Of a group, which makes three times the calls, every fifth is tried.
+then: N are the calls at which Salve was killed. Of a group, which makes three times the calls, every fifth is tried unless `--stride` says otherwise.
 
 EINTR of calls that any stop ends: `epoll_wait`, `sigtimedwait` and `semtimedop` are never begun anew by the kernel
 (`signal(7)`); a stop by any tracer ends them. Salve mends each as soon as its thread stands (decision 0010), so that
