@@ -9,7 +9,7 @@ use crate::registry;
 use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
 use salve_code::{ReferenceKind, decode};
 use salve_elf::{Va, VaRange};
-use salve_match::{ImageDiff, Place, Side, is_used};
+use salve_match::{ImageDiff, Place, Side, StackChange, is_used, stack_change};
 use salve_patch::{Evidence, Reason};
 use std::collections::HashMap;
 
@@ -44,10 +44,10 @@ pub(crate) fn reason(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Option<Reas
 fn reads_its_return_address(side: &Side<'_, '_>, range: VaRange) -> Option<Va> {
     let mut stack = Stack::default();
     for instruction in decode(side.image, range).into_iter().flatten() {
-        let from = |base: Register, at: u64| {
+        let from = |base: Register, at: i64| {
             instruction.memory_base() == base
                 && instruction.memory_index() == Register::None
-                && instruction.memory_displacement64() == at
+                && instruction.memory_displacement64().cast_signed() == at
         };
         if reads_memory(&instruction) && (from(Register::RSP, stack.depth) || stack.framed && from(Register::RBP, 8)) {
             let at = Va::new(instruction.ip());
@@ -64,25 +64,20 @@ fn reads_its_return_address(side: &Side<'_, '_>, range: VaRange) -> Option<Va> {
 /// compilers lay code out: what makes room comes first, and what follows a jump has as much.
 #[derive(Default)]
 struct Stack {
-    depth: u64,
+    depth: i64,
     /// What the first instructions made, once they are over.
-    body: Option<u64>,
+    body: Option<i64>,
     framed: bool,
 }
 
 impl Stack {
     fn step(&mut self, instruction: &Instruction) {
-        let number = || if instruction.op1_kind() == OpKind::Register { 0 } else { instruction.immediate(1) };
-        let is = |register| instruction.op0_kind() == OpKind::Register && instruction.op0_register() == register;
-        match instruction.mnemonic() {
-            Mnemonic::Push => self.depth = self.depth.wrapping_add(8),
-            Mnemonic::Pop => self.depth = self.depth.wrapping_sub(8),
-            Mnemonic::Sub if is(Register::RSP) => self.depth = self.depth.wrapping_add(number()),
-            Mnemonic::Add if is(Register::RSP) => self.depth = self.depth.wrapping_sub(number()),
-            Mnemonic::Mov if is(Register::RBP) && self.depth == 8 => {
-                self.framed |= instruction.op1_register() == Register::RSP;
-            }
-            _ => {}
+        let frames = instruction.mnemonic() == Mnemonic::Mov
+            && instruction.op0_register() == Register::RBP
+            && instruction.op1_register() == Register::RSP;
+        self.framed |= frames && self.depth == 8;
+        if let StackChange::By(bytes) = stack_change(instruction) {
+            self.depth = self.depth.saturating_add(bytes);
         }
         if instruction.flow_control() == FlowControl::Next {
             return;

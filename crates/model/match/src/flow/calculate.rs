@@ -36,7 +36,7 @@ pub fn calculated(side: &Side<'_, '_>, range: VaRange, from: &[Va], addend: Adde
 /// kept or handed on: it is compared, calculated with, read from, or returned.
 pub fn is_used(side: &Side<'_, '_>, range: VaRange, from: Va) -> bool {
     let is_used = |instruction: &Instruction, held: &BTreeSet<u8>| {
-        let is_held = |register: Register| register.is_gpr64() && number(register).is_some_and(|n| held.contains(&n));
+        let is_held = |register| holds(held, register);
         let operands = [instruction.op0_register(), instruction.op1_register()];
         let compared = matches!(instruction.mnemonic(), Mnemonic::Cmp | Mnemonic::Sub | Mnemonic::Xor | Mnemonic::And);
         let returned = instruction.flow_control() == FlowControl::Return && is_held(Register::RAX);
@@ -81,8 +81,12 @@ fn first(
     None
 }
 
+fn holds(held: &BTreeSet<u8>, register: Register) -> bool {
+    register.is_gpr64() && number(register).is_some_and(|n| held.contains(&n))
+}
+
 fn adds(instruction: &Instruction, held: &BTreeSet<u8>) -> bool {
-    let is_held = |register: Register| register.is_gpr64() && number(register).is_some_and(|n| held.contains(&n));
+    let is_held = |register| holds(held, register);
     match instruction.mnemonic() {
         // An immediate is the distance to something that does not move against it.
         Mnemonic::Add | Mnemonic::Xadd => {
@@ -99,7 +103,7 @@ fn adds(instruction: &Instruction, held: &BTreeSet<u8>) -> bool {
 
 /// What lies so far from code that moved is something else.
 fn adds_a_number(instruction: &Instruction, held: &BTreeSet<u8>) -> bool {
-    let is_held = |register: Register| register.is_gpr64() && number(register).is_some_and(|n| held.contains(&n));
+    let is_held = |register| holds(held, register);
     let is_stated = match instruction.mnemonic() {
         Mnemonic::Add | Mnemonic::Sub => !matches!(instruction.op1_kind(), OpKind::Register | OpKind::Memory),
         Mnemonic::Inc | Mnemonic::Dec => true,

@@ -20,7 +20,7 @@ pub use calculate::{Addend, calculated, is_used};
 use iced_x86::{Instruction, OpKind};
 use salve_code::decode;
 use salve_elf::{Va, VaRange};
-pub(crate) use stack::{StackChange, stack_change};
+pub use stack::{StackChange, stack_change};
 use state::number;
 pub(crate) use state::{ARGUMENTS, PRESERVED};
 use std::collections::{BTreeSet, HashMap};

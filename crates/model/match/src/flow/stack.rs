@@ -18,7 +18,7 @@ pub(super) fn move_stack(instruction: &Instruction, state: &mut State) -> Result
 }
 
 /// What an instruction that is no call does to the stack pointer.
-pub(crate) enum StackChange {
+pub enum StackChange {
     None,
     /// Moves it down by so many bytes.
     By(i64),
@@ -26,7 +26,7 @@ pub(crate) enum StackChange {
     Unknown,
 }
 
-pub(crate) fn stack_change(instruction: &Instruction) -> StackChange {
+pub fn stack_change(instruction: &Instruction) -> StackChange {
     let to_stack_pointer =
         instruction.op0_kind() == OpKind::Register && instruction.op0_register().full_register() == Register::RSP;
     match instruction.mnemonic() {
