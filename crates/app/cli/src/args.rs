@@ -251,12 +251,8 @@ pub(crate) struct Off {
 
 #[derive(Debug, Args)]
 pub(crate) struct Status {
-    /// Only this process
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=0x3f_ffff))]
-    pid: Option<u32>,
-    /// The same, as `apply` and `revert` name one
-    #[arg(long = "pid", short = 'p', value_name = "PID", conflicts_with = "pid", value_parser = clap::value_parser!(u32).range(1..=0x3f_ffff))]
-    named: Option<u32>,
+    #[command(flatten)]
+    pub(crate) process: OneProcess,
     /// Write a page for a browser as well: what is exposed and healed now, and what the log of events tells
     #[arg(long, value_name = "FILE", conflicts_with_all = ["pid", "named"])]
     pub(crate) html: Option<PathBuf>,
@@ -265,7 +261,18 @@ pub(crate) struct Status {
     pub(crate) needrestart: Option<NeedRestart>,
 }
 
-impl Status {
+/// One process, named alone or as `apply` and `revert` name theirs.
+#[derive(Debug, Args)]
+pub(crate) struct OneProcess {
+    /// The process
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=0x3f_ffff))]
+    pid: Option<u32>,
+    /// The same, as `apply` and `revert` name one
+    #[arg(long = "pid", short = 'p', value_name = "PID", conflicts_with = "pid", value_parser = clap::value_parser!(u32).range(1..=0x3f_ffff))]
+    named: Option<u32>,
+}
+
+impl OneProcess {
     pub(crate) fn pid(&self) -> Option<u32> {
         self.pid.or(self.named)
     }
@@ -281,22 +288,19 @@ pub(crate) enum NeedRestart {
 }
 
 #[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("which").args(["pid", "named"]).required(true)))]
 pub(crate) struct Debug {
-    /// The process
-    #[arg(required_unless_present = "named", value_parser = clap::value_parser!(u32).range(1..=0x3f_ffff))]
-    pid: Option<u32>,
-    /// The same, as `apply` and `revert` name one
-    #[arg(long = "pid", short = 'p', value_name = "PID", conflicts_with = "pid", value_parser = clap::value_parser!(u32).range(1..=0x3f_ffff))]
-    named: Option<u32>,
+    #[command(flatten)]
+    pub(crate) process: OneProcess,
     /// Keep what gdb needs in this directory, for a core dump or after a revert
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
 }
 
 impl Debug {
-    /// One of the two is there, or 0, which no process has.
+    /// One is always named; 0 is no process.
     pub(crate) fn pid(&self) -> u32 {
-        self.pid.or(self.named).unwrap_or(0)
+        self.process.pid().unwrap_or(0)
     }
 }
 

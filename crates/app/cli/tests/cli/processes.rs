@@ -78,8 +78,14 @@ fn a_process_without_livepatches_has_a_plain_status_and_nothing_to_revert() {
     // Named as `apply` and `revert` have it.
     let named = salve(&["status", "--pid", &sleeper.pid()]);
     assert_eq!((named.code, named.stdout), (ran.code, ran.stdout));
+    let (alone, named) = (salve(&["debug", &sleeper.pid()]), salve(&["debug", "-p", &sleeper.pid()]));
+    assert_eq!((named.code, named.stdout), (alone.code, alone.stdout));
     let both = salve(&["debug", "-p", &sleeper.pid(), &sleeper.pid()]);
     assert!(both.code == 2 && both.stderr.contains("cannot be used with"), "{}", both.stderr);
+    let page = salve(&["status", "-p", &sleeper.pid(), "--html", "/dev/null"]);
+    assert!(page.code == 2 && page.stderr.contains("cannot be used with"), "{}", page.stderr);
+    let nobody = salve(&["debug"]);
+    assert!(nobody.code == 2 && nobody.stderr.contains("required"), "{}", nobody.stderr);
     let ran = salve(&["status", &sleeper.pid(), "--json"]);
     process_settings().bind(|| insta::assert_snapshot!(ran.stdout));
     let ran = salve(&["revert", "--pid", &sleeper.pid(), "--json", "--events", "/dev/null"]);

@@ -28,7 +28,7 @@ use crate::view::page;
 pub(crate) fn run(args: &Status, global: &Global, console: Console) -> Result<StatusReport, Problem> {
     let euid = rustix::process::geteuid().as_raw();
     let history = History::read(log_path(global.events.as_deref(), euid).as_deref(), host::boot_id().as_deref());
-    let report = look::look(args.pid(), &history, console)?;
+    let report = look::look(args.process.pid(), &history, console)?;
     if let Some(file) = &args.html {
         page::write(file, &report, &history, &windows(&report, &history))?;
     }
