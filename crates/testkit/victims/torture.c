@@ -42,7 +42,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum word { WRONG, MIXED, FLOAT, SENT, HANDLED, INTERRUPTED, INTERRUPTED_ALWAYS, BROKEN, NOW, THREADS, STARTS, NOW_OF_CHILDREN, BEATS = 16 };
+enum word { WRONG, MIXED, FLOAT, SENT, HANDLED, INTERRUPTED, INTERRUPTED_ALWAYS, BROKEN, NOW, THREADS, STARTS, NOW_OF_CHILDREN, FAILED = 14, FAILED_WITH, BEATS = 16 };
 static _Atomic uint64_t *shared;
 /* Where this process says by what it answers. */
 static int own_now = NOW;
@@ -317,8 +317,14 @@ static void *sleeper(void *argument) {
     struct sleeper *s = argument;
     for (;;) {
         errno = 0;
-        if (s->sleep(s) < 0)
-            atomic_fetch_add(&shared[errno != EINTR ? BROKEN : s->always ? INTERRUPTED_ALWAYS : INTERRUPTED], 1);
+        if (s->sleep(s) < 0) {
+            int with = errno;
+            if (with != EINTR) {
+                shared[FAILED] = (uint64_t)s->index;
+                shared[FAILED_WITH] = (uint64_t)with;
+            }
+            atomic_fetch_add(&shared[with != EINTR ? BROKEN : s->always ? INTERRUPTED_ALWAYS : INTERRUPTED], 1);
+        }
         atomic_fetch_add(&shared[BEATS + s->index], 1);
     }
     return NULL;

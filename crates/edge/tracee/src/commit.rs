@@ -169,7 +169,14 @@ impl<'a> Commit<'a> {
         self.close_gates(memory, held, chosen).map_err(gone)?;
         memory.write(self.workshop.word(STATE_AT), &1_u64.to_le_bytes()).map_err(gone)?;
         let tid = chosen;
-        let sent = prepared.send(slot.at, self.workshop.table_at()).map_err(gone)?;
+        let astray = || {
+            let why = "it did not come to the end of its writes in time".to_owned();
+            Act::Lost(Lost::BorrowedThread { tid, why })
+        };
+        let sent = prepared.send(slot.at, self.workshop.table_at()).map_err(|errno| match errno.0 {
+            libc::ESRCH => gone(errno),
+            _ => astray(),
+        })?;
         let state_at = self.workshop.word(STATE_AT);
         let done = || memory.word(state_at).is_ok_and(|word| word == 0);
         let driven = sent.drive(None, &done, RUN_LIMIT);
@@ -178,12 +185,14 @@ impl<'a> Commit<'a> {
         }
         let driven = match driven {
             Ok(driven) => driven,
+            // It went home by itself and ended, before anybody looked.
+            Err(RemoteError::Gone) if done() => {
+                memory.write(slot.at, &slot.original).map_err(|_| Act::Lost(Lost::Exited))?;
+                return verify(memory, writes, Errno::EIO);
+            }
             Err(RemoteError::Gone) => return Err(Act::Lost(Lost::Exited)),
             Err(RemoteError::Lost(why)) => return Err(Act::Lost(why)),
-            Err(_) => {
-                let why = "it did not come to the end of its writes in time".to_owned();
-                return Err(Act::Lost(Lost::BorrowedThread { tid, why }));
-            }
+            Err(_) => return Err(astray()),
         };
         let errno = driven.caught().map_or(Errno::EIO, error_of);
         driven.restore().map_err(|error| match error {

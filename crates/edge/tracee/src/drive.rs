@@ -118,7 +118,7 @@ impl Sent {
                 return Ok(Driven { sent: self, registers, place });
             }
             if start.elapsed() > limit {
-                return Err(RemoteError::Unseen);
+                return Err(RemoteError::Astray { tid: self.tid });
             }
             sys::resume(self.tid, 0)?;
             patience = patience.saturating_mul(2);
@@ -185,7 +185,7 @@ impl Sent {
         let deadline = now.checked_add(STOP_LIMIT).unwrap_or(now);
         loop {
             match wait::event(self.tid, deadline)? {
-                None => return Err(RemoteError::Unseen),
+                None => return Err(RemoteError::Astray { tid: self.tid }),
                 Some(Event::Stopped | Event::GroupStopped) => return Ok(sys::registers(self.tid)?),
                 Some(event) => self.pass_on(event)?,
             }

@@ -47,9 +47,9 @@ pub(crate) fn open<'a>(target: &'a Target<'a>, need: &Need<'_>) -> Result<(Works
         later.extend(commit::likely_calls().into_iter().filter(|_| writes));
         Workshop::open(target, sizes, wait, &later)
     };
-    // A filter may know only one of them.
-    let open = |writes: bool| match open(POLL, writes) {
-        Err(RemoteError::Not(NotApplied::SeccompForbids { call })) if call == POLL.1 => open(PPOLL, writes),
+    // A filter may know only one of them; `ppoll` leaves a call alone that the thread sleeps in.
+    let open = |writes: bool| match open(PPOLL, writes) {
+        Err(RemoteError::Not(NotApplied::SeccompForbids { call })) if call == PPOLL.1 => open(POLL, writes),
         other => other,
     };
     if !wants_kit(need) {

@@ -35,6 +35,9 @@ const ROUNDS_RUNNING: u32 = 3;
 const MOST_ROUNDS: u32 = 8;
 /// How long the child of a `vfork` may take to execute its program.
 const VFORK_PATIENCE: Duration = Duration::from_millis(300);
+/// Between two preparations of the same processes.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(640);
 /// Of the stack, for each process: it is prepared in a call within the one before's.
 const STACK_BYTES: usize = 96 << 10;
 const SPARE: usize = 256;
@@ -91,7 +94,7 @@ where
     W::Job: Sync,
     Result<W::End, ApplyError>: Answer,
 {
-    let mut ends = once(work, members, limits, watch, deadline)?;
+    let mut ends = in_time(work, members, limits, watch, deadline)?;
     for look in 1..=gone::LOOKS {
         // One that only looked like gone, as one that executes a program does.
         let restless = |process: &Process| ends.get(&process.id()).is_some_and(Answer::says_gone) && !process.is_over();
@@ -106,9 +109,35 @@ where
             break;
         }
         std::thread::sleep(gone::pause(look));
-        ends = once(work, members, limits, watch, deadline)?;
+        ends = in_time(work, members, limits, watch, deadline)?;
     }
     Ok(ends)
+}
+
+/// Again while there is time, where one could not be prepared yet: a transition that was tried
+/// has taken all of it.
+fn in_time<W: Work>(
+    work: &W,
+    members: &[(&Process, W::Job)],
+    limits: &Limits,
+    watch: &Watch,
+    deadline: Instant,
+) -> Result<Ends<W::End>, ApplyError>
+where
+    W::Job: Sync,
+{
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let ends = once(work, members, limits, watch, deadline)?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let is_deferred = |end: &W::End| matches!(W::end_before(end), Some(Before::Deferred(_)));
+        let deferred = ends.values().flatten().any(is_deferred) && !ends.values().flatten().any(W::changed);
+        if !deferred || left.is_zero() {
+            return Ok(ends);
+        }
+        std::thread::sleep(pause.min(left));
+        pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+    }
 }
 
 fn once<W: Work>(

@@ -19,6 +19,8 @@ pub struct Limits {
     pub max_frames: usize,
     /// How long to wait for every thread to stop before all are let go again.
     pub max_stop: Duration,
+    /// How long a borrowed thread may take before it is let go, to come home by itself.
+    pub max_borrow: Duration,
     /// Threads are stopped also in calls that this may cut short, such as a `write` to a pipe
     /// that is full; else they are waited for as threads in replaced functions are.
     pub may_cut_transfers: bool,
@@ -34,6 +36,7 @@ impl Default for Limits {
             max_stack_bytes: 16 << 20,
             max_frames: 512,
             max_stop: Duration::from_millis(100),
+            max_borrow: Duration::from_secs(5),
             may_cut_transfers: false,
         }
     }

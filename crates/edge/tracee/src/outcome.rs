@@ -142,6 +142,9 @@ pub enum BlockingReason {
     /// Made by `clone(2)` with `CLONE_VM` and without `CLONE_THREAD`, or by `vfork(2)`.
     #[error("it shares its memory with process {with}, of which it is no thread")]
     SharesMemory { with: i32 },
+    /// It was borrowed, had too little of a processor, and is on its way home.
+    #[error("it was borrowed and has not come back yet")]
+    Astray,
     /// A stop would end the call before it has done what it was asked for.
     #[error("it sleeps in a {0}, which a stop may cut short")]
     Transfer(Asked),

@@ -22,6 +22,7 @@ pub(crate) use status::Status;
 use crate::limits::Limits;
 use crate::transfer::{CutShort, Notes};
 use core::fmt;
+use core::sync::atomic::{AtomicI32, Ordering};
 use core::time::Duration;
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -53,6 +54,9 @@ pub struct Process {
     directory: OwnedFd,
     pidfd: OwnedFd,
     notes: Notes,
+    /// A borrowed thread was let go before it was at the end of its stub: until somebody has
+    /// looked, it may be in there.
+    astray: AtomicI32,
 }
 
 /// The numbers of all processes there are now.
@@ -88,7 +92,13 @@ impl Process {
         };
         let directory = rustix::fs::open(format!("/proc/{pid}"), flags, Mode::empty())
             .map_err(|errno| read(ReadError::of("/proc/PID", errno)))?;
-        let mut process = Self { id: ProcessId { pid, start_time: 0 }, directory, pidfd, notes: Notes::default() };
+        let mut process = Self {
+            id: ProcessId { pid, start_time: 0 },
+            directory,
+            pidfd,
+            notes: Notes::default(),
+            astray: AtomicI32::new(0),
+        };
         let stat = process.stat().map_err(read)?;
         process.id.start_time = stat.start_time;
         // The directory was opened after the pidfd: if the pidfd's process still
@@ -119,6 +129,15 @@ impl Process {
 
     pub(crate) fn notes(&self) -> &Notes {
         &self.notes
+    }
+
+    /// The thread that may still be in a stub, if there is one.
+    pub(crate) fn astray(&self) -> Option<i32> {
+        Some(self.astray.load(Ordering::Relaxed)).filter(|tid| *tid != 0)
+    }
+
+    pub(crate) fn set_astray(&self, tid: Option<i32>) {
+        self.astray.store(tid.unwrap_or(0), Ordering::Relaxed);
     }
 
     pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {

@@ -53,6 +53,8 @@ pub(crate) enum RemoteError {
     Call { call: &'static str, errno: Errno },
     /// A borrowed thread went on by itself, and what it did cannot be said.
     Unseen,
+    /// One was let go before it was at the end of its stub, and may still be in there.
+    Astray { tid: i32 },
     /// The process was killed while a thread of it was borrowed.
     Lost(Lost),
     /// The tracing thread could not be started.

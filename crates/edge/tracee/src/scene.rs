@@ -60,6 +60,7 @@ impl From<RemoteError> for End {
             }
             RemoteError::Call { call, errno } => Self::Not(NotApplied::RemoteCall { call, errno }),
             RemoteError::Late { tid, why } => Self::Late { tid, why },
+            RemoteError::Astray { tid } => Self::Late { tid, why: BlockingReason::Astray },
             RemoteError::Lost(why) => Self::Lost(why),
             RemoteError::Unseen => {
                 Self::Not(NotApplied::NoThread { why: "a borrowed thread was not seen again".to_owned() })
@@ -123,6 +124,8 @@ impl Scene {
         let images = patcher.found(process, &mappings)?;
         let (present, _) = Present::find(process, &mappings, &images, patcher.limits())?;
         stack_switching(&images)?;
+        // A thread that was let go in its stub is found there like that of a Salve that was killed.
+        process.set_astray(None);
         let leftovers = Leftovers::find(process, &memory, &mappings, &images);
         Ok(Self { mappings, images, present, leftovers, memory })
     }

@@ -23,27 +23,33 @@ use libc::user_regs_struct;
 use salve_elf::RuntimeAddr;
 
 /// Code and data of the stub alone; a table may follow.
-pub(crate) const STUB_BYTES: usize = 360;
+pub(crate) const STUB_BYTES: usize = 384;
 const _: () = assert!(AFTER_MASK + 12 * 7 + 6 + 8 * (DATA_WORDS as u64) <= STUB_BYTES as u64);
 /// Code and data of one gate.
 pub(crate) const GATE_BYTES: usize = 320;
 
 const RT_SIGPROCMASK: u8 = 14;
 const SCHED_YIELD: u8 = 24;
+const PPOLL: u32 = 271;
 const TKILL: u8 = 200;
 const SIG_BLOCK: u8 = 0;
 const SIG_SETMASK: u8 = 2;
-/// Rounds of the wait at the end, some milliseconds. Each gives the processor away, for
-/// it may be the one that this program needs to see that the table is done.
-const PARK_ROUNDS: u32 = 8_192;
-/// The same where a filter forbids that.
-const PAUSE_ROUNDS: u32 = 20_000;
+/// How long the wait at the end lasts: by the clock, for on a busy machine each round of
+/// anything may take as long as everybody else's turns together.
+const PARK_NANOSECONDS: u64 = 4_000_000;
+/// Rounds of it where a filter forbids that. Each gives the processor away, for it may be the
+/// one that this program needs to see that the table is done.
+const YIELD_ROUNDS: u32 = 512;
+/// The same where a filter forbids that as well.
+const SPIN_ROUNDS: u32 = 20_000;
 
 /// Words of data behind the code, in this order.
-const DATA_WORDS: usize = 15;
+const DATA_WORDS: usize = 17;
 const MASK_POINTER: usize = 0;
 const HOME: usize = 13;
 const MASK: usize = 14;
+/// A `struct timespec`.
+const PARK: usize = 15;
 /// `mov reg, [rip + rel32]` for the words 1 to 12: rax, rdi, rsi, rdx, r10, r8, r9, rcx,
 /// r11, rbx, r12, r13.
 const LOADS: [[u8; 3]; 12] = [
@@ -98,10 +104,11 @@ pub(crate) const AFTER_CALL: u64 = 0x30;
 /// From here on the table is done.
 pub(crate) const PARK_AT: u64 = 0x4c;
 /// From here on registers are reloaded.
-pub(crate) const PARK_END: u64 = PARK_AT + 40;
+pub(crate) const PARK_END: u64 = PARK_AT + 48;
 /// Behind the call that rings.
 pub(crate) const AFTER_BELL: u64 = PARK_AT + 17;
-/// Behind the call of the wait.
+/// Behind the call of the wait, of either kind.
+pub(crate) const AFTER_SLEEP: u64 = AFTER_BELL + 30;
 pub(crate) const AFTER_YIELD: u64 = AFTER_BELL + 12;
 /// Behind the call that restores the mask.
 pub(crate) const AFTER_MASK: u64 = PARK_END + 30;
@@ -128,6 +135,17 @@ impl Code {
     /// `mov eax, number; mov edi, how`.
     fn number_and_how(&mut self, how: u8) {
         self.put(&[0xb8, RT_SIGPROCMASK, 0, 0, 0, 0xbf, how, 0, 0, 0]);
+    }
+
+    /// So many rounds of seven bytes, in 31.
+    fn rounds(&mut self, rounds: u32, round: [u8; 7]) {
+        // mov ebx, rounds; next: the round
+        self.put(&[0xbb]);
+        self.put(&rounds.to_le_bytes());
+        self.put(&round);
+        // mov rcx, rbx; lea rbx, [rbx - 1]; jrcxz out; jmp next
+        self.put(&[0x48, 0x89, 0xd9, 0x48, 0x8d, 0x5b, 0xff, 0xe3, 0x02, 0xeb, 0xee]);
+        self.put(&[0x90; 8]);
     }
 
     fn restore_mask(&mut self) {
@@ -167,8 +185,9 @@ impl Code {
 }
 
 fn data(home: &Home, mask_at: u64, mask: u64) -> [u64; DATA_WORDS] {
+    let (seconds, nanoseconds) = (0, PARK_NANOSECONDS);
     let user_regs_struct { rax, rdi, rsi, rdx, r10, r8, r9, rcx, r11, rbx, r12, r13, rip, .. } = home.registers;
-    [mask_at, rax, rdi, rsi, rdx, r10, r8, r9, rcx, r11, rbx, r12, r13, rip, mask]
+    [mask_at, rax, rdi, rsi, rdx, r10, r8, r9, rcx, r11, rbx, r12, r13, rip, mask, seconds, nanoseconds]
 }
 
 /// How a thread lets it be known that its table is done.
@@ -177,8 +196,19 @@ pub(crate) struct Ending {
     /// A signal that it sends to itself, and its own number as it knows it. While it is
     /// traced it stops there; if not, the signal is one that is ignored.
     pub(crate) bell: Option<Bell>,
-    /// Whether it may call `sched_yield`.
-    pub(crate) yields: bool,
+    pub(crate) wait: Wait,
+}
+
+/// How it waits to be caught.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// In `ppoll`, which of all calls with a timeout is the one that leaves alone what the kernel
+    /// remembers of a call that it interrupted before.
+    Sleeping,
+    /// In rounds of `sched_yield`.
+    Yielding,
+    /// Without a call.
+    Spinning,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,7 +219,6 @@ pub(crate) struct Bell {
 
 /// The stub, to lie at `at`, for a thread that goes `home` with `mask`.
 pub(crate) fn assemble(at: RuntimeAddr, home: &Home, mask: u64, ending: Ending) -> [u8; STUB_BYTES] {
-    let yields = ending.yields;
     let mut code = Code::default();
     code.put(&CALLS);
     match ending.bell {
@@ -203,17 +232,19 @@ pub(crate) fn assemble(at: RuntimeAddr, home: &Home, mask: u64, ending: Ending) 
         }
         None => code.put(&[0x90; 17]),
     }
-    // mov ebx, rounds; next: mov eax, 24; syscall
-    code.put(&[0xbb]);
-    code.put(&if yields { PARK_ROUNDS } else { PAUSE_ROUNDS }.to_le_bytes());
-    // Or as many bytes of pause.
-    code.put(if yields {
-        &[0xb8, SCHED_YIELD, 0, 0, 0, 0x0f, 0x05]
-    } else {
-        &[0xf3, 0x90, 0xf3, 0x90, 0xf3, 0x90, 0x90]
-    });
-    // mov rcx, rbx; lea rbx, [rbx - 1]; jrcxz out; jmp next
-    code.put(&[0x48, 0x89, 0xd9, 0x48, 0x8d, 0x5b, 0xff, 0xe3, 0x02, 0xeb, 0xee]);
+    match ending.wait {
+        Wait::Sleeping => {
+            // mov eax, 271; mov edi, 0; mov esi, 0; lea rdx, [time]; mov r10d, 0; syscall
+            code.put(&[0xb8]);
+            code.put(&PPOLL.to_le_bytes());
+            code.put(&[0xbf, 0, 0, 0, 0, 0xbe, 0, 0, 0, 0]);
+            code.refer(&[0x48, 0x8d, 0x15], PARK);
+            code.put(&[0x41, 0xba, 0, 0, 0, 0, 0x0f, 0x05, 0x90]);
+        }
+        Wait::Yielding => code.rounds(YIELD_ROUNDS, [0xb8, SCHED_YIELD, 0, 0, 0, 0x0f, 0x05]),
+        // As many bytes of pause.
+        Wait::Spinning => code.rounds(SPIN_ROUNDS, [0xf3, 0x90, 0xf3, 0x90, 0xf3, 0x90, 0x90]),
+    }
     code.restore_mask();
     code.go_home();
     let mask_at = at.raw().wrapping_add(word_at(STUB_BYTES, MASK));
@@ -318,14 +349,38 @@ mod tests {
     #[test]
     fn displacements_of_the_stub_lead_to_the_data() {
         let at = RuntimeAddr::new(0x10_0000);
-        let stub =
-            assemble(at, &home(&registers()), 0xabcd, Ending { bell: Some(Bell { signal: 23, tid: 7 }), yields: true });
-        assert!(looks_like_stub(&stub));
+        let bell = Some(Bell { signal: 23, tid: 7 });
+        for wait in [Wait::Sleeping, Wait::Yielding, Wait::Spinning] {
+            let stub = assemble(at, &home(&registers()), 0xabcd, Ending { bell, wait });
+            assert!(looks_like_stub(&stub));
+            check(at, wait, &stub);
+        }
+    }
+
+    fn check(at: RuntimeAddr, wait: Wait, stub: &[u8]) {
         let word = |at: usize| u64::from_le_bytes(stub[at..at + 8].try_into().unwrap());
         let rel = |at: usize| u32::from_le_bytes(stub[at..at + 4].try_into().unwrap()) as usize;
         // The wait, then mov rsi, [rip + rel32] behind two instructions of five bytes.
         let mask = PARK_END as usize;
-        assert_eq!(stub[mask - 4..mask], [0xe3, 0x02, 0xeb, 0xee]);
+        let after = |offset: u64| &stub[offset as usize - 2..offset as usize];
+        match wait {
+            Wait::Sleeping => {
+                assert_eq!(after(AFTER_SLEEP), [0x0f, 0x05]);
+                let time = AFTER_BELL as usize + 15;
+                assert_eq!(stub[time..time + 3], [0x48, 0x8d, 0x15]);
+                let time = time + 7 + rel(time + 3);
+                assert_eq!((word(time), word(time + 8)), (0, PARK_NANOSECONDS));
+            }
+            Wait::Yielding => assert_eq!(after(AFTER_YIELD), [0x0f, 0x05]),
+            Wait::Spinning => assert_eq!(after(AFTER_YIELD), [0x90, 0x90]),
+        }
+        if wait != Wait::Sleeping {
+            // The way out leads behind the jump to the next round, and that to its first byte.
+            let out = AFTER_YIELD as usize + 7;
+            assert_eq!(stub[out..out + 4], [0xe3, 0x02, 0xeb, 0xee]);
+            assert_eq!(out + 4 - 0x12, AFTER_BELL as usize + 5);
+            assert_eq!(stub[out + 4..mask], [0x90; 8]);
+        }
         assert_eq!(stub[mask + 10..mask + 13], [0x48, 0x8b, 0x35]);
         let pointer = word(mask + 17 + rel(mask + 13));
         assert_eq!(word((pointer - at.raw()) as usize), 0xabcd);

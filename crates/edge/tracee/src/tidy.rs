@@ -14,14 +14,14 @@ use crate::limits::Limits;
 use crate::look::{Checker, ROOM_BYTES, Space, check_all};
 use crate::maps::Mapping;
 use crate::memory::Memory;
-use crate::outcome::Blocking;
+use crate::outcome::{Blocking, BlockingReason};
 use crate::patcher::Patcher;
 use crate::process::Process;
 use crate::program::{Descriptor, Else, Program, Row};
 use crate::remote::{self, CLOSE, MUNMAP, RemoteError, Target, Task};
 use crate::scene::{End, Scene};
 use crate::slot::{Leftover, SLOT_BYTES, Slot, leftovers};
-use crate::stop::Held;
+use crate::stop::{Held, StopError};
 use crate::transfer;
 use crate::transition::Blocked;
 use crate::workshop::{self, MAGIC, MAX_BYTES, MEMORY_AT, RANGE};
@@ -34,6 +34,9 @@ use std::time::Instant;
 pub(crate) const ROOM_NAME: &str = "salve-room";
 /// Threads on their way home get there in well under this, unless their process is stopped.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two looks: each costs the threads some of the processor that they wait for.
+const PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(640);
 /// The second look finds what the first could not yet see, the third that nothing is left.
 const MOST_LOOKS: usize = 3;
 /// Rows that fit into the smallest workshop.
@@ -153,6 +156,7 @@ fn vacate(target: &Target<'_>, scene: &Scene) -> Result<(), End> {
         zones.add_range(room.start, room.end, name);
     }
     let start = Instant::now();
+    let mut pause = PAUSE;
     loop {
         let blocked = std::thread::scope(|scope| {
             let tracer = std::thread::Builder::new()
@@ -163,13 +167,23 @@ fn vacate(target: &Target<'_>, scene: &Scene) -> Result<(), End> {
         .map_err(RemoteError::Thread)?;
         match blocked {
             Ok(()) => return Ok(()),
-            Err(_) if start.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(5)),
+            Err(_) if start.elapsed() < PATIENCE => {
+                std::thread::sleep(pause);
+                pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+            }
             Err(blocked) => {
                 let named = |blocked: Blocked| -> Blocking { blocked.named(target.process) };
                 return Err(End::Busy(blocked.into_iter().map(named).collect()));
             }
         }
     }
+}
+
+/// Who did not stop, if that is why.
+fn not_stopped(process: &Process, error: &StopError) -> Vec<Blocked> {
+    let (StopError::DidNotStop { tid } | StopError::Traced { tid }) = *error else { return Vec::new() };
+    let (function, why) = (String::new(), BlockingReason::DidNotStop);
+    vec![Blocked { pid: process.pid(), tid, function, why, leaves_to: Vec::new() }]
 }
 
 /// One look at all threads, and if none is there the text is put back.
@@ -183,7 +197,7 @@ fn once(target: &Target<'_>, scene: &Scene, zones: &Forbidden) -> Result<(), Vec
         return Err(transfers);
     }
     let _hurried = crate::wait::hurry();
-    let held = Held::stop_all(target.process, limits).map_err(|_| Vec::new())?;
+    let held = Held::stop_all(target.process, limits).map_err(|error| not_stopped(target.process, &error))?;
     for thread in &held.threads {
         if let Some(registers) = &thread.registers {
             transfer::tell(target.process, memory, thread.tid, registers);

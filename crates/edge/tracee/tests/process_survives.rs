@@ -13,7 +13,10 @@ mod common;
 
 use common::{Pair, Victim, gcc, livepatch, patcher, program, revert_within, within};
 use salve_patch::{PatchFile, RevertPolicy};
-use salve_tracee::{Change, Committed, NotApplied, OpenError, Outcome, Process, RevertOutcome, Selection, fault};
+use salve_tracee::{
+    Blocking, BlockingReason, Change, Committed, Limits, NotApplied, OpenError, Outcome, Patcher, Process,
+    RevertOutcome, Selection, fault,
+};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::Duration;
@@ -33,6 +36,74 @@ fn calls_that_sleep_are_not_interrupted_by_an_apply_or_a_revert() {
         assert!(matches!(outcome, RevertOutcome::Reverted(_)), "{outcome:?}");
         assert_eq!(victim.ask(""), "1");
     }
+}
+
+/// Ends what is started with it.
+struct Hog(std::process::Child);
+
+impl Drop for Hog {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Leaves a process the moments of one processor that others on it do not want.
+fn starve(victim: &Victim) -> Hog {
+    let allowed = std::fs::read_to_string("/proc/self/status").unwrap();
+    let processors = allowed.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim();
+    let first = processors.split([',', '-']).next().unwrap();
+    let pid = victim.pid().to_string();
+    for command in [["taskset", "-apc", first, &pid], ["chrt", "-aip", "0", &pid]] {
+        let done = Command::new(command[0]).args(&command[1..]).output().unwrap();
+        assert!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+    Hog(Command::new("taskset").args(["-c", first, "sh", "-c", "while :; do :; done"]).spawn().unwrap())
+}
+
+#[test]
+fn a_borrowed_thread_that_is_too_slow_goes_home_and_nothing_is_taken_from_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let pair = program(directory.path(), "sleepers", &["-Wno-unused-result"]);
+    let patch = livepatch(&pair, &["answer"], RevertPolicy::Unmap);
+    let patcher = patcher();
+    let mut let_go = 0;
+    for kind in ["nanosleep", "clock_nanosleep", "poll", "futex"] {
+        let mut victim = Victim::start(&pair.old, &[kind]);
+        let process = victim.process();
+        let before = victim.text(&pair.old);
+        let hog = starve(&victim);
+        // Short of time at each part of it.
+        for millis in [0, 1, 2, 4, 8, 16, 32, 64] {
+            let limits = Limits { max_borrow: Duration::from_millis(millis), ..*patcher.limits() };
+            let impatient = Patcher::new(limits);
+            let (changes, wait) = (Change::all_of(&patch), Duration::from_secs(60));
+            match impatient.apply(&process, &changes, &within(0.0)).unwrap() {
+                Outcome::Deferred { blocking, .. } => let_go += gone_astray(&blocking),
+                Outcome::Applied(_) => {}
+                other => panic!("{kind}: {other:?}; the target {}", victim.fate()),
+            }
+            let outcome = patcher.apply(&process, &changes, &within(wait.as_secs_f64())).unwrap();
+            assert!(matches!(outcome, Outcome::Applied(_) | Outcome::AlreadyApplied { .. }), "{kind}: {outcome:?}");
+            match impatient.revert(&process, &Selection::All, &revert_within(0.0)).unwrap() {
+                RevertOutcome::Deferred { blocking, .. } => let_go += gone_astray(&blocking),
+                RevertOutcome::Reverted(_) => {}
+                other => panic!("{kind}: {other:?}; the target {}", victim.fate()),
+            }
+            patcher.revert(&process, &Selection::All, &revert_within(wait.as_secs_f64())).unwrap();
+        }
+        drop(hog);
+        // Longer than any of them sleeps.
+        std::thread::sleep(Duration::from_millis(500));
+        assert_eq!(victim.ask(""), "1", "{kind}");
+        assert!(victim.text(&pair.old) == before, "{kind}: the text is not what it was");
+        assert!(patcher.status(&process).unwrap().livepatches.is_empty());
+    }
+    assert!(let_go > 0, "no thread was ever let go on its way");
+}
+
+fn gone_astray(blocking: &[Blocking]) -> u32 {
+    u32::from(blocking.iter().any(|one| one.why == BlockingReason::Astray))
 }
 
 #[test]
@@ -63,6 +134,7 @@ fn a_process_whose_ways_to_tell_its_end_are_barred_is_changed_all_the_same() {
         ("handlers", Committed::ByTarget),
         ("tkill", Committed::ByTarget),
         ("sched_yield", Committed::ByTarget),
+        ("ppoll", Committed::ByTarget),
         ("pwrite64", Committed::BySalve),
     ];
     for (barred, by) in cases {

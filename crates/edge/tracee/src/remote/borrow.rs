@@ -1,7 +1,7 @@
 //! Borrowing one thread for one program.
 
 use super::candidates::candidates;
-use super::{Prepared, RemoteError, Target, bell, forbidden};
+use super::{POLL, Prepared, RemoteError, Target, bell, forbidden};
 use crate::drive::Meanwhile;
 use crate::outcome::{BlockingReason, NotApplied};
 use crate::program::{Program, Row};
@@ -17,8 +17,6 @@ use core::time::Duration;
 use salve_elf::RuntimeAddr;
 use std::time::Instant;
 
-/// How long a program may take before its thread is let go, to come home by itself.
-const CALL_LIMIT: Duration = Duration::from_secs(5);
 /// How long threads that do not stop in time are tried again.
 const LATE_LIMIT: Duration = Duration::from_secs(5);
 const LATE_PAUSE: Duration = Duration::from_millis(20);
@@ -73,6 +71,9 @@ pub(crate) fn run(
 }
 
 fn run_once(target: &Target<'_>, slot: &Slot, task: &Task<'_>) -> Result<(Result<(), Failed>, Duration), RemoteError> {
+    if let Some(tid) = target.process.astray() {
+        return Err(RemoteError::Astray { tid });
+    }
     let mut last = "it has no thread that could be looked at".to_owned();
     let (candidates, waiting) = candidates(target)?;
     let mut late = waiting.map(|tid| (tid, BlockingReason::DidNotStop));
@@ -122,8 +123,14 @@ fn borrow(
     let code = code(&mut prepared, slot, task, bell).map_err(let_go)?;
     target.memory.write(slot.at, &code).map_err(|errno| let_go(forbidden(errno)))?;
     let table = task.table.unwrap_or_else(|| slot.table_at());
-    let sent = prepared.send(slot.at, table)?;
-    let driven = sent.drive(task.meanwhile, task.done, CALL_LIMIT)?;
+    let sent = prepared.send(slot.at, table).map_err(|errno| astray(target, tid, errno.into()))?;
+    let restore = || target.memory.write(slot.at, &slot.original).map_err(|_| RemoteError::Gone);
+    let driven = match sent.drive(task.meanwhile, task.done, target.limits.max_borrow) {
+        // It came to the end of its table, went home by itself and ended, before anybody looked:
+        // no other thread may do it once more.
+        Err(RemoteError::Gone) if (task.done)() => return restore().map(|()| (Ok(()), start.elapsed())),
+        driven => driven.map_err(|error| astray(target, tid, error))?,
+    };
     let ended = match driven.caught() {
         _ if (task.done)() => Ok(Ok(())),
         Some(registers) => Ok(task
@@ -132,11 +139,21 @@ fn borrow(
             .map_or(Ok(()), |row| Err(Failed { row, result: registers.r12.cast_signed() }))),
         None => Err(RemoteError::Unseen),
     };
-    driven.release()?;
+    driven.release().map_err(|error| astray(target, tid, error))?;
     let held = start.elapsed();
     // Nobody is in the stub, and no handler ran from it: it would have been seen here.
-    target.memory.write(slot.at, &slot.original).map_err(|_| RemoteError::Gone)?;
+    restore()?;
     ended.map(|ended| (ended, held))
+}
+
+/// What went wrong with a thread that is in the stub, and may stay there: nobody else may be sent
+/// there, and what it works with may not be taken away, before somebody has looked.
+fn astray(target: &Target<'_>, tid: i32, error: RemoteError) -> RemoteError {
+    if matches!(error, RemoteError::Gone | RemoteError::Lost(_)) {
+        return error;
+    }
+    target.process.set_astray(Some(tid));
+    RemoteError::Astray { tid }
 }
 
 fn stop(target: &Target<'_>, tid: i32, start: Instant) -> Result<(), RemoteError> {
@@ -164,7 +181,14 @@ fn pass_traps(target: &Target<'_>, tid: i32) -> Result<(), RemoteError> {
 
 /// The stopped thread, if it may make all calls of the task.
 fn prepare(target: &Target<'_>, tid: i32, slot: &Slot, task: &Task<'_>) -> Result<Prepared, RemoteError> {
-    let registers = mended_registers(tid)?;
+    let mut registers = mended_registers(tid)?;
+    // The kernel remembers one interrupted call of a thread, by which `restart_syscall` goes on.
+    if task.program.rows.iter().any(|row| row.sys == POLL)
+        && let Some(again) = home::made_again(&registers)
+    {
+        sys::set_registers(tid, &again)?;
+        registers = again;
+    }
     transfer::tell(target.process, target.memory, tid, &registers);
     let prepared = Prepared::of(target.process, target.memory, tid, &registers)?;
     prepared.judge(slot.at, task.program.rows.iter().chain(task.later))?;

@@ -1,7 +1,7 @@
 //! A stopped thread: whether it may be sent away, with which stub, and sending it.
 
 use super::bell::bit;
-use super::calls::{RT_SIGPROCMASK, SCHED_YIELD, Sys, TKILL};
+use super::calls::{PPOLL, RT_SIGPROCMASK, SCHED_YIELD, Sys, TKILL};
 use super::{RemoteError, restart_of};
 use crate::Errno;
 use crate::drive::Sent;
@@ -11,7 +11,7 @@ use crate::outcome::{BlockingReason, NotApplied};
 use crate::process::{Process, Seccomp};
 use crate::program::Row;
 use crate::seccomp::{self, Call};
-use crate::stub::{self, AFTER_BELL, AFTER_CALL, AFTER_MASK, AFTER_YIELD, Bell, Ending};
+use crate::stub::{self, AFTER_BELL, AFTER_CALL, AFTER_MASK, AFTER_SLEEP, AFTER_YIELD, Bell, Ending, Wait};
 use crate::sys::{self, BpfInstruction, Shared};
 use libc::user_regs_struct;
 use salve_elf::RuntimeAddr;
@@ -89,14 +89,19 @@ impl Prepared {
 
     /// The stub for it, to lie at `at`.
     pub(crate) fn stub(&mut self, at: RuntimeAddr, bell: Option<Bell>) -> [u8; stub::STUB_BYTES] {
-        let yields = self.judge_one(SCHED_YIELD, [0; 6], at.raw().wrapping_add(AFTER_YIELD)).is_ok();
+        let allows = |call, after| self.judge_one(call, [0; 6], at.raw().wrapping_add(after)).is_ok();
+        let wait = match (allows(PPOLL, AFTER_SLEEP), allows(SCHED_YIELD, AFTER_YIELD)) {
+            (true, _) => Wait::Sleeping,
+            (false, true) => Wait::Yielding,
+            (false, false) => Wait::Spinning,
+        };
         // A signal that the thread blocks may be waited for by others.
         self.bell = bell.filter(|bell| {
             let arguments = [u64::from(bell.tid.cast_unsigned()), u64::from(bell.signal.cast_unsigned()), 0, 0, 0, 0];
             self.mask & bit(bell.signal) == 0
                 && self.judge_one(TKILL, arguments, at.raw().wrapping_add(AFTER_BELL)).is_ok()
         });
-        stub::assemble(at, &self.home, self.mask, Ending { bell: self.bell, yields })
+        stub::assemble(at, &self.home, self.mask, Ending { bell: self.bell, wait })
     }
 
     /// From here on it runs through the table, whatever becomes of us.

@@ -31,6 +31,7 @@ int main(int argc, char **argv) {
     if (argc > 1 && !strcmp(argv[1], "pwrite64")) killed = SYS_pwrite64;
     if (argc > 1 && !strcmp(argv[1], "tkill")) killed = SYS_tkill;
     if (argc > 1 && !strcmp(argv[1], "sched_yield")) killed = SYS_sched_yield;
+    if (argc > 1 && !strcmp(argv[1], "ppoll")) killed = SYS_ppoll;
     if (argc > 1 && !strcmp(argv[1], "handlers")) {
         signal(SIGURG, handler), signal(SIGWINCH, handler), signal(SIGCHLD, handler);
     }

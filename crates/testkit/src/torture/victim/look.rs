@@ -1,6 +1,8 @@
 //! Looking at a victim after something happened to it.
 
-use super::words::{BROKEN, FLOAT, HANDLED, INTERRUPTED, INTERRUPTED_ALWAYS, MIXED, SENT, WRONG, Words};
+use super::words::{
+    BROKEN, FAILED, FAILED_WITH, FLOAT, HANDLED, INTERRUPTED, INTERRUPTED_ALWAYS, MIXED, SENT, WRONG, Words,
+};
 use super::{Victim, wait_until};
 use crate::observe;
 use crate::salve::exit;
@@ -94,6 +96,10 @@ impl Victim<'_> {
         ];
         for (word, seen) in counted {
             self.tally.note(seen, now[word].saturating_sub(told[word]));
+        }
+        if now[BROKEN] > told[BROKEN] {
+            let error = std::io::Error::from_raw_os_error(i32::try_from(now[FAILED_WITH]).unwrap_or(0));
+            self.say(&format!("a call of its thread {} failed: {error}", now[FAILED]));
         }
         let lost = missing(&now, self.lost);
         self.tally.note(Seen::LostSignal, lost);

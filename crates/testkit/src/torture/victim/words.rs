@@ -22,6 +22,9 @@ const THREADS: usize = 9;
 pub(in crate::torture) const STARTS: usize = 10;
 /// By what the other processes of its group answer.
 const NOW_OF_CHILDREN: usize = 11;
+/// Which of its threads had a call that failed, and the error of it.
+pub(super) const FAILED: usize = 14;
+pub(super) const FAILED_WITH: usize = 15;
 const BEATS: usize = 16;
 
 impl Victim<'_> {
