@@ -63,6 +63,7 @@ behaviours! {
     new_function
     new_import
     new_import_ambiguous
+    new_import_bound_lazily
     new_import_missing
     new_import_of_a_plugin
     new_table
@@ -82,6 +83,8 @@ behaviours! {
     register_contract
     restartable
     short_tail_call
+    short_tail_call_to_an_export
+    short_tail_call_with_a_text
     shorter_than_the_jump
     signal_handlers
     symbolic

@@ -3,54 +3,19 @@
 use crate::align::{Alignments, Difference};
 use crate::content::ContentDifference;
 use crate::data::{DataChange, DataChangeKind, DataMap};
+use crate::evidence::{PairEvidence, Roles, slot_pairs};
 use crate::only_read::OnlyRead;
 use crate::pair::Pairing;
-use crate::side::{Place, Side};
+use crate::side::Side;
 use crate::takes::{Taking, takes_any, takings};
 use crate::verify::{Class, Learnt, Mismatch, Verifier};
-use crate::votes::{code_votes, slot_targets, slot_votes};
+use crate::votes::{code_votes, slot_votes};
 use crate::words::WordRun;
 use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 use rayon::prelude::*;
-use salve_elf::{Binding, Image, Va, VaRange};
+use salve_elf::{Function, Image, Va, VaRange};
 use salve_patch::{DataRun, JumpTable};
 use std::sync::Arc;
-
-/// Why two functions with different code are taken for versions of one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PairEvidence {
-    /// They have the same name.
-    pub name: bool,
-    /// References from identical functions, in the same place, to both entries.
-    pub callers: u32,
-    /// Slots of corresponding data that hold both addresses.
-    pub slots: u32,
-    /// References in the same place of changed functions.
-    pub changed_callers: u32,
-    /// Places where two versions of a changed function take both addresses, in equal
-    /// surroundings.
-    pub takers: u32,
-    /// Aligned instructions take the address of one of them and of something else.
-    pub contradicted: bool,
-    /// Only the places that take their addresses say that one replaces the other.
-    pub unlike: bool,
-}
-
-impl PairEvidence {
-    /// Something outside the two bodies says that they have one role.
-    pub fn proves_role(self) -> bool {
-        self.is_named_or_reached() || (self.takers > 0 && !self.contradicted)
-    }
-
-    /// Only places that take its address say so, or some say otherwise.
-    pub fn is_by_place_only(self) -> bool {
-        self.proves_role() && (self.contradicted || !self.is_named_or_reached())
-    }
-
-    fn is_named_or_reached(self) -> bool {
-        self.name || self.callers > 0 || self.slots > 0
-    }
-}
 
 /// A reference of otherwise identical functions whose read-only objects differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +31,6 @@ pub struct SiteDifference {
 pub struct ChangedPair {
     pub old: usize,
     pub new: usize,
-    pub evidence: PairEvidence,
     /// The code is equal and every reference corresponds, but these contents differ.
     /// Empty where the code itself differs.
     pub sites: Vec<SiteDifference>,
@@ -99,6 +63,7 @@ pub struct ImageDiff<'i, 'a> {
     pub word_runs: Vec<WordRun>,
     /// Where changed functions take the address of others.
     pub takings: Vec<Taking>,
+    roles: Roles,
     alignments: Alignments,
     pub(crate) old_of_new: Vec<Option<usize>>,
     pub(crate) new_of_old: Vec<Option<usize>>,
@@ -124,6 +89,16 @@ impl ImageDiff<'_, '_> {
             }
             DataChangeKind::Bytes { .. } | DataChangeKind::Text { .. } | DataChangeKind::Slot { .. } => false,
         })
+    }
+
+    /// Why two functions are taken for versions of one.
+    pub fn evidence_of(&self, old: usize, new: usize) -> PairEvidence {
+        let functions = (self.old.image.functions().get(old), self.new.image.functions().get(new));
+        let entry_points = (self.old.image.entry(), self.new.image.entry());
+        let named = |(f, g): (&Function, &Function)| {
+            (f.name.is_some() && f.name == g.name) || (f.range.start(), g.range.start()) == entry_points
+        };
+        PairEvidence { name: functions.0.zip(functions.1).is_some_and(named), ..self.roles.of(old, new) }
     }
 
     /// How two functions differ, instruction by instruction.
@@ -173,7 +148,7 @@ pub fn diff<'i, 'a>(old: &'i Image<'a>, new: &'i Image<'a>) -> ImageDiff<'i, 'a>
             }
             Class::Content | Class::Changed => {
                 let sites = differences(&verifier, o, n, &mut learnt);
-                changed.push(ChangedPair { old: o, new: n, evidence: PairEvidence::default(), sites });
+                changed.push(ChangedPair { old: o, new: n, sites });
             }
         }
     }
@@ -199,11 +174,12 @@ pub fn diff<'i, 'a>(old: &'i Image<'a>, new: &'i Image<'a>) -> ImageDiff<'i, 'a>
         kept: learnt.kept,
         word_runs: learnt.words,
         takings,
+        roles: Roles::default(),
         alignments,
         old_of_new: pairing.of_new,
         new_of_old: pairing.of_old,
     };
-    gather_evidence(&mut diff, &unlike);
+    diff.roles = Roles::seen_in(&diff, unlike);
     diff
 }
 
@@ -310,76 +286,4 @@ fn pair_by_takings(takings: &[Taking], pairing: &mut Pairing, unlike: &mut HashS
     let found = pairing.take_unanimous(&votes);
     unlike.extend(votes.keys().filter(|(f, g)| pairing.old_of(*g) == Some(*f)).map(|(_, g)| *g));
     found
-}
-
-/// Functions whose addresses stand in corresponding slots.
-fn slot_pairs(old: &Side<'_, '_>, new: &Side<'_, '_>, data: &DataMap) -> Vec<(usize, usize)> {
-    let functions = |(before, after)| match (old.place(before), new.place(after)) {
-        (Place::Code { function: f, offset: 0 }, Place::Code { function: g, offset: 0 }) => Some((f, g)),
-        _no_entries => None,
-    };
-    slot_targets(old, new, data).filter_map(functions).collect()
-}
-
-fn gather_evidence(diff: &mut ImageDiff<'_, '_>, unlike: &HashSet<usize>) {
-    let mut evidence: HashMap<(usize, usize), PairEvidence> = HashMap::new();
-    let mut contradicted = (HashSet::new(), HashSet::new());
-    for taking in &diff.takings {
-        let (f, g) = taking.taken;
-        if diff.old_of(g) != Some(f) {
-            contradicted.0.insert(f);
-            contradicted.1.insert(g);
-        } else if taking.surrounded {
-            let entry = evidence.entry((f, g)).or_default();
-            entry.takers = entry.takers.saturating_add(1);
-        }
-    }
-    for &(o, n) in &diff.identical {
-        let (Some(a), Some(b)) = (diff.old.code.get(o), diff.new.code.get(n)) else { continue };
-        // What data looks like shows nobody's role.
-        let references = a.references.iter().zip(&b.references).filter(|_| a.decoded && b.decoded);
-        for (x, y) in references {
-            let slot = |side: &Side<'_, '_>, va| match side.place(va) {
-                Place::Slot(Binding::Relative { target }) => side.place(target),
-                place => place,
-            };
-            if let (Place::Code { function: f, offset: 0 }, Place::Code { function: g, offset: 0 }) =
-                (slot(&diff.old, x.target), slot(&diff.new, y.target))
-            {
-                let entry = evidence.entry((f, g)).or_default();
-                entry.callers = entry.callers.saturating_add(1);
-            }
-        }
-    }
-    for pair in slot_pairs(&diff.old, &diff.new, &diff.data) {
-        let entry = evidence.entry(pair).or_default();
-        entry.slots = entry.slots.saturating_add(1);
-    }
-    for pair in &diff.changed {
-        let (Some(a), Some(b)) = (diff.old.code.get(pair.old), diff.new.code.get(pair.new)) else { continue };
-        if a.hash != b.hash || !a.decoded {
-            continue;
-        }
-        for (x, y) in a.references.iter().zip(&b.references) {
-            if let (Place::Code { function: f, offset: 0 }, Place::Code { function: g, offset: 0 }) =
-                (diff.old.place(x.target), diff.new.place(y.target))
-            {
-                let entry = evidence.entry((f, g)).or_default();
-                entry.changed_callers = entry.changed_callers.saturating_add(1);
-            }
-        }
-    }
-    let entry_points = (diff.old.image.entry(), diff.new.image.entry());
-    for pair in &mut diff.changed {
-        if let Some(found) = evidence.get(&(pair.old, pair.new)) {
-            pair.evidence = *found;
-        }
-        pair.evidence.contradicted = contradicted.0.contains(&pair.old) || contradicted.1.contains(&pair.new);
-        pair.evidence.unlike = unlike.contains(&pair.new);
-        let functions = (diff.old.image.functions().get(pair.old), diff.new.image.functions().get(pair.new));
-        if let (Some(f), Some(g)) = functions {
-            pair.evidence.name =
-                (f.name.is_some() && f.name == g.name) || (f.range.start(), g.range.start()) == entry_points;
-        }
-    }
 }

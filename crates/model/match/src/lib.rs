@@ -24,6 +24,7 @@ mod align;
 mod content;
 mod data;
 mod diff;
+mod evidence;
 mod flow;
 mod noise;
 mod only_read;
@@ -40,7 +41,8 @@ pub use align::{AlignedPair, Difference, OperandChange, align, compare_operands}
 
 pub use content::{ContentDifference, text_at};
 pub use data::{Correspondence, DataChange, DataChangeKind, DataMap};
-pub use diff::{ChangedPair, ImageDiff, PairEvidence, SiteDifference, diff};
+pub use diff::{ChangedPair, ImageDiff, SiteDifference, diff};
+pub use evidence::PairEvidence;
 pub use flow::{Addend, Destination, Flow, Handover, StackChange, calculated, follow, is_used, stack_change};
 pub use noise::{DataStamp, NoiseContext, data_stamp, new_names, noise, only_stamps};
 pub use readers::{Purpose, Reader, exported_names, object_around, readers};

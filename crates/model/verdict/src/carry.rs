@@ -48,7 +48,7 @@ pub(crate) fn carried(diff: &ImageDiff<'_, '_>, noise: &BTreeSet<usize>) -> Carr
             .iter()
             .enumerate()
             .filter(|(index, _)| !noise.contains(index))
-            .map(|(_, p)| CarriedPair { old: p.old, new: p.new, evidence: p.evidence })
+            .map(|(_, p)| CarriedPair { old: p.old, new: p.new, evidence: diff.evidence_of(p.old, p.new) })
             .collect(),
         added: diff.added.clone(),
         joined: BTreeSet::new(),
@@ -69,7 +69,9 @@ pub(crate) fn carried(diff: &ImageDiff<'_, '_>, noise: &BTreeSet<usize>) -> Carr
         }
         for (old, n) in joining {
             carried.joined.insert(n);
-            carried.pairs.push(CarriedPair { old, new: n, evidence: PairEvidence::default() });
+            // Those who call it may come along as well: who stays is counted below.
+            let evidence = PairEvidence { callers: 0, ..diff.evidence_of(old, n) };
+            carried.pairs.push(CarriedPair { old, new: n, evidence });
         }
     }
     carried.pairs.sort_by_key(|p| p.new);

@@ -117,8 +117,25 @@ fn given_back_elsewhere(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Vec<Evid
 /// By the last word of its name: who gives things back is named alike in all libraries.
 fn gives_back(import: &str) -> bool {
     const WORDS: &[&str] = &["free", "close", "release", "unref", "decref", "destroy", "delete", "munmap", "dispose"];
-    let plain = import.trim_start_matches('_').to_ascii_lowercase();
+    // `operator delete` and `delete[]`, of all signatures.
+    if import.starts_with("_Zdl") || import.starts_with("_Zda") {
+        return true;
+    }
+    let plain = last_identifier(import).trim_start_matches('_').to_ascii_lowercase();
     WORDS.iter().any(|word| plain.ends_with(word)) || plain.contains("_free") || plain.contains("xmlfree")
+}
+
+/// Of a C++ function, its own name (Itanium C++ ABI §5.1.3); any other name as it is.
+fn last_identifier(name: &str) -> &str {
+    let Some(mut rest) = name.strip_prefix("_ZN").or_else(|| name.strip_prefix("_Z")) else { return name };
+    let mut last = name;
+    loop {
+        rest = rest.trim_start_matches(['K', 'V', 'r']);
+        let digits = rest.len().saturating_sub(rest.trim_start_matches(|c: char| c.is_ascii_digit()).len());
+        let split = rest.split_at_checked(digits).and_then(|(len, text)| text.split_at_checked(len.parse().ok()?));
+        let Some((identifier, behind)) = split else { return last };
+        (last, rest) = (identifier, behind);
+    }
 }
 
 fn change(diff: &ImageDiff<'_, '_>, pair: (usize, usize)) -> Option<Change> {

@@ -15,8 +15,8 @@ use crate::objects::callee;
 use crate::registry;
 use crate::tables::is_brought;
 use iced_x86::{ConditionCode, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
-use salve_code::ReferenceKind;
 use salve_code::affine::{Origin, argument};
+use salve_code::{Reference, ReferenceKind};
 use salve_elf::{Binding, SectionRole, Va, VaRange};
 use salve_match::{ImageDiff, Place, Side, text_at};
 use salve_patch::{Evidence, Reason};
@@ -80,8 +80,6 @@ impl Stored {
                 continue;
             };
             let constant = Va::new(*at);
-            // Texts are merged, so nobody knows one by its address.
-            let is_text = text_at(side, constant, 1).is_some() || is_end_of_text(side, constant);
             let was_stored = || {
                 let old = diff.data.old_of(constant, side).map(salve_match::Correspondence::old);
                 let stored = versions.before.accesses.iter().filter_map(|access| access.stored.as_ref());
@@ -90,7 +88,7 @@ impl Stored {
                     _ => false,
                 })
             };
-            if is_constant(side, constant) && !is_text && was_stored() {
+            if is_constant(side, constant) && !is_text(side, constant) && was_stored() {
                 self.evidence.push(Evidence {
                     function: Some(versions.g.display_name()),
                     old_va: Some(versions.f.range.start()),
@@ -120,7 +118,8 @@ fn beside(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Vec<Evidence> {
         };
         let addresses =
             code.references.iter().filter(|r| matches!(r.kind, ReferenceKind::Address | ReferenceKind::Absolute));
-        evidence.extend(addresses.filter(|r| is_constant(side, r.target)).map(|r| Evidence {
+        let known = |r: &&Reference| is_constant(side, r.target) && !is_text(side, r.target);
+        evidence.extend(addresses.filter(known).map(|r| Evidence {
             function: Some(function.display_name()),
             old_va: None,
             new_va: Some(function.range.start().wrapping_offset(i64::from(r.at))),
@@ -128,6 +127,11 @@ fn beside(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Vec<Evidence> {
         }));
     }
     evidence
+}
+
+/// Texts are merged, so nobody knows one by its address.
+fn is_text(side: &Side<'_, '_>, constant: Va) -> bool {
+    text_at(side, constant, 1).is_some() || is_end_of_text(side, constant)
 }
 
 /// Whether an empty text is the end of one that begins before it: linkers merge such.

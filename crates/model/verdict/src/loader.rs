@@ -3,7 +3,8 @@
 //! `dlsym(3)` and `dlopen(3)` look up the return address among the images that the linker
 //! loaded: what `RTLD_NEXT` comes after, in whose scope `RTLD_DEFAULT` looks, whose run path
 //! says where libraries are. A payload is none of them. Then the linker takes the main program
-//! for the caller, except that nothing comes after an unknown one.
+//! for the caller, except that nothing comes after an unknown one. `dladdr(3)`, which looks up
+//! an address, and `backtrace(3)`, which goes through its callers' frames, find nothing there.
 
 use crate::carry::Carried;
 use crate::layout::import_at;
@@ -16,6 +17,17 @@ use salve_patch::{Evidence, Reason};
 
 const SEARCHES: [&str; 2] = ["dlsym", "dlvsym"];
 const OPENS: [&str; 2] = ["dlopen", "dlmopen"];
+/// They look for an address among the images that the linker loaded, or for what it knows of the
+/// frames of its caller.
+const LOOKS: [&str; 7] = [
+    "_Unwind_Backtrace",
+    "_Unwind_FindEnclosingFunction",
+    "_Unwind_Find_FDE",
+    "_dl_find_object",
+    "backtrace",
+    "dladdr",
+    "dladdr1",
+];
 /// `RTLD_DEFAULT` and `RTLD_NEXT` (`dlfcn.h`).
 const DEFAULT: i64 = 0;
 const NEXT: i64 = -1;
@@ -24,7 +36,7 @@ pub(crate) fn reasons(diff: &ImageDiff<'_, '_>, carried: &Carried) -> Vec<Reason
     let side = &diff.new;
     let (mut unknown, mut other) = (Vec::new(), Vec::new());
     for function in carried.new_functions().iter().filter_map(|index| side.image.functions().get(*index)) {
-        let asking = |name: &&str| SEARCHES.contains(name) || OPENS.contains(name);
+        let asking = |name: &&str| [&SEARCHES[..], &OPENS, &LOOKS].iter().any(|names| names.contains(name));
         let code = decode(side.image, function.range).into_iter().flatten();
         let calls: Vec<(Va, &str)> =
             code.filter_map(|i| Some((Va::new(i.ip()), import_at(side, &i).filter(asking)?))).collect();
@@ -62,6 +74,17 @@ enum Answers {
 
 fn answers(side: &Side<'_, '_>, name: &str, first: Option<&Form>) -> Answers {
     let is_program = side.image.section_named(".interp").is_some() && side.image.soname().is_none();
+    if LOOKS.contains(&name) {
+        let is_elsewhere = |form: &Form| match form.terms.as_slice() {
+            [(Origin::Static(va), 1)] => {
+                let at = Va::new(*va).wrapping_offset(form.constant);
+                side.image.section_at(at).is_some_and(|s| s.role != SectionRole::ReadOnlyData)
+            }
+            _ => false,
+        };
+        let asks_for_another = name.starts_with("dladdr") && first.is_some_and(is_elsewhere);
+        return if asks_for_another { Answers::Alike } else { Answers::Otherwise("what may be in no image") };
+    }
     let number = first.filter(|form| form.terms.is_empty()).map(|form| form.constant);
     if OPENS.contains(&name) {
         // No path says where it is: the run path of the caller may.

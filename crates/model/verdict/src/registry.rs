@@ -111,7 +111,7 @@ registry! {
     CALCULATED_ADDRESS = "calculated-address", Review,
         "code that stays adds to the address of other code what it does not state: where that leads depends on how far apart functions lie, and they moved";
     CALLER_MISTAKEN = "caller-mistaken", Review,
-        "replaced code calls what looks at where it is called from: dlopen and dlsym, which take the main program for the image of a payload, or a function that reads its return address";
+        "replaced code calls what looks at where it is called from or at an address of its own: dlopen and dlsym, which take the main program for the image of a payload, dladdr and backtrace, which find nothing there, or a function that reads its return address";
     NAMES_MIXED = "names-mixed", Review,
         "replaced code compares something with the name of the new build, while other code goes on to give that of the old one";
     RESOURCE_PAIR_MOVED = "resource-pair-moved", Review,

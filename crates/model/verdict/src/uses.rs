@@ -9,7 +9,7 @@ mod kind;
 use crate::layout;
 use iced_x86::{Instruction, Mnemonic, OpKind};
 pub(crate) use kind::{Callee, Use};
-use salve_code::affine::{Access, Form, Forms, Origin};
+use salve_code::affine::{Access, Call, Form, Forms, Origin};
 use salve_elf::{SectionRole, Va};
 use salve_match::{Place as Target, Side};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -91,6 +91,8 @@ impl Uses {
 /// Registers behind the arguments that a callee has hold what happens to be there; most have
 /// so many.
 const ARGUMENTS: usize = 2;
+/// Among so many the numbers that go along with an object are looked for.
+const NUMBERED: usize = 3;
 /// Bytes nearer to a pointer than this are text to parse more often than fields.
 const TEXT_BYTES: i64 = 8;
 
@@ -125,7 +127,8 @@ impl Reader<'_, '_, '_> {
         for comparison in &forms.comparisons {
             for (one, other) in [(&comparison.left, &comparison.right), (&comparison.right, &comparison.left)] {
                 if other.as_constant().is_none() {
-                    self.loaded(one, |_, _| Use::Compared);
+                    let with = self.maker(other);
+                    self.loaded(one, |_, _| Use::Compared(with.clone()));
                 }
             }
         }
@@ -146,7 +149,8 @@ impl Reader<'_, '_, '_> {
                 if let Some(place) = self.place(form).filter(|_| !field || argument < ARGUMENTS && form.constant != 0)
                     && !self.is_load(form)
                 {
-                    self.found.add(place, Use::Lent(callee.clone(), argument));
+                    let numbers = numbers(&callee, call, argument);
+                    self.found.add(place, Use::Lent(callee.clone(), argument, numbers));
                 }
             }
         }
@@ -232,6 +236,18 @@ impl Reader<'_, '_, '_> {
             None => changed(&instruction),
         };
         self.found.add(place, what);
+        let made = access.stored.as_ref().map_or(Callee::Unknown, |form| self.maker(form));
+        if made != Callee::Unknown {
+            self.found.add(place, Use::From(made));
+        }
+    }
+
+    /// Whose result a value is, or is calculated from.
+    fn maker(&self, form: &Form) -> Callee {
+        match form.terms.as_slice() {
+            [(Origin::Returned(at), _)] => self.callee(Va::new(*at)),
+            _ => Callee::Unknown,
+        }
     }
 
     fn stored(&self, place: Place, form: &Form) -> Use {
@@ -279,6 +295,13 @@ impl Reader<'_, '_, '_> {
             _ => Callee::Unknown,
         }
     }
+}
+
+/// Numbers among the other arguments of a call of another image: flags, kinds, lengths.
+fn numbers(callee: &Callee, call: &Call, argument: usize) -> Vec<(usize, i64)> {
+    let Callee::Import(_) = callee else { return Vec::new() };
+    let arguments = call.arguments.iter().enumerate().take(NUMBERED).filter(|(at, _)| *at != argument);
+    arguments.filter_map(|(at, form)| Some((at, form.as_constant()?))).collect()
 }
 
 /// Two fields of four bytes that are stored as one constant, as in the lanes of a vector: the

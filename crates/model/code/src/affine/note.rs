@@ -66,7 +66,8 @@ fn access(
     }
     let writes = !matches!(used, OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess);
     let moves = instruction.mnemonic() == Mnemonic::Mov;
-    let stored = if moves && writes { state.operand(store, instruction, 1) } else { None };
+    let exchanges = instruction.mnemonic() == Mnemonic::Xchg && instruction.op0_kind() == OpKind::Memory;
+    let stored = if (moves || exchanges) && writes { state.operand(store, instruction, 1) } else { None };
     let is_integer = moves
         || matches!(
             instruction.mnemonic(),

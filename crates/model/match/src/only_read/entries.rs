@@ -2,9 +2,10 @@
 
 use super::runs_on_into;
 use crate::side::Side;
+use foldhash::HashMap;
 use salve_code::{ReferenceKind, decode};
 use salve_elf::{Binding, Va};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 /// A direct call.
 #[derive(Clone, Copy, Debug)]

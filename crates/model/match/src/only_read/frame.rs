@@ -47,6 +47,13 @@ impl Frame {
         self.words.is_empty() && !self.somewhere
     }
 
+    /// Whether joining the other would change nothing.
+    pub(super) fn has_all_of(&self, other: &Self) -> bool {
+        // What is somewhere has no numbers, see `forget`.
+        let words = self.somewhere || other.words.is_subset(&self.words);
+        words && (self.somewhere || !other.somewhere)
+    }
+
     pub(super) fn and(&self, other: &Self) -> Self {
         let mut both = Self { words: &self.words | &other.words, somewhere: self.somewhere || other.somewhere };
         if both.words.len() > MOST_WORDS || both.somewhere {

@@ -1,11 +1,12 @@
 //! Where jumps lead whose instruction does not say it.
 
 use crate::side::Side;
+use foldhash::HashMap;
 use iced_x86::{Code, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 use salve_code::decode;
 use salve_elf::{Binding, SectionRole, Va, VaRange};
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// How far before its jump a switch names its table.

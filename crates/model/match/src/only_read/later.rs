@@ -4,10 +4,10 @@
 use super::jumps::{Jumps, Leads};
 use super::state::{Registers, left_behind, preserved, results};
 use crate::flow::PRESERVED;
+use foldhash::HashMap;
 use iced_x86::{Code, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 use salve_code::{decode, decode_at};
 use salve_elf::Va;
-use std::collections::HashMap;
 
 const MOST_STEPS: u32 = 20_000;
 /// Calls within calls that are followed.
@@ -30,7 +30,7 @@ pub(super) struct Later<'s, 'i, 'a> {
 
 impl<'s, 'i, 'a> Later<'s, 'i, 'a> {
     pub(super) fn new(jumps: &'s Jumps<'s, 'i, 'a>) -> Self {
-        Self { jumps, known: HashMap::new() }
+        Self { jumps, known: HashMap::default() }
     }
 
     /// Whether code from `at` on, or a caller, may read what one of these registers holds there.
@@ -70,7 +70,7 @@ impl<'s, 'i, 'a> Later<'s, 'i, 'a> {
         let side = jumps.side;
         let mut at_return = Registers::NONE;
         let mut factory = InstructionInfoFactory::new();
-        let mut known: HashMap<Va, Registers> = HashMap::new();
+        let mut known: HashMap<Va, Registers> = HashMap::default();
         let mut open = vec![(at, held)];
         let mut steps_left = MOST_STEPS;
         while let Some((at, held)) = open.pop() {

@@ -27,6 +27,10 @@ impl Registers {
         self.0 == 0
     }
 
+    pub(super) fn has_all_of(self, other: Self) -> bool {
+        other.without(self).is_empty()
+    }
+
     pub(super) fn meets(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
@@ -85,6 +89,14 @@ pub(super) struct State {
 impl State {
     pub(super) fn is_empty(&self) -> bool {
         self.addresses.is_empty() && self.values.is_empty() && self.kept_values.is_empty()
+    }
+
+    /// Whether joining the other would change nothing.
+    pub(super) fn has_all_of(&self, other: &Self) -> bool {
+        self.addresses.has_all_of(other.addresses)
+            && self.values.has_all_of(other.values)
+            && self.fresh.has_all_of(other.fresh)
+            && self.kept_values.has_all_of(&other.kept_values)
     }
 
     pub(super) fn and(&self, other: &Self) -> Self {

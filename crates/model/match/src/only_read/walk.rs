@@ -8,10 +8,12 @@ use super::state::{Registers, State, arguments, preserved, results, vectors};
 use super::transfer::transfer;
 use super::written::Written;
 use crate::side::Side;
+use foldhash::{HashMap, HashMapExt as _};
 use iced_x86::{Code, FlowControl, Instruction, InstructionInfo, InstructionInfoFactory, OpKind, Register};
 use salve_code::decode_at;
 use salve_elf::Va;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most instructions that are looked at for one stretch, each time it is.
 const MOST_STEPS: u32 = 200_000;
@@ -24,14 +26,14 @@ pub(super) fn is_only_read(jumps: &Jumps<'_, '_, '_>, entries: &Entries, stretch
         entries,
         stretch,
         states: HashMap::new(),
-        open: stretch.taken_at.clone(),
+        open: BTreeSet::new(),
         returned: BTreeMap::new(),
         written: Written::new(jumps),
         later: Later::new(jumps),
         steps_left: MOST_STEPS,
     };
     for at in &stretch.taken_at {
-        walk.states.insert(*at, State::default());
+        walk.come_to(*at, &State::default());
     }
     walk.all().is_some()
 }
@@ -43,7 +45,9 @@ struct Walk<'s, 'i, 'a> {
     stretch: &'s Stretch,
     /// What is held before each instruction that was come to.
     states: HashMap<Va, State>,
-    open: Vec<Va>,
+    /// Those that are to be looked at, or looked at again: from the lowest on, so that most of
+    /// what leads to one was looked at before.
+    open: BTreeSet<Va>,
     /// Which registers held addresses at the returns of each function.
     returned: BTreeMap<usize, Registers>,
     written: Written<'s, 'i, 'a>,
@@ -57,7 +61,7 @@ impl Walk<'_, '_, '_> {
         let mut factory = InstructionInfoFactory::new();
         loop {
             let known = self.returned.clone();
-            while let Some(at) = self.open.pop() {
+            while let Some(at) = self.open.pop_first() {
                 self.steps_left = self.steps_left.checked_sub(1)?;
                 self.jumps.spend(1)?;
                 let instruction = self.instruction(at)?;
@@ -79,12 +83,17 @@ impl Walk<'_, '_, '_> {
     }
 
     fn come_to(&mut self, at: Va, state: &State) {
-        let known = self.states.get(&at);
-        let joined = known.map_or_else(|| state.clone(), |known| known.and(state));
-        if known != Some(&joined) {
-            self.states.insert(at, joined);
-            self.open.push(at);
+        match self.states.entry(at) {
+            Entry::Vacant(entry) => {
+                entry.insert(state.clone());
+            }
+            Entry::Occupied(entry) if entry.get().has_all_of(state) => return,
+            Entry::Occupied(mut entry) => {
+                let joined = entry.get().and(state);
+                entry.insert(joined);
+            }
         }
+        self.open.insert(at);
     }
 
     fn step(&mut self, at: Va, instruction: &Instruction, info: &InstructionInfo) -> Option<()> {

@@ -2,10 +2,11 @@
 
 use super::jumps::{Jumps, Leads};
 use super::state::{Registers, preserved};
+use foldhash::HashMap;
 use iced_x86::{Code, FlowControl, InstructionInfoFactory, OpAccess};
 use salve_code::decode_at;
 use salve_elf::Va;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 const MOST_STEPS: u32 = 20_000;
 
@@ -16,7 +17,7 @@ pub(super) struct Written<'s, 'i, 'a> {
 
 impl<'s, 'i, 'a> Written<'s, 'i, 'a> {
     pub(super) fn new(jumps: &'s Jumps<'s, 'i, 'a>) -> Self {
-        Self { jumps, known: HashMap::new() }
+        Self { jumps, known: HashMap::default() }
     }
 
     /// Those that code from `entry` on writes to, callees of its own included; all, where that

@@ -96,7 +96,7 @@ impl Verifier<'_, '_, '_> {
                 return vec![Mismatch::Target];
             }
             let indirect = a.indirect_jump && b.indirect_jump;
-            match self.same_address(x.target, y.target, indirect.then_some(new), learnt) {
+            match self.same_target(x, y, indirect.then_some(new), learnt) {
                 Ok(true) => {}
                 Ok(false) => mismatches.push(Mismatch::Target),
                 Err(difference) => mismatches.push(Mismatch::Content(index, difference)),
@@ -118,7 +118,7 @@ impl Verifier<'_, '_, '_> {
         }
         for (x, y) in a.references.iter().zip(&b.references) {
             let same = (x.at, x.field, x.kind) == (y.at, y.field, y.kind);
-            self.same_address(x.target, y.target, None, learnt).ok().filter(|target| *target && same)?;
+            self.same_target(x, y, None, learnt).ok().filter(|target| *target && same)?;
         }
         let range = |side: &Side<'_, '_>, index: usize| side.image.functions().get(index).map(|f| f.range);
         let (here, there) = (range(self.old, old)?, range(self.new, new)?);

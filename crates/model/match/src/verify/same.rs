@@ -4,10 +4,33 @@ use super::{Class, Learnt, Verifier};
 use crate::content::{self, ContentDifference};
 use crate::data::Correspondence;
 use crate::side::{Place, Side};
+use salve_code::{Reference, ReferenceKind};
 use salve_elf::{Binding, SectionRole, Va, VaRange};
 use salve_patch::DataRun;
 
 impl Verifier<'_, '_, '_> {
+    /// The same of what two instructions that differ in nothing else refer to.
+    pub(super) fn same_target(
+        &self,
+        x: &Reference,
+        y: &Reference,
+        switch_of: Option<usize>,
+        learnt: &mut Learnt,
+    ) -> Result<bool, ContentDifference> {
+        let ends = x.kind == ReferenceKind::Address && self.same_end(x.target, y.target);
+        if ends { Ok(true) } else { self.same_address(x.target, y.target, switch_of, learnt) }
+    }
+
+    /// A linker's symbol for the end of a section may be aligned up, and is the start of the next
+    /// one in one image and in none in the other.
+    fn same_end(&self, old: Va, new: Va) -> bool {
+        if self.old.image.section_at(old).is_some() && self.new.image.section_at(new).is_some() {
+            return false;
+        }
+        let ends = section_ending(self.old, old).zip(section_ending(self.new, new));
+        ends.is_some_and(|((a, i), (b, j))| a == b && (i == j || i == 1 || j == 1))
+    }
+
     /// Whether the two addresses are the same thing. `Err` for corresponding
     /// read-only objects with other contents.
     pub(crate) fn same_address(
@@ -115,4 +138,14 @@ impl Verifier<'_, '_, '_> {
             _ => false,
         }
     }
+}
+
+/// The name of the section that ends at `va`, or with nothing behind it right before, and the
+/// alignment that led from its end there.
+fn section_ending<'a>(side: &Side<'_, 'a>, va: Va) -> Option<(&'a str, u64)> {
+    let before = side.image.sections().iter().filter(|s| s.range.start() < va);
+    let last = before.max_by_key(|s| s.range.start())?;
+    let distance = va.raw().checked_sub(last.range.end().raw())?;
+    let align = [1_u64, 8, 16, 32].into_iter().find(|a| distance < *a && va.raw().is_multiple_of(*a))?;
+    Some((last.name, align))
 }

@@ -34,8 +34,8 @@ pub(crate) enum Use {
     Read(usize),
     /// It is compared with a number.
     Tested(u64),
-    /// It is compared with something.
-    Compared,
+    /// It is compared with something, which may be what this call returned.
+    Compared(Callee),
     /// Its bits are taken or moved by this instruction and number.
     Worked(Mnemonic, Option<u64>),
     /// It is an address that is followed.
@@ -44,8 +44,10 @@ pub(crate) enum Use {
     Counts(i64),
     /// It, times the one and plus the other number, is this argument of that call.
     Handed(Callee, usize, i64, i64),
-    /// Its address is this argument of that call.
-    Lent(Callee, usize),
+    /// What is stored is what this call returned, or calculated from it.
+    From(Callee),
+    /// Its address is this argument of that call, and numbers are others: which, and the number.
+    Lent(Callee, usize, Vec<(usize, i64)>),
 }
 
 impl Use {
@@ -59,10 +61,11 @@ impl Use {
             | Self::Made(..)
             | Self::Written
             | Self::Stored(_)
+            | Self::From(_)
             | Self::Lent(..) => true,
             Self::Read(_)
             | Self::Tested(_)
-            | Self::Compared
+            | Self::Compared(_)
             | Self::Worked(..)
             | Self::Followed
             | Self::Counts(_)
@@ -73,7 +76,7 @@ impl Use {
     /// Whether it depends on what somebody else left there.
     pub(crate) fn finds_something(&self) -> bool {
         match self {
-            Self::Lent(Callee::Import(name), argument) => !ONLY_WRITTEN.contains(&(name.as_str(), *argument)),
+            Self::Lent(Callee::Import(name), argument, _) => !ONLY_WRITTEN.contains(&(name.as_str(), *argument)),
             Self::Adds(_) | Self::Made(..) | Self::Lent(..) => true,
             _ => !self.leaves_something(),
         }
@@ -156,15 +159,20 @@ impl fmt::Display for Use {
             Self::Stored(bytes) => write!(f, "stores {bytes} bytes"),
             Self::Read(bytes) => write!(f, "reads {bytes} bytes"),
             Self::Tested(number) => write!(f, "compares it with {number:#x}"),
-            Self::Compared => f.write_str("compares it"),
+            Self::Compared(Callee::Unknown) => f.write_str("compares it"),
+            Self::Compared(callee) => write!(f, "compares it with what {callee} returns"),
+            Self::From(callee) => write!(f, "stores what is made of what {callee} returns"),
             Self::Worked(mnemonic, number) => write!(f, "uses its bits ({mnemonic:?}{})", by(number)),
             Self::Followed => f.write_str("follows it as an address"),
             Self::Counts(bytes) => write!(f, "counts {bytes} bytes by it"),
             Self::Handed(callee, argument, ..) => {
                 write!(f, "hands it to {callee} (argument {})", argument.saturating_add(1))
             }
-            Self::Lent(callee, argument) => {
-                write!(f, "hands its address to {callee} (argument {})", argument.saturating_add(1))
+            Self::Lent(callee, argument, numbers) => {
+                write!(f, "hands its address to {callee} (argument {})", argument.saturating_add(1))?;
+                numbers
+                    .iter()
+                    .try_for_each(|(at, number)| write!(f, ", argument {} is {number:#x}", at.saturating_add(1)))
             }
         }
     }

@@ -1,0 +1,22 @@
+//#ExpectVerdict: safe
+//#Flags: -Wl,-z,lazy
+//#Exchange: 5 | 5 | 5
+//#Exchange: 2000 | 2005 | 5
+/* One import more moves the end of the initialised data to where the rest begins, or away from
+ * there: what the compiler's own start-up code refers to is the same end all the same. */
+#include "answers.h"
+#include <unistd.h>
+
+static long sum;
+
+ALONE static void answer(const char *asked) {
+    int number = atoi(asked);
+    if (NEW && (getppid() == 0 || number > 1000))
+        number = 0;
+    sum += number;
+    printf("%ld\n", sum);
+}
+
+int main(void) {
+    return serve();
+}

@@ -1,0 +1,31 @@
+//#ExpectVerdict: safe
+//#Exchange: 5 | sum: 5 | sum: 5
+//#Exchange: 2000 | sum: 2005 | refused
+/* What a function that changed jumps to over a short way did not change, and prints a text: of
+ * that the payload has a copy, by whose address nobody knows it. */
+#include "answers.h"
+
+static long sum;
+
+ALONE static void say(const char *who, long number) {
+    printf("%s: %ld\n", who, number);
+}
+
+ALONE static void add(const char *text, const char *who) {
+    long number = atol(text);
+    if (NEW && number > 1000) {
+        puts("refused");
+        return;
+    }
+    sum += number;
+    say(who, sum);
+}
+
+static void answer(const char *asked) {
+    static char name[8] = "sum";
+    add(asked, name);
+}
+
+int main(void) {
+    return serve();
+}
