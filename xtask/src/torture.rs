@@ -9,7 +9,7 @@ use crate::cargo;
 use anyhow::{Context as _, Result, bail, ensure};
 use salve_testkit::needs::{self, Need};
 use salve_testkit::tools;
-use salve_testkit::torture::{Act, Adversity, Bench, Hardship, Life, Tally, Victim, rounds};
+use salve_testkit::torture::{Act, Adversity, Bench, Busy, Hardship, Life, Tally, Victim, rounds};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -28,6 +28,9 @@ pub(crate) struct Arguments {
     /// Where the random moments begin, to have the same ones again
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Beside so many processes that never rest: threads wait for their turns then
+    #[arg(long, default_value_t = 0)]
+    busy: u32,
     /// Only the victim that lives so: one, many, group or sequences; can be given more than once
     #[arg(long, value_name = "LIFE", value_parser = life)]
     life: Vec<Life>,
@@ -54,6 +57,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     let start = Instant::now();
     let bench = Bench::new()?;
+    let _others = Busy::start(arguments.busy)?;
     let mut parts = Vec::new();
     let tasks: [(&str, Task, &[Life]); 3] = [
         ("every call", every_call, &Life::ALL),
@@ -78,7 +82,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let took = start.elapsed();
     println!("all, in {} s:\n{all}", took.as_secs());
     if let Some(file) = &arguments.output {
-        std::fs::write(file, page(&parts, &all, took)).with_context(|| format!("cannot write {}", file.display()))?;
+        std::fs::write(file, page(&parts, &all, took, arguments.busy))
+            .with_context(|| format!("cannot write {}", file.display()))?;
     }
     if all.is_clean() { Ok(()) } else { bail!("the targets noticed something") }
 }
@@ -264,13 +269,13 @@ did not begin it anew would lose what the other counted meanwhile, which counts 
 Many threads, and the group: among them are calls without a timeout (`accept`, `wait4`, `waitid`, a futex, `epoll_wait`),
 each ended by another thread in its turn; one that nothing wakes any more counts as hung.";
 
-fn page(parts: &[Part], all: &Tally, took: Duration) -> String {
+fn page(parts: &[Part], all: &Tally, took: Duration, busy: u32) -> String {
     let mut rows = parts.to_vec();
     rows.push(("all".to_owned(), *all));
     let (columns, seconds) = (Tally::table(&rows), took.as_secs());
     format!(
         "# Harmless when killed: what a full run of the torture counted\n\n\
-         Written by `cargo xtask torture --output docs/torture.md` in {seconds} s; not edited by hand. What it does, and \
+         Written by `cargo xtask torture --busy {busy} --output docs/torture.md` in {seconds} s; not edited by hand. What it does, and \
          what each line means, is in [the threat model](threat-model.md) and in `crates/testkit/src/torture`.\n\n{MORE}\n\n{columns}"
     )
 }

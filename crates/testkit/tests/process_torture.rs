@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use salve_testkit::not_run;
-use salve_testkit::torture::{Act, Adversity, Bench, Hardship, Life, rounds};
+use salve_testkit::torture::{Act, Adversity, Bench, Busy, Hardship, Life, rounds};
 use std::time::Duration;
 
 /// So that each sees every part of an act, of whose calls a group makes more.
@@ -53,6 +53,29 @@ fn one_thread_notices_nothing_of_an_apply_or_a_revert_that_is_killed() -> Result
 #[test]
 fn many_threads_notice_nothing_of_an_apply_or_a_revert_that_is_killed() -> Result<()> {
     torture(Life::ManyThreads)
+}
+
+/// Where each of its threads waits for its turn while Salve waits for it (decision 0109).
+#[test]
+fn many_threads_notice_nothing_on_a_machine_that_is_far_too_busy() -> Result<()> {
+    if not_run::unless_root("Salve killed at many moments on a busy machine") {
+        return Ok(());
+    }
+    let bench = Bench::new()?;
+    let mut victim = bench.start(Life::ManyThreads)?;
+    let _others = Busy::start(12)?;
+    let (mut at, mut killed) = (1, true);
+    while killed {
+        killed = false;
+        for round in rounds(at, at + 401) {
+            killed |= victim.kill_at(round)?;
+        }
+        at += 802;
+    }
+    let tally = victim.take_tally();
+    assert!(tally.rounds > 8, "only {} kills", tally.rounds);
+    assert!(tally.is_clean(), "\n{tally}");
+    Ok(())
 }
 
 #[test]

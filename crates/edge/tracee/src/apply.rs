@@ -59,6 +59,10 @@ impl<'a> Work for Applying<'a> {
         matches!(end, Outcome::Applied(_))
     }
 
+    fn is_unsaid(end: &Outcome) -> bool {
+        matches!(end, Outcome::Indeterminate { .. } | Outcome::RolledBack { .. })
+    }
+
     fn end_without(ended: Ended) -> Outcome {
         match ended {
             Ended::Deferred(blocking) => Outcome::Deferred { blocking, tries: 0 },

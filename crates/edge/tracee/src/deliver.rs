@@ -78,7 +78,8 @@ impl From<RemoteError> for DeliverError {
 
 /// Hands all parcels over and maps every piece, or none.
 pub(crate) fn deliver(workshop: &mut Workshop<'_>, parcels: &[Parcel<'_>]) -> Result<(), DeliverError> {
-    let disturbed = |ended: &_| matches!(ended, Err(DeliverError::Remote(RemoteError::Unsuitable(_))));
+    let disturbed =
+        |ended: &_| matches!(ended, Err(DeliverError::Remote(RemoteError::Unsuitable(_) | RemoteError::Unseen { .. })));
     let mut ended = handover::hand_over(workshop, parcels, 0);
     for attempt in 1..TRIES {
         if !disturbed(&ended) {

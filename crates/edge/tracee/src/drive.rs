@@ -13,6 +13,8 @@ use std::time::Instant;
 
 /// When nothing is heard of the thread for so long, it is stopped and looked at.
 const LOOK: Duration = Duration::from_micros(300);
+/// Looks become rarer, but a thread that waits at the end of its stub is still found there.
+const LONGEST_LOOK: Duration = Duration::from_millis(2);
 /// How long one stop of it may take.
 const STOP_LIMIT: Duration = Duration::from_secs(1);
 /// How long this thread, which comes before all others, leaves the processor to the one that it
@@ -121,7 +123,7 @@ impl Sent {
                 return Err(RemoteError::Astray { tid: self.tid });
             }
             sys::resume(self.tid, 0)?;
-            patience = patience.saturating_mul(2);
+            patience = patience.saturating_mul(2).min(LONGEST_LOOK);
         }
     }
 

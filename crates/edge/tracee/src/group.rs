@@ -37,7 +37,7 @@ const MOST_ROUNDS: u32 = 8;
 const VFORK_PATIENCE: Duration = Duration::from_millis(300);
 /// Between two preparations of the same processes.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_millis(640);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Of the stack, for each process: it is prepared in a call within the one before's.
 const STACK_BYTES: usize = 96 << 10;
 const SPARE: usize = 256;
@@ -60,6 +60,9 @@ pub(crate) trait Work: Sync {
     fn end_without(ended: Ended) -> Self::End;
 
     /// What is to be done with one that joined, if anything.
+    /// Whether it cannot be said what became of it: what was found out once is not asked again.
+    fn is_unsaid(end: &Self::End) -> bool;
+
     fn job_for(&self, process: &Process) -> Result<Option<Self::Job>, ReadError>;
 }
 
@@ -130,8 +133,12 @@ where
     loop {
         let ends = once(work, members, limits, watch, deadline)?;
         let left = deadline.saturating_duration_since(Instant::now());
-        let is_deferred = |end: &W::End| matches!(W::end_before(end), Some(Before::Deferred(_)));
-        let deferred = ends.values().flatten().any(is_deferred) && !ends.values().flatten().any(W::changed);
+        // What two processes share they go on sharing.
+        let lasts =
+            |blocking: &[Blocking]| blocking.iter().any(|one| matches!(one.why, BlockingReason::SharesMemory { .. }));
+        let is_deferred = |end: &W::End| matches!(W::end_before(end), Some(Before::Deferred(why)) if !lasts(&why));
+        let ends_here = |end: &W::End| W::changed(end) || W::is_unsaid(end);
+        let deferred = ends.values().flatten().any(is_deferred) && !ends.values().flatten().any(ends_here);
         if !deferred || left.is_zero() {
             return Ok(ends);
         }

@@ -113,7 +113,12 @@ pub(crate) fn mended(registers: &user_regs_struct, is_socket: impl Fn(u64) -> bo
 /// the start, with all of its timeout, unless a handler runs.
 pub(crate) fn made_again(registers: &user_regs_struct) -> Option<user_regs_struct> {
     let restarts = in_system_call(registers) && registers.rax.cast_signed() == ERESTART_RESTARTBLOCK;
-    restarts.then(|| user_regs_struct { rax: ERESTARTNOHAND.cast_unsigned(), ..*registers })
+    (restarts && !goes_on(registers)).then(|| user_regs_struct { rax: ERESTARTNOHAND.cast_unsigned(), ..*registers })
+}
+
+/// Whether it was going on with an interrupted call already: only the kernel knows which that was.
+pub(crate) fn goes_on(registers: &user_regs_struct) -> bool {
+    registers.orig_rax == RESTART_SYSCALL && registers.rax.cast_signed() == ERESTART_RESTARTBLOCK
 }
 
 /// What the kernel would do on the way back to user space, done in the registers, which were

@@ -143,7 +143,7 @@ pub enum BlockingReason {
     #[error("it shares its memory with process {with}, of which it is no thread")]
     SharesMemory { with: i32 },
     /// It was borrowed, had too little of a processor, and is on its way home.
-    #[error("it was borrowed and has not come back yet")]
+    #[error("it was borrowed and was not seen to come back")]
     Astray,
     /// A stop would end the call before it has done what it was asked for.
     #[error("it sleeps in a {0}, which a stop may cut short")]

@@ -18,7 +18,7 @@ mod prepared;
 mod sequence;
 
 pub(crate) use bell::bell;
-pub(crate) use borrow::{Failed, Task, run};
+pub(crate) use borrow::{Failed, Task, nobody_astray, run};
 pub(crate) use calls::{CLOSE, FCNTL, MMAP, MUNMAP, POLL, PPOLL, PWRITE, RECVMSG, RT_SIGPROCMASK, SOCKETPAIR, Sys};
 use prepared::has_descriptors_of;
 pub(crate) use prepared::{Prepared, repeats_by_syscall};
@@ -52,7 +52,7 @@ pub(crate) enum RemoteError {
     /// The call itself failed in the target.
     Call { call: &'static str, errno: Errno },
     /// A borrowed thread went on by itself, and what it did cannot be said.
-    Unseen,
+    Unseen { tid: i32 },
     /// One was let go before it was at the end of its stub, and may still be in there.
     Astray { tid: i32 },
     /// The process was killed while a thread of it was borrowed.

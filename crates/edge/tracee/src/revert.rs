@@ -61,6 +61,10 @@ impl Work for Reverting<'_> {
         matches!(end, RevertOutcome::Reverted(_))
     }
 
+    fn is_unsaid(end: &RevertOutcome) -> bool {
+        matches!(end, RevertOutcome::Indeterminate { .. } | RevertOutcome::RolledBack { .. })
+    }
+
     fn end_without(ended: Ended) -> RevertOutcome {
         match ended {
             Ended::Deferred(blocking) => RevertOutcome::Deferred { blocking, tries: 0 },

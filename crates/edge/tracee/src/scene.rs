@@ -60,11 +60,10 @@ impl From<RemoteError> for End {
             }
             RemoteError::Call { call, errno } => Self::Not(NotApplied::RemoteCall { call, errno }),
             RemoteError::Late { tid, why } => Self::Late { tid, why },
-            RemoteError::Astray { tid } => Self::Late { tid, why: BlockingReason::Astray },
-            RemoteError::Lost(why) => Self::Lost(why),
-            RemoteError::Unseen => {
-                Self::Not(NotApplied::NoThread { why: "a borrowed thread was not seen again".to_owned() })
+            RemoteError::Astray { tid } | RemoteError::Unseen { tid } => {
+                Self::Late { tid, why: BlockingReason::Astray }
             }
+            RemoteError::Lost(why) => Self::Lost(why),
             RemoteError::Thread(error) => Self::Error(ApplyError::Thread(error)),
             RemoteError::Unread(error) => error.into(),
         }

@@ -39,7 +39,7 @@ const SIG_SETMASK: u8 = 2;
 const PARK_NANOSECONDS: u64 = 4_000_000;
 /// Rounds of it where a filter forbids that. Each gives the processor away, for it may be the
 /// one that this program needs to see that the table is done.
-const YIELD_ROUNDS: u32 = 512;
+const YIELD_ROUNDS: u32 = 4_096;
 /// The same where a filter forbids that as well.
 const SPIN_ROUNDS: u32 = 20_000;
 
@@ -249,6 +249,11 @@ pub(crate) fn assemble(at: RuntimeAddr, home: &Home, mask: u64, ending: Ending) 
     code.go_home();
     let mask_at = at.raw().wrapping_add(word_at(STUB_BYTES, MASK));
     code.finish(data(home, mask_at, mask))
+}
+
+/// What a stub at `at` waits with in `ppoll`.
+pub(crate) fn wait_arguments(at: RuntimeAddr) -> [u64; 6] {
+    [0, 0, at.raw().wrapping_add(word_at(STUB_BYTES, PARK)), 0, 0, 0]
 }
 
 /// Where a word of the data is.

@@ -22,6 +22,7 @@ use crate::remote::{self, CLOSE, MUNMAP, RemoteError, Target, Task};
 use crate::scene::{End, Scene};
 use crate::slot::{Leftover, SLOT_BYTES, Slot, leftovers};
 use crate::stop::{Held, StopError};
+use crate::stub::{ROW_WORDS, STUB_BYTES};
 use crate::transfer;
 use crate::transition::Blocked;
 use crate::workshop::{self, MAGIC, MAX_BYTES, MEMORY_AT, RANGE};
@@ -36,9 +37,12 @@ pub(crate) const ROOM_NAME: &str = "salve-room";
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks: each costs the threads some of the processor that they wait for.
 const PAUSE: Duration = Duration::from_millis(5);
-const LONGEST_PAUSE: Duration = Duration::from_millis(640);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The second look finds what the first could not yet see, the third that nothing is left.
 const MOST_LOOKS: usize = 3;
+/// Rows that fit behind a stub, each with a word for its first argument, and the end of the table.
+const IN_A_SLOT: usize = 2;
+const _: () = assert!(STUB_BYTES + 8 * ROW_WORDS * IN_A_SLOT + 8 + 4 * IN_A_SLOT <= SLOT_BYTES);
 /// Rows that fit into the smallest workshop.
 const ROWS: usize = 32;
 
@@ -130,7 +134,7 @@ fn up(target: &Target<'_>, scene: &Scene) -> Result<(), End> {
 
 /// Unmaps exactly these mappings, a few in each borrowing.
 pub(crate) fn clear(target: &Target<'_>, mappings: &[Mapping]) -> Result<(), RemoteError> {
-    for some in mappings.chunks(3) {
+    for some in mappings.chunks(IN_A_SLOT) {
         let slot = Slot::take(target)?;
         let mut program = Program::default();
         for mapping in some {

@@ -128,6 +128,7 @@ impl<'a> Workshop<'a> {
     }
 
     pub(crate) fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), RemoteError> {
+        remote::nobody_astray(self.target)?;
         self.target.memory.write(self.word(offset), bytes).map_err(|_| RemoteError::Gone)
     }
 
@@ -190,6 +191,7 @@ pub(crate) fn clear(
     program.push(Row { wants: 1, otherwise: Else::At(slot.table_at()), ..nothing });
     let mut tail = Program::default();
     tail.push(Row::new(MUNMAP, [at.raw(), len_bytes, 0, 0, 0, 0]));
+    remote::nobody_astray(target)?;
     target.memory.write(table_at, &program.table(table_at)).map_err(|_| RemoteError::Gone)?;
     let done = || target.memory.word(at).is_err();
     let task =

@@ -71,7 +71,7 @@ fn a_borrowed_thread_that_is_too_slow_goes_home_and_nothing_is_taken_from_it() {
     for kind in ["nanosleep", "clock_nanosleep", "poll", "futex"] {
         let mut victim = Victim::start(&pair.old, &[kind]);
         let process = victim.process();
-        let before = victim.text(&pair.old);
+        let (before, open) = (victim.text(&pair.old), descriptors(&victim));
         let hog = starve(&victim);
         // Short of time at each part of it.
         for millis in [0, 1, 2, 4, 8, 16, 32, 64] {
@@ -98,8 +98,15 @@ fn a_borrowed_thread_that_is_too_slow_goes_home_and_nothing_is_taken_from_it() {
         assert_eq!(victim.ask(""), "1", "{kind}");
         assert!(victim.text(&pair.old) == before, "{kind}: the text is not what it was");
         assert!(patcher.status(&process).unwrap().livepatches.is_empty());
+        assert_eq!(descriptors(&victim), open, "{kind}");
+        let mappings = std::fs::read_to_string(format!("/proc/{}/maps", victim.pid())).unwrap();
+        assert!(!mappings.contains("memfd:salve"), "{kind}: {mappings}");
     }
     assert!(let_go > 0, "no thread was ever let go on its way");
+}
+
+fn descriptors(victim: &Victim) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", victim.pid())).unwrap().count()
 }
 
 fn gone_astray(blocking: &[Blocking]) -> u32 {

@@ -10,10 +10,12 @@
 //! the victim to where the next one begins.
 
 mod adversity;
+mod busy;
 mod tally;
 mod victim;
 
 pub use adversity::{Adversity, Hardship};
+pub use busy::Busy;
 pub use tally::{Seen, Tally};
 pub use victim::{Victim, Words};
 

@@ -71,9 +71,7 @@ pub(crate) fn run(
 }
 
 fn run_once(target: &Target<'_>, slot: &Slot, task: &Task<'_>) -> Result<(Result<(), Failed>, Duration), RemoteError> {
-    if let Some(tid) = target.process.astray() {
-        return Err(RemoteError::Astray { tid });
-    }
+    nobody_astray(target)?;
     let mut last = "it has no thread that could be looked at".to_owned();
     let (candidates, waiting) = candidates(target)?;
     let mut late = waiting.map(|tid| (tid, BlockingReason::DidNotStop));
@@ -129,6 +127,10 @@ fn borrow(
         // It came to the end of its table, went home by itself and ended, before anybody looked:
         // no other thread may do it once more.
         Err(RemoteError::Gone) if (task.done)() => return restore().map(|()| (Ok(()), start.elapsed())),
+        Err(RemoteError::Gone) => {
+            let _gone_with_its_process = restore();
+            return Err(RemoteError::Gone);
+        }
         driven => driven.map_err(|error| astray(target, tid, error))?,
     };
     let ended = match driven.caught() {
@@ -137,13 +139,18 @@ fn borrow(
             .program
             .row_at(table, registers.r13)
             .map_or(Ok(()), |row| Err(Failed { row, result: registers.r12.cast_signed() }))),
-        None => Err(RemoteError::Unseen),
+        None => Err(RemoteError::Unseen { tid }),
     };
     driven.release().map_err(|error| astray(target, tid, error))?;
     let held = start.elapsed();
     // Nobody is in the stub, and no handler ran from it: it would have been seen here.
     restore()?;
     ended.map(|ended| (ended, held))
+}
+
+/// To be asked before anything is changed of what a borrowed thread works with.
+pub(crate) fn nobody_astray(target: &Target<'_>) -> Result<(), RemoteError> {
+    target.process.astray().map_or(Ok(()), |tid| Err(RemoteError::Astray { tid }))
 }
 
 /// What went wrong with a thread that is in the stub, and may stay there: nobody else may be sent
@@ -183,11 +190,15 @@ fn pass_traps(target: &Target<'_>, tid: i32) -> Result<(), RemoteError> {
 fn prepare(target: &Target<'_>, tid: i32, slot: &Slot, task: &Task<'_>) -> Result<Prepared, RemoteError> {
     let mut registers = mended_registers(tid)?;
     // The kernel remembers one interrupted call of a thread, by which `restart_syscall` goes on.
-    if task.program.rows.iter().any(|row| row.sys == POLL)
-        && let Some(again) = home::made_again(&registers)
-    {
-        sys::set_registers(tid, &again)?;
-        registers = again;
+    if task.program.rows.iter().chain(task.later).any(|row| row.sys == POLL) {
+        if home::goes_on(&registers) {
+            let why = "it goes on with a call that was interrupted, and its filter forbids ppoll";
+            return Err(RemoteError::Unsuitable(why.to_owned()));
+        }
+        if let Some(again) = home::made_again(&registers) {
+            sys::set_registers(tid, &again)?;
+            registers = again;
+        }
     }
     transfer::tell(target.process, target.memory, tid, &registers);
     let prepared = Prepared::of(target.process, target.memory, tid, &registers)?;

@@ -89,8 +89,9 @@ impl Prepared {
 
     /// The stub for it, to lie at `at`.
     pub(crate) fn stub(&mut self, at: RuntimeAddr, bell: Option<Bell>) -> [u8; stub::STUB_BYTES] {
-        let allows = |call, after| self.judge_one(call, [0; 6], at.raw().wrapping_add(after)).is_ok();
-        let wait = match (allows(PPOLL, AFTER_SLEEP), allows(SCHED_YIELD, AFTER_YIELD)) {
+        let allows = |call, arguments, after| self.judge_one(call, arguments, at.raw().wrapping_add(after)).is_ok();
+        let sleeps = allows(PPOLL, stub::wait_arguments(at), AFTER_SLEEP);
+        let wait = match (sleeps, allows(SCHED_YIELD, [0; 6], AFTER_YIELD)) {
             (true, _) => Wait::Sleeping,
             (false, true) => Wait::Yielding,
             (false, false) => Wait::Spinning,
