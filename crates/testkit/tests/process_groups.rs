@@ -61,7 +61,8 @@ impl Scene {
 
     fn apply(&self, targets: &[&str], wait: &str) -> Result<Run> {
         // The verdict sees that a number changed alike in two functions: a protocol, perhaps.
-        let accepted = ["direction-unknown", "constant-renumbered", "field-meaning"].map(|code| ["--accept", code]);
+        let codes = ["direction-unknown", "constant-renumbered", "field-encoding", "field-meaning", "shared-state"];
+        let accepted = codes.map(|code| ["--accept", code]);
         let words = ["apply", "--wait", wait];
         self.command(&words.iter().chain(accepted.as_flattened()).chain(targets).copied().collect::<Vec<_>>())
     }

@@ -1,6 +1,8 @@
 //#ExpectVerdict: review
 //#ExpectReason: constant-renumbered
+//#ExpectReason: field-encoding
 //#ExpectReason: field-meaning
+//#ExpectReason: shared-state
 //#ExpectChanged: answer
 //#ExpectChanged: ask
 /* A contract between two functions in different processes: `ask` in one waits for

@@ -1,11 +1,9 @@
 //#ExpectVerdict: safe
-//#Exchange: 5 | sum: 5 | sum: 5
-//#Exchange: 2000 | sum: 2005 | refused
+//#Exchange: 5 | it: 5 | it: 5
+//#Exchange: 2000 | it: 2000 | refused
 /* What a function that changed jumps to over a short way did not change, and prints a text: of
  * that the payload has a copy, by whose address nobody knows it. */
 #include "answers.h"
-
-static long sum;
 
 ALONE static void say(const char *who, long number) {
     printf("%s: %ld\n", who, number);
@@ -17,12 +15,11 @@ ALONE static void add(const char *text, const char *who) {
         puts("refused");
         return;
     }
-    sum += number;
-    say(who, sum);
+    say(who, number);
 }
 
 static void answer(const char *asked) {
-    static char name[8] = "sum";
+    static char name[8] = "it";
     add(asked, name);
 }
 
