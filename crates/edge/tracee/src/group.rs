@@ -59,10 +59,10 @@ pub(crate) trait Work: Sync {
     /// The end of a process whose turn never came, because the group had ended like this.
     fn end_without(ended: Ended) -> Self::End;
 
-    /// What is to be done with one that joined, if anything.
     /// Whether it cannot be said what became of it: what was found out once is not asked again.
     fn is_unsaid(end: &Self::End) -> bool;
 
+    /// What is to be done with one that joined, if anything.
     fn job_for(&self, process: &Process) -> Result<Option<Self::Job>, ReadError>;
 }
 
@@ -97,7 +97,8 @@ where
     W::Job: Sync,
     Result<W::End, ApplyError>: Answer,
 {
-    let mut ends = in_time(work, members, limits, watch, deadline)?;
+    let in_time = || in_time::<W>(deadline, &|| once(work, members, limits, watch, deadline));
+    let mut ends = in_time()?;
     for look in 1..=gone::LOOKS {
         // One that only looked like gone, as one that executes a program does.
         let restless = |process: &Process| ends.get(&process.id()).is_some_and(Answer::says_gone) && !process.is_over();
@@ -112,7 +113,7 @@ where
             break;
         }
         std::thread::sleep(gone::pause(look));
-        ends = in_time(work, members, limits, watch, deadline)?;
+        ends = in_time()?;
     }
     Ok(ends)
 }
@@ -120,18 +121,12 @@ where
 /// Again while there is time, where one could not be prepared yet: a transition that was tried
 /// has taken all of it.
 fn in_time<W: Work>(
-    work: &W,
-    members: &[(&Process, W::Job)],
-    limits: &Limits,
-    watch: &Watch,
     deadline: Instant,
-) -> Result<Ends<W::End>, ApplyError>
-where
-    W::Job: Sync,
-{
+    once: &dyn Fn() -> Result<Ends<W::End>, ApplyError>,
+) -> Result<Ends<W::End>, ApplyError> {
     let mut pause = FIRST_PAUSE;
     loop {
-        let ends = once(work, members, limits, watch, deadline)?;
+        let ends = once()?;
         let left = deadline.saturating_duration_since(Instant::now());
         // What two processes share they go on sharing.
         let lasts =

@@ -153,6 +153,15 @@ mod tests {
     }
 
     #[test]
+    fn a_call_with_a_timeout_is_made_again_unless_only_the_kernel_knows_which_it_is() {
+        let again = made_again(&registers(35, -516)).unwrap();
+        assert_eq!((again.orig_rax, again.rax.cast_signed()), (35, ERESTARTNOHAND));
+        let going_on = registers(219, -516);
+        assert!(goes_on(&going_on) && made_again(&going_on).is_none());
+        assert!(made_again(&registers(35, 0)).is_none() && !goes_on(&registers(219, 0)));
+    }
+
+    #[test]
     fn a_restart_block_goes_home_through_restart_syscall() {
         let home = home(&registers(35, -516));
         assert_eq!((home.registers.rax, home.registers.rip, home.repeats), (219, 0xffe, true));

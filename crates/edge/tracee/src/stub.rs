@@ -107,8 +107,9 @@ pub(crate) const PARK_AT: u64 = 0x4c;
 pub(crate) const PARK_END: u64 = PARK_AT + 48;
 /// Behind the call that rings.
 pub(crate) const AFTER_BELL: u64 = PARK_AT + 17;
-/// Behind the call of the wait, of either kind.
+/// Behind the call of the wait: `ppoll`, or `sched_yield`.
 pub(crate) const AFTER_SLEEP: u64 = AFTER_BELL + 30;
+/// See [`AFTER_SLEEP`].
 pub(crate) const AFTER_YIELD: u64 = AFTER_BELL + 12;
 /// Behind the call that restores the mask.
 pub(crate) const AFTER_MASK: u64 = PARK_END + 30;

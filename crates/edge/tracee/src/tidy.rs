@@ -186,8 +186,7 @@ fn vacate(target: &Target<'_>, scene: &Scene) -> Result<(), End> {
 /// Who did not stop, if that is why.
 fn not_stopped(process: &Process, error: &StopError) -> Vec<Blocked> {
     let (StopError::DidNotStop { tid } | StopError::Traced { tid }) = *error else { return Vec::new() };
-    let (function, why) = (String::new(), BlockingReason::DidNotStop);
-    vec![Blocked { pid: process.pid(), tid, function, why, leaves_to: Vec::new() }]
+    vec![Blocked::as_a_whole(process.pid(), tid, BlockingReason::DidNotStop)]
 }
 
 /// One look at all threads, and if none is there the text is put back.

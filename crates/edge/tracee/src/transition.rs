@@ -87,6 +87,11 @@ pub(crate) struct Blocked {
 }
 
 impl Blocked {
+    /// A thread that is in the way for what it does as a whole, not for where it is.
+    pub(crate) fn as_a_whole(pid: i32, tid: i32, why: BlockingReason) -> Self {
+        Self { pid, tid, function: String::new(), why, leaves_to: Vec::new() }
+    }
+
     pub(crate) fn named(self, process: &Process) -> Blocking {
         let comm = process.thread_name(self.tid);
         Blocking { pid: self.pid, tid: self.tid, comm, function: self.function, why: self.why }
@@ -327,9 +332,9 @@ pub(crate) fn floor(process: &Process, limits: &Limits) -> Option<Duration> {
 }
 
 fn not_stopped(pid: i32, error: StopError, limits: &Limits) -> Tried {
-    let blocked = |tid, stopped| {
-        let (function, why) = (String::new(), BlockingReason::DidNotStop);
-        Tried::Blocked { blocking: vec![Blocked { pid, tid, function, why, leaves_to: Vec::new() }], stopped }
+    let blocked = |tid, stopped| Tried::Blocked {
+        blocking: vec![Blocked::as_a_whole(pid, tid, BlockingReason::DidNotStop)],
+        stopped,
     };
     match error {
         StopError::DidNotStop { tid } => blocked(tid, limits.max_stop),
@@ -437,7 +442,7 @@ fn stepping(pid: i32, threads: &[HeldThread], found: &mut Vec<Blocked>) {
     for &HeldThread { tid, .. } in threads.iter().filter(steps) {
         if !found.iter().any(|blocked| blocked.tid == tid) {
             let why = BlockingReason::Stepping;
-            found.push(Blocked { pid, tid, function: String::new(), why, leaves_to: Vec::new() });
+            found.push(Blocked::as_a_whole(pid, tid, why));
         }
     }
 }

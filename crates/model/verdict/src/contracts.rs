@@ -298,3 +298,20 @@ fn synchronises(side: &Side<'_, '_>, function: usize) -> bool {
     };
     salve_code::decode(side.image, range).into_iter().flatten().any(|i| atomic(&i) || locks(&i))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_gives_back_is_known_by_its_own_name_in_both_languages() {
+        for name in
+            ["free", "BIO_free", "_ZdlPvm", "_ZdaPv", "_ZN6Buffer7releaseEv", "_ZNK3one3two5closeEi", "_Z5closei"]
+        {
+            assert!(gives_back(name), "{name}");
+        }
+        for name in ["malloc", "_ZN7release6BufferC1Ev", "_ZNSt6vectorIiE4sizeEv", "_Z4sizei", "_Z99x", "_ZN"] {
+            assert!(!gives_back(name), "{name}");
+        }
+    }
+}

@@ -109,7 +109,7 @@ registry! {
     LABEL_ADDRESS = "label-address", Review,
         "the address of a place inside a replaced function is a value: what holds it leads into the other version";
     CALCULATED_ADDRESS = "calculated-address", Review,
-        "code that stays adds to the address of other code what it does not state: where that leads depends on how far apart functions lie, and they moved";
+        "code that stays adds something to the address of other code: where that leads depends on how far apart functions lie, and they moved";
     CALLER_MISTAKEN = "caller-mistaken", Review,
         "replaced code calls what looks at where it is called from or at an address of its own: dlopen and dlsym, which take the main program for the image of a payload, dladdr and backtrace, which find nothing there, or a function that reads its return address";
     NAMES_MIXED = "names-mixed", Review,

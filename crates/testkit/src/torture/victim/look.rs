@@ -98,7 +98,8 @@ impl Victim<'_> {
             self.tally.note(seen, now[word].saturating_sub(told[word]));
         }
         if now[BROKEN] > told[BROKEN] {
-            let error = std::io::Error::from_raw_os_error(i32::try_from(now[FAILED_WITH]).unwrap_or(0));
+            let error =
+                std::io::Error::from_raw_os_error(i32::try_from(now[FAILED_WITH].cast_signed()).unwrap_or(i32::MAX));
             self.say(&format!("a call of its thread {} failed: {error}", now[FAILED]));
         }
         let lost = missing(&now, self.lost);
